@@ -1,0 +1,38 @@
+# Needs Python 3.11 (or later) and git. Everything is installed into .venv; nothing else on the machine is touched.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test slow lint types check zoo-lm clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)          ## the main job on the embedded micro model; prints the leaderboard
+	$(BIN)/heed run suite=demo
+
+test: $(STAMP)          ## the default tests: no network, no GPU, minutes
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)          ## the long tests: compiled FlexAttention, kill -9, subprocesses
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test slow
+
+zoo-lm: $(STAMP)        ## train micro-lm again from scratch (about two hours of one core); overwrites the checkpoint
+	$(BIN)/python -m harness.models.zoo.lm_train --out harness/models/zoo/micro_lm
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

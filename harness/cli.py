@@ -1,0 +1,128 @@
+"""The command line: `heed run | data | score | list | doctor | sync`.
+
+This module imports only the standard library; each verb imports what it needs, so `heed --help` and a wrong key answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.errors import UserError
+
+EPILOG = """examples:
+  heed run                                             dense micro-lm on passkey: works offline on any machine
+  heed run method=[dense,power,quest] task=[passkey,ruler]
+  heed run model=./my-llama method=[power] method.power.window_blocks=9 preset=small
+  heed run method=[power] '+method.wide=${method.power}' method.wide.window_blocks=9
+  heed run -m model=micro-lm,./my-llama                commas make jobs, brackets make a matrix in one job
+  heed data task=ruler task.ruler.tasks=[vt] out=vt.jsonl
+  heed score task=ruler examples=vt.jsonl outputs=answers.jsonl out=scores.json
+  heed list methods
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 fine, 1 a bug or a failed check, 2 a user's mistake, 130 interrupted)."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.verb(args) or 0)
+    except UserError as error:
+        print(f"heed: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("heed: interrupted. What was finished is on disk; the same command continues from there.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `heed list | head`
+        sys.stderr.close()
+        return 0
+
+
+def console_script() -> None:
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heed",
+        description="What does this attention method do to this model on this task?",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"heed {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    run = verbs.add_parser("run", help="run models x methods x tasks and print the table")
+    run.add_argument("-m", "--multirun", action="store_true", help="sweep: commas make jobs (Hydra multirun)")
+    run.add_argument("--dry-run", action="store_true", help="print the cells, what is done, and an estimate; run nothing")
+    _overrides(run)
+    run.set_defaults(verb=_run)
+
+    data = verbs.add_parser("data", help="write a task's examples to a file (no model needed)")
+    _overrides(data, "task=NAME task.NAME.key=value ... out=FILE.jsonl")
+    data.set_defaults(verb=_data)
+
+    score = verbs.add_parser("score", help="re-score outputs produced anywhere (no model needed)")
+    _overrides(score, "task=NAME examples=A.jsonl outputs=B.jsonl out=C.json")
+    score.set_defaults(verb=_score)
+
+    listing = verbs.add_parser("list", help="list methods, tasks or models with paper, needs and budget")
+    listing.add_argument("what", nargs="?", choices=["methods", "tasks", "models"], help="default: all three")
+    listing.set_defaults(verb=_list)
+
+    doctor = verbs.add_parser("doctor", help="what works on this machine, and what to install")
+    doctor.add_argument("--deep", action="store_true", help="also compile FlexAttention once (half a minute)")
+    doctor.set_defaults(verb=_doctor)
+
+    sync = verbs.add_parser("sync", help="write finished cells to Weights & Biases again, from the records")
+    sync.add_argument("--force", action="store_true", help="also cells that were written before")
+    _overrides(sync, "results=DIR tracking=online|offline")
+    sync.set_defaults(verb=_sync)
+    return parser
+
+
+def _overrides(parser: argparse.ArgumentParser, text: str = "group=[a,b] or key=value") -> None:
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=text)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from harness.commands import run
+
+    overrides = args.overrides + (["dry_run=true"] if args.dry_run else [])
+    return run.sweep(overrides) if args.multirun else run.once(overrides)
+
+
+def _data(args: argparse.Namespace) -> int:
+    from harness.commands import data
+
+    return data.write(args.overrides)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from harness.commands import data
+
+    return data.score(args.overrides)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from harness.commands import catalog
+
+    return catalog.show(args.what)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from harness.commands import doctor
+
+    return doctor.show(deep=args.deep)
+
+
+def _sync(args: argparse.Namespace) -> int:
+    from harness.commands import run
+
+    return run.sync(args.overrides, force=args.force)
+
+
+if __name__ == "__main__":
+    console_script()

@@ -1,0 +1,103 @@
+"""`heed doctor`: what works on this machine, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+EXTRAS = {
+    "wandb": "tracking on Weights & Biases",
+    "nltk": "RULER's own sentence splitter (punkt data needed too)",
+    "wonderwords": "RULER's own word lists (strict mode)",
+    "datasets": "data sets from a hub",
+}
+Row = tuple[str, str, str]  # what, state (ok | missing | off), detail
+
+
+def show(deep: bool = False) -> int:
+    """Print a line per capability. Exit code 1 only if heed itself cannot run."""
+    table = Table(title="heed doctor", title_justify="left")
+    for column in ("what", "state", "detail"):
+        table.add_column(column, overflow="fold")
+    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo()]
+    colour = {"ok": "green", "missing": "red", "off": "yellow"}
+    for what, state, detail in rows:
+        table.add_row(what, f"[{colour[state]}]{state}[/]", detail)
+    Console().print(table)
+    return int(any(state == "missing" for _, state, _ in rows))
+
+
+def _base() -> Iterator[Row]:
+    yield "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    for package in ("torch", "transformers", "hydra-core"):
+        try:
+            yield package, "ok", importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield package, "missing", f"pip install -c constraints.txt {package}"
+
+
+def _device() -> Iterator[Row]:
+    import torch
+
+    yield "cpu", "ok", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(i)
+            yield f"cuda:{i}", "ok", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, capability {card.major}.{card.minor}"
+    else:
+        yield "cuda", "off", "no GPU visible to torch: models run on the CPU, and every speed says so"
+
+
+def _flex(deep: bool) -> Iterator[Row]:
+    import torch
+
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if not torch.cuda.is_available() and not compiler:
+        yield "compiled FlexAttention", "off", "install a C++ compiler (g++); block patterns use gather until then"
+    elif not deep:
+        yield "compiled FlexAttention", "ok", "a compiler is here; `heed doctor --deep` compiles it once to be sure"
+    else:
+        yield "compiled FlexAttention", *_compile_flex()
+
+
+def _compile_flex() -> tuple[str, str]:
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q = torch.randn(1, 1, 128, 16, device="cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        out = torch.compile(flex_attention)(q, q, q)
+    except Exception as error:  # whatever the compiler stack raises is the answer the user asked for
+        return "off", f"does not compile: {type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    want = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    return "ok", f"compiles, differs from SDPA by {(out - want).abs().max().item():.1e}"
+
+
+def _extras() -> Iterator[Row]:
+    for package, use in EXTRAS.items():
+        found = importlib.util.find_spec(package) is not None
+        yield package, "ok" if found else "off", use if found else f"{use}: pip install -c constraints.txt {package}"
+
+
+def _login() -> Iterator[Row]:
+    from harness.tracking.wandb import resolve_mode
+
+    if resolve_mode("auto") == "online":
+        yield "W&B login", "ok", "tracking=auto writes online"
+    else:
+        yield "W&B login", "off", "tracking=auto is disabled until `wandb login`; tracking=offline works without"
+
+
+def _zoo() -> Iterator[Row]:
+    from harness.models import zoo
+
+    for name in zoo.MEMBERS:
+        there = (zoo.path(name) / "model.safetensors").is_file()
+        yield f"zoo {name}", "ok" if there else "missing", str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm"

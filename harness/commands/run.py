@@ -1,0 +1,135 @@
+"""`heed run` and `heed sync`: configuration -> plan -> records -> table, and the records to Weights & Biases."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness.config import compose
+from harness.errors import UserError
+from harness.plan import Cell, cells, is_done
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from harness.run import Outcome
+
+
+def once(overrides: list[str], group: str | None = None) -> int:
+    """One matrix in this process."""
+    cfg = compose(overrides)
+    plan = cells(cfg)
+    console = Console()
+    if cfg.dry_run:
+        from harness.commands.dry_run import show
+
+        show(plan, Path(cfg.results), console)
+        return 0
+    return _execute(cfg, plan, console, group)
+
+
+def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | None) -> int:
+    from harness.commands.progress import Bar
+    from harness.run import Settings, execute
+
+    root = Path(cfg.results)
+    settings = Settings(root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering)
+    track = _tracker(cfg, root, group or sweep_id(plan), console)
+    todo = sum(not is_done(root, c.run_id) for c in plan)
+    console.print(f"{len(plan)} cells, {len(plan) - todo} finished before, {todo} to run; records in {root / 'runs'}", highlight=False)
+    bar = Bar(console, len(plan))
+    outcomes: list[Outcome] = []
+    try:
+        with bar:
+            outcomes = execute(plan, settings, bar, after=track)
+    except KeyboardInterrupt:
+        done = sum(is_done(root, c.run_id) for c in plan)
+        raise KeyboardInterrupt(f"{done} of {len(plan)} cells are finished") from None
+    print_table(root, plan, console)
+    return report_failures(outcomes, console)
+
+
+def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
+    """The terminal table, read back from the records in plan order."""
+    from harness.records.cells import read_cells
+    from harness.records.table import render
+
+    stored = {record.run_id: record for record in read_cells(root, [c.run_id for c in plan])}
+    render([stored[c.run_id] for c in plan if c.run_id in stored], console)
+
+
+def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
+    """Name every failed cell; exit code 2, since each failure carries a way to repair it."""
+    failed = [o for o in outcomes if o.status == "failed"]
+    for outcome in failed:
+        console.print(f"[bold red]failed[/] {outcome.cell.label}: ", end="", highlight=False)
+        console.print(outcome.reason, markup=False, highlight=False)
+    return 2 if failed else 0
+
+
+def sweep_id(plan: Sequence[Cell]) -> str:
+    """A name for the group of runs on the tracker: equal plans share it."""
+    from harness.identity import sha256
+
+    return "sweep-" + sha256(" ".join(sorted(c.run_id for c in plan)))[:10]
+
+
+def sweep(overrides: list[str]) -> int:
+    """Hydra multirun: one job per element of the comma lists, on whatever launcher is configured."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from harness import config
+
+    codes: list[int] = []
+
+    @hydra.main(config_path=str(config.CONFIGS), config_name="config", version_base="1.3")
+    def job(_: Any) -> int:
+        codes.append(once(list(HydraConfig.get().overrides.task), group=os.environ.get("HEED_SWEEP")))
+        return codes[-1]
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that mistakes reach us as exceptions and not as printed text
+    os.environ["HEED_SWEEP"] = "sweep-" + __import__("hashlib").sha256(" ".join(overrides).encode()).hexdigest()[:10]
+    expanded = config.expand_models([config._tracking_short(o) for o in overrides])
+    sys.argv = ["heed", "--multirun", *expanded, "hydra.sweep.dir=results/sweeps", "hydra.output_subdir=null"]
+    try:
+        job()
+    except (config.HydraException, config.OmegaConfBaseException) as error:
+        raise UserError(config._explain(error, [])) from error
+    return max(codes, default=0)
+
+
+def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:
+    """A callback that writes one finished cell to the tracker, or None when tracking is off."""
+    from harness.tracking.wandb import resolve_mode, track
+
+    mode = resolve_mode(cfg.tracking.mode)
+    if mode == "disabled":
+        return None
+
+    def after(cell: Cell) -> None:
+        from harness.records.cells import read_cells
+
+        (record,) = read_cells(root, [cell.run_id])
+        status = track(record, root, mode, cfg.tracking.project, cfg.tracking.group or group, timeout=cfg.tracking.timeout)
+        if not status.ok:
+            console.print(f"tracking: {status.message}", style="yellow", markup=False, highlight=False)
+
+    return after
+
+
+def sync(overrides: list[str], force: bool) -> int:
+    """Replay finished cells to Weights & Biases from the records."""
+    from harness.tracking.wandb import sync as replay
+
+    cfg = compose(overrides)
+    console = Console()
+    mode = "online" if cfg.tracking.mode == "auto" else cfg.tracking.mode
+    report = replay(Path(cfg.results), mode=mode, project=cfg.tracking.project, group=cfg.tracking.group, force=force)
+    console.print(str(report), markup=False, highlight=False)
+    return 0

@@ -1,0 +1,226 @@
+"""From command-line overrides to a checked configuration: Hydra composition, a typed schema, errors that name the nearest key.
+
+Nothing here imports torch: a wrong key must be answered at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import UserError, nearest
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+BASELINE = "dense"
+GROUPS = ("model", "method", "task")
+_VARIANT = re.compile(r"^\+(?P<group>model|method|task)\.(?P<new>[^.=]+)=['\"]?\$\{(?P=group)\.(?P<old>[^.}]+)\}['\"]?$")
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases, fed from the records."""
+
+    mode: str = "auto"  # auto (online if logged in, else disabled) | disabled | offline | online
+    project: str = "heed"
+    group: str | None = None  # None: derived from the plan
+    timeout: float = 60.0  # seconds a cell may spend on tracking before it is given up (its records stay)
+
+
+@dataclass
+class RunConfig:
+    """The typed root. The four groups are open dictionaries: their content is checked by the classes they name."""
+
+    seed: int = 0
+    limit: int | None = None  # at most this many examples per task, taken evenly over its groups
+    baseline: bool = True  # add `dense` to the methods: it is everybody's baseline
+    efficiency: str = "quick"  # off | quick | full
+    batch_tokens: int = 8192  # padded tokens (prompt + new) per batch
+    lowering: str = "auto"  # auto | dense | gather | flex: how block patterns are computed
+    results: str = "results"
+    dry_run: bool = False
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    preset: Any = None
+    model: Any = None
+    method: Any = None
+    task: Any = None
+
+
+CHOICES = {
+    "efficiency": ("off", "quick", "full"),
+    "lowering": ("auto", "dense", "gather", "flex"),
+    "tracking.mode": ("auto", "disabled", "offline", "online"),
+}
+
+ConfigStore.instance().store(name="heed_schema", node=RunConfig)
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Compose `configs/config.yaml` with command-line `overrides`; every mistake becomes a `UserError`."""
+    overrides, variants = _split_variants(expand_models([_tracking_short(o) for o in overrides]))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            cfg = hydra_compose("config", overrides=overrides)
+            for variant in variants:
+                _add_variant(cfg, *variant)
+            _add_baseline(cfg)
+            OmegaConf.resolve(cfg)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(error, overrides)) from error
+    _check(cfg)
+    return cfg
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` accepts (files of `configs/<group>/` and of any `hydra.searchpath`)."""
+    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+
+
+def expand_models(overrides: list[str]) -> list[str]:
+    """Turn folders and hub ids in `model=...` into options of the group, so that they compose like any other."""
+    known = set(options("model"))
+
+    def option(item: str) -> str:
+        name = item.strip().strip("'\"")
+        if name in known or not name:
+            return name
+        if not _is_path(name):
+            raise UserError(
+                f"Unknown model '{name}': {nearest(name, known)} A model can also be a folder written by save_pretrained "
+                "(./my-model) or a hub id (owner/name)."
+            )
+        label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).name).strip("-") or "model"
+        node = {"_target_": "harness.models.load.ModelSpec", "path": name}
+        ConfigStore.instance().store(group="model", name=label, node={label: _model_defaults() | node})
+        return label
+
+    out = []
+    for text in overrides:
+        if text.startswith("model="):
+            value = text.removeprefix("model=")
+            inner = value.strip()
+            bracket = inner.startswith("[") and inner.endswith("]")
+            items = ",".join(option(i) for i in (inner[1:-1] if bracket else inner).split(","))
+            text = f"model=[{items}]" if bracket else f"model={items}"
+        out.append(text)
+    return out
+
+
+def _tracking_short(override: str) -> str:
+    """`tracking=offline` is short for `tracking.mode=offline`."""
+    return re.sub(r"^tracking=(?=\w+$)", "tracking.mode=", override)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.startswith((".", "~")) or Path(name).is_dir()
+
+
+def _model_defaults() -> dict[str, Any]:
+    """The keys of any model option, from the zoo member's file."""
+    return dict(OmegaConf.to_container(OmegaConf.load(CONFIGS / "model" / "micro-lm.yaml"))["micro-lm"])  # type: ignore[index,call-overload]
+
+
+def _split_variants(overrides: list[str]) -> tuple[list[str], list[tuple[str, str, str, list[str]]]]:
+    """Set aside `+method.NEW='${method.OLD}'` and the keys of NEW: a copy, where Hydra alone would make an alias."""
+    found = {(m["group"], m["new"]): m["old"] for o in overrides if (m := _VARIANT.match(o))}
+    rest, keys = [], {k: [] for k in found}  # type: ignore[var-annotated]
+    for text in overrides:
+        if _VARIANT.match(text):
+            continue
+        group, _, tail = text.lstrip("+").partition(".")
+        label, dot, key = tail.partition(".")
+        if dot and (group, label) in keys:
+            keys[group, label].append(key)
+        else:
+            rest.append(text)
+    return rest, [(g, new, old, keys[g, new]) for (g, new), old in found.items()]
+
+
+def _add_variant(cfg: DictConfig, group: str, new: str, old: str, keys: list[str]) -> None:
+    base = cfg[group].get(old)
+    if base is None:
+        raise UserError(f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}")
+    copy = OmegaConf.create(OmegaConf.to_container(base, resolve=True))
+    for text in keys:
+        key, _, value = text.partition("=")
+        if OmegaConf.select(copy, key, default=_MISSING) is _MISSING:
+            raise UserError(f"Unknown key '{group}.{new}.{key}': {nearest(key, map(str, copy))}")
+        OmegaConf.update(copy, key, OmegaConf.create(f"v: {value}").v)
+    OmegaConf.set_struct(cfg, False)
+    cfg[group][new] = copy
+    OmegaConf.set_struct(cfg, True)
+
+
+def _add_baseline(cfg: DictConfig) -> None:
+    """Every method is compared with `dense`, so `dense` is run unless `baseline=false` says otherwise."""
+    if cfg.baseline and BASELINE not in (cfg.method or {}):
+        OmegaConf.set_struct(cfg, False)
+        cfg.method = OmegaConf.merge(OmegaConf.load(CONFIGS / "method" / f"{BASELINE}.yaml"), cfg.method or {})
+        OmegaConf.set_struct(cfg, True)
+
+
+_MISSING = object()
+
+
+def _check(cfg: DictConfig) -> None:
+    for key, allowed in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value not in allowed:
+            raise UserError(f"{key}={value} is not a choice: {nearest(str(value), allowed)}")
+    for key in ("limit", "batch_tokens"):
+        if cfg[key] is not None and cfg[key] < 1:
+            raise UserError(f"{key}={cfg[key]} must be at least 1.")
+    for group in GROUPS:
+        if not cfg[group]:
+            raise UserError(f"No {group} was chosen: {group}=[...] is empty. Known: {', '.join(options(group))}.")
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    """One paragraph for what Hydra or OmegaConf refused."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"Unknown {group} '{name}': {nearest(name, options(group))}"
+    if isinstance(error, OverrideParseException):
+        return f"The override '{error.override}' cannot be read: {text.splitlines()[0]}. Write key=value, lists as key=[a,b]."
+    if "Ambiguous value" in text:
+        bad = text.split("'")[1]
+        key, _, value = bad.partition("=")
+        return f"'{bad}': commas make jobs and need `heed run -m`; brackets make a matrix in one job: {key}=[{value}]."
+    if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
+        return _unknown_key(match[1], overrides)
+    return " ".join(text.split())
+
+
+def _unknown_key(key: str, overrides: list[str]) -> str:
+    """Where on the way down `key` leaves the tree, with the nearest name at that place."""
+    groups = [o for o in overrides if o.split("=")[0] in (*GROUPS, "preset", "suite")]
+    cfg = hydra_compose("config", overrides=groups)
+    node, walked = cfg, []
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in node:
+            names = [str(k) for k in node] if isinstance(node, DictConfig) else []
+            place = ".".join(walked)
+            known = [n for n in names if n != "_target_"] + (["suite"] if not walked else [])
+            extra = ""
+            if len(walked) == 1 and walked[0] in GROUPS:
+                extra = f" Options of a {walked[0]} can be set only if it is in the run: {walked[0]}=[...,{part}]."
+            return f"Unknown key '{key}'{f' (in {place})' if place else ''}: {nearest(part, known)}{extra}"
+        node = node[part]
+        walked.append(part)
+    return f"The key '{key}' cannot be set this way; write {key}=value without a plus."

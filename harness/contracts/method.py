@@ -1,0 +1,136 @@
+"""The contract of an attention method: a frozen dataclass whose fields are its parameters and whose hooks do the work.
+
+Overriding a hook is what installs it; a hook that is not overridden costs nothing. Facts about the method are class variables:
+the tables, the capability errors and the test matrix are made from them. This module imports no torch, so that a plan can be made
+and listed without it; method modules keep to the same rule (tensors are reached through their own methods, or torch is imported
+inside a hook).
+
+Shapes: B batch, H query heads, H_kv key heads, n_q query rows of this forward, n_k keys (the cache included), D head size.
+A *position* is the absolute column of a token in its row of the batch, padding included; logical position = position - n_pad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.models.view import View
+
+Phase = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A block pattern, stated once and lowered to FlexAttention, gather + SDPA, or a dense mask.
+
+    `keep(h, a, c)` says whether query block `a` reads key block `c` (blocks of `size` logical positions). It gets index tensors
+    that broadcast and returns a bool tensor; `h` is None unless `per_head`, then it is one head index. Only c <= a matters, the
+    diagonal block is always read, and the model's own mask (causal, sliding, padding) is applied on top.
+    `token(i, j)` narrows the kept blocks by logical token positions; a query always sees itself.
+    """
+
+    size: int
+    keep: Callable[[Any, Any, Any], Any]
+    token: Callable[[Any, Any], Any] | None = None
+    per_head: bool = False
+
+
+@dataclass
+class Call:
+    """What a hook is told about the layer call it is part of."""
+
+    view: View
+    layer: int
+    phase: Phase  # decode: one query row on a cache that is not empty
+    q_offset: int  # position of the first query row: the TRUE number of tokens before it, whatever the cache has dropped
+    n_pad: Tensor  # int64 [B]: padding tokens on the left of each sample
+    scaling: float = 1.0  # softmax(scaling * q k^T)
+    positions: Tensor | None = None  # int64 [B | 1, H_kv | 1, n_k]: true position of every key
+    visible: Callable[[], Tensor] | None = None  # bool [B, H_kv | 1, n_q, n_k]: keys the model itself shows to every row
+    q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call
+    store: dict[Any, Any] = field(default_factory=dict)  # lives for one forward, shared by all layers
+    state: dict[Any, Any] = field(default_factory=dict)  # lives as long as the cache, one for each layer; tensors are batch first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Base class of all methods, and itself the identity. Subclasses are `@dataclass(frozen=True, kw_only=True)`."""
+
+    name: ClassVar[str] = ""  # key under which `configs/method/<name>.yaml` puts it
+    title: ClassVar[str] = ""  # one line for people
+    paper: ClassVar[str] = ""  # arXiv id or URL; "own" for ours
+    licence: ClassVar[str] = ""  # of the code that was consulted; empty if the paper alone was
+    phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs untouched
+    needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained"}
+    budget: ClassVar[str] = ""  # what its main knob means
+    prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
+    prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
+    batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
+    options: ClassVar[dict[str, str]] = {}  # parameter -> what it means
+
+    # ------------------------------------------------------------------------------------------------------------- facts
+
+    def validate(self) -> None:
+        """Raise `UserError` for parameters that make no sense. Called when the plan is made, before a model is loaded."""
+
+    def check(self, view: View) -> None:
+        """Raise `UserError`, with the reason, if this model cannot be served."""
+
+    def layers(self, view: View) -> list[int]:
+        """The layers in which the method is expected to act; the rest stay dense."""
+        return list(range(view.n_layers))
+
+    def idle(self, n: int) -> str:
+        """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does act."""
+        return ""
+
+    @classmethod
+    def overrides(cls, *hooks: str) -> bool:
+        """True if the class defines one of `hooks` itself."""
+        return any(getattr(cls, hook) is not getattr(Method, hook) for hook in hooks)
+
+    def require(self, condition: bool, key: str, rule: str) -> None:
+        """`UserError` naming the option unless `condition`."""
+        if not condition:
+            raise UserError(
+                f"method.{self.name}.{key} is {getattr(self, key)!r}, but {rule}. "
+                f"Meaning of '{key}': {self.options.get(key, 'see the README of the methods')}."
+            )
+
+    # ------------------------------------------------------------------------------- hooks, in the order data meets them
+
+    def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:
+        """Prefill and decode: which key blocks are read. None: this call stays dense."""
+
+    def select(self, ctx: Call, q: Tensor, k: Tensor) -> Tensor | None:
+        """Decode: the keys to read, int64 `[B, H or H_kv, n]` of columns of `k`; entries outside [0, n_k) mean nothing.
+
+        None: this call stays dense. The model's own mask is applied on top of the selection.
+        """
+
+    def edit_cache(self, ctx: Call, layer_cache: Any) -> Tensor | None:
+        """After the attention of a layer: the columns that stay in its cache, int64 `[B, H_kv, n]`, ascending.
+
+        None: nothing is dropped. `layer_cache.keys` and `.values` `[B, H_kv, n_k, D]` may be rewritten in place of being
+        replaced; `ctx.q` holds the queries of this forward.
+        """
+
+    def heads(self, ctx: Call, z: Tensor) -> Tensor | None:
+        """Before the output projection: head outputs `[B, n_q, H, D]`. None: unchanged."""
+
+    def layer_out(self, ctx: Call, x: Tensor) -> Tensor | None:
+        """After a decoder layer: the residual stream `[B, n_q, width]`. None: unchanged."""
+
+    def logits(self, ctx: Call, z: Tensor) -> Tensor | None:
+        """At the language head: `[B, n, vocabulary]`. None: unchanged. `ctx.layer` is the number of layers."""
+
+
+HOOKS = ("pattern", "select", "edit_cache", "heads", "layer_out", "logits")
+
+

@@ -1,0 +1,90 @@
+"""Is this folder a checkpoint that can be loaded safely? Every check here reads small files only and needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.models.digest import read_header, read_json
+
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TOKENIZER_CORE = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+CONVERT = (
+    'python -c "from transformers import AutoModelForCausalLM as M; '
+    "M.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}')\""
+)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a checkpoint."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json, so it is not a checkpoint folder; name the folder that has one.")
+    return read_json(folder / "config.json")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, each of them complete. Pickled weights are refused."""
+    if (folder / INDEX).is_file():
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        files = [folder / Path(str(name)).name for name in names]
+        missing = [path.name for path in files if not path.is_file()]
+        if missing:
+            raise UserError(f"{folder} lacks {', '.join(missing[:3])} that {INDEX} lists; download or copy the checkpoint again.")
+    else:
+        files = [path for path in (folder / "model.safetensors",) if path.is_file()]
+    if not files:
+        raise _no_weights(folder)
+    for path in files:
+        read_header(path)
+    return files
+
+
+def check_tokenizer(folder: Path) -> None:
+    """`UserError` if the folder has no tokenizer."""
+    if not any((folder / name).is_file() for name in TOKENIZER_CORE):
+        raise UserError(
+            f"{folder} has no tokenizer (tokenizer.json); copy the tokenizer files there or name another folder with tokenizer=."
+        )
+
+
+def check_code(config: Mapping[str, Any], folder: Path, trusted: bool) -> None:
+    """`UserError` if the checkpoint wants to run its own Python code and nobody allowed it."""
+    if "auto_map" in config and not trusted:
+        raise UserError(
+            f"{folder} brings its own Python code (auto_map in config.json), which is not run unless you ask for it; "
+            "read the code, then set trust_remote_code=true."
+        )
+
+
+def stop_ids(folder: Path) -> Any:
+    """The stop ids that `generation_config.json` declares; they decide where answers end."""
+    path = folder / "generation_config.json"
+    return read_json(path).get("eos_token_id") if path.is_file() else None
+
+
+def stored_dtype(config: Mapping[str, Any], folder: Path) -> str:
+    """The dtype a checkpoint was saved in: as `config.json` says, else as its first weight file says, else float32."""
+    for part in (config, config.get("text_config") or {}):
+        value = part.get("dtype") or part.get("torch_dtype")
+        if value:
+            return str(value).removeprefix("torch.")
+    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    for path in sorted(folder.glob("*.safetensors"))[:1]:
+        for tensor in read_header(path).values():
+            if tensor["dtype"] in names:
+                return names[tensor["dtype"]]
+    return "float32"
+
+
+def _no_weights(folder: Path) -> UserError:
+    if any(path for pattern in PICKLES for path in folder.glob(pattern)):
+        return UserError(
+            f"{folder} has pickled weights only, which can run code when they are read; convert them once, if you trust "
+            f"them, with: {CONVERT.format(folder=folder)}"
+        )
+    other = sorted(path.name for path in folder.glob("*.safetensors"))
+    hint = f" (found {', '.join(other[:3])}, but no {INDEX})" if other else ""
+    return UserError(f"{folder} has no weights: model.safetensors or {INDEX} is expected{hint}.")

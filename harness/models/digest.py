@@ -1,0 +1,178 @@
+"""Digests of a checkpoint folder: weights, configuration, tokenizer. Standard library only, no torch.
+
+The weights digest belongs to the tensors, not to the files: every tensor's sha256 over (name, dtype, shape, bytes) is added modulo
+2^256, so it does not change when the same weights are sharded differently or carry other metadata. Reading many gigabytes takes
+minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path, size and modification time;
+a file that was touched has another key, so a stale entry is never used.
+
+The safetensors layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON header
+`{name: {"dtype", "shape", "data_offsets"}}`, then the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.errors import UserError
+
+CHUNK = 1 << 22  # bytes per read
+MODULUS = 1 << 256
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
+VOLATILE = frozenset({
+    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "_commit_hash",
+    "_attn_implementation", "_attn_implementation_autoset", "tokenizer_file", "special_tokens_map_file", "is_local",
+    "local_files_only",
+})  # fmt: skip
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
+    "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja",
+    "chat_template.json",
+)  # fmt: skip
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; a missing or broken file is a `UserError`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); copy the file again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object.")
+    return value
+
+
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """The tensors of a safetensors file: name -> dtype, shape, data_offsets. A cut or broken file is a `UserError`."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            raise UserError(f"{path} is not a complete safetensors file ({size} bytes); download or copy it again.")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            raise UserError(f"{path} has no readable safetensors header; download or copy it again.") from None
+    header.pop("__metadata__", None)
+    need = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if size != need:
+        raise UserError(f"{path} is cut or damaged: it has {size} bytes, its header promises {need}; copy it again.")
+    return header
+
+
+def weights_digest(files: Iterable[Path]) -> str:
+    """sha256 of all tensors in `files`, independent of how they are sharded."""
+    total = sum(int(_cached_part(path), 16) for path in files) % MODULUS
+    return hashlib.sha256(f"{total:064x}".encode()).hexdigest()
+
+
+def config_digest(config: Mapping[str, Any], stop: Any = None) -> str:
+    """sha256 of a parsed `config.json` without keys that cannot change a number, and of the stop ids for generation."""
+    return hashlib.sha256(_canonical({"config": _stable(config), "stop": stop})).hexdigest()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """sha256 of a folder's tokenizer files, chat templates included."""
+    total = hashlib.sha256()
+    for path in _tokenizer_files(folder):
+        content = path.read_bytes()
+        if path.name == "tokenizer_config.json":
+            content = _canonical(_stable(read_json(path)))
+        total.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def code_digest(folder: Path) -> str:
+    """sha256 of the Python files of a checkpoint that brings its own code."""
+    total = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def cache_file() -> Path:
+    """Where the parts of weight digests are kept: `$XDG_CACHE_HOME/heed/weights.json`, by default under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heed" / "weights.json"
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    templates = folder / "additional_chat_templates"
+    return files + (sorted(templates.glob("*.jinja")) if templates.is_dir() else [])
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _stable(value: Any) -> Any:
+    """`value` without the volatile keys, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _stable(item) for key, item in value.items() if key not in VOLATILE}
+    return [_stable(item) for item in value] if isinstance(value, list) else value
+
+
+def _cached_part(path: Path) -> str:
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    known = _load_cache()
+    if key not in known:
+        part = _part(path)
+        _store({**_load_cache(), key: part})
+        return part
+    return known[key]
+
+
+def _part(path: Path) -> str:
+    """Sum over the tensors of one file, as 64 hexadecimal digits."""
+    header = read_header(path)
+    total = 0
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        for name, tensor in header.items():
+            begin, end = tensor["data_offsets"]
+            digest = hashlib.sha256(_canonical([name, tensor["dtype"], tensor["shape"]]) + b"\0")
+            file.seek(start + begin)
+            _feed(digest, file, end - begin)
+            total += int.from_bytes(digest.digest(), "big")
+    return f"{total % MODULUS:064x}"
+
+
+def _feed(digest: Any, file: BinaryIO, left: int) -> None:
+    while left:
+        block = file.read(min(left, CHUNK))
+        if not block:
+            raise UserError(f"{file.name} ended while it was read; copy it again.")
+        digest.update(block)
+        left -= len(block)
+
+
+def _load_cache() -> dict[str, str]:
+    """The kept parts; an unreadable or damaged cache counts as empty, it only costs time."""
+    try:
+        known = json.loads(cache_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {str(k): v for k, v in known.items() if isinstance(v, str) and len(v) == 64 and not set(v) - set("0123456789abcdef")}
+
+
+def _store(known: Mapping[str, str]) -> None:
+    """Write the cache through a temporary name; a folder that cannot be written costs time and nothing else."""
+    target = cache_file()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+        with os.fdopen(handle, "w") as file:
+            json.dump(dict(known), file)
+        os.replace(name, target)
+    except OSError:
+        return

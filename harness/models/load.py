@@ -1,0 +1,236 @@
+"""`ModelSpec`: which model, in which number format, on which device. Planning uses it without importing torch.
+
+    spec = ModelSpec(path="micro-lm")
+    spec.identity()        # what can change the model's numbers: digests, dtype, attention backend, template
+    view = spec.load()     # the live model
+
+Weights load from safetensors only, complete and of the right shapes, or not at all: a tensor that would be newly initialised is an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError, nearest
+from harness.models import checkpoint, digest
+from harness.models.families import Family, family_of
+from harness.models.source import Source, locate
+from harness.models.tokens import TEMPLATES, TextTokens
+
+if TYPE_CHECKING:
+    from harness.models.view import View
+
+DTYPES = {
+    "float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16",
+    "float16": "float16", "fp16": "float16", "float64": "float64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model as a user names it. `dtype` auto: float32 for the zoo and on a CPU, otherwise the checkpoint's own."""
+
+    path: str  # zoo member, local folder or hub id
+    revision: str | None = None  # hub only: branch, tag or commit
+    dtype: str = "auto"
+    device: str = "auto"  # auto: cuda if there is one, else cpu
+    device_map: str | None = None  # "auto" spreads a large model over all devices
+    backend: str = "sdpa"  # attention function: sdpa, eager, flex_attention, flash_attention_2, ...
+    trust_remote_code: bool = False
+    template: str = "auto"  # auto: the chat template if there is one; chat; none
+    max_positions: int | None = None  # overrides the length that config.json states
+    tokenizer: str | None = None  # zoo member, folder or hub id with another tokenizer
+
+    @property
+    def name(self) -> str:
+        """The model's name for people."""
+        return self.source().name
+
+    def source(self) -> Source:
+        """Where the model comes from. `UserError` if nothing has that name."""
+        return locate(self.path, self.revision)
+
+    def resolve(self) -> Path | None:
+        """The local folder, or None for a hub id whose weights are not here yet."""
+        return self.source().cached()
+
+    def validate(self) -> None:
+        """`UserError` for anything wrong that can be seen without loading weights."""
+        self._check_settings()
+        source = self.source()
+        folder, config = self._config(source)
+        checkpoint.check_code(config, folder, self.trust_remote_code)
+        self._check_backend(family_of(config))
+        if source.folder is not None:
+            checkpoint.weight_files(folder)
+        tokenizer = self._tokenizer_source(source)
+        if tokenizer.folder is not None:
+            checkpoint.check_tokenizer(tokenizer.folder)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything about the model that can change a number, and nothing else. Reads files, imports no torch.
+
+        A local checkpoint is identified by its content. A hub repository is identified by its commit, which stands for all its
+        files, so the identity is the same before and after the download.
+        """
+        self._check_settings()
+        source = self.source()
+        folder, config = self._config(source)
+        own = source.folder is not None
+        result: dict[str, Any] = {
+            "weights": digest.weights_digest(checkpoint.weight_files(folder)) if own else None,
+            "config": digest.config_digest(config, checkpoint.stop_ids(folder)) if own else None,
+            "tokenizer": self._tokenizer_identity(source),
+            "revision": source.commit(),
+            "dtype": self._dtype(source, config, folder),
+            "backend": self.backend,
+            "template": self.template,
+        }
+        if self.trust_remote_code and "auto_map" in config:
+            result["code"] = digest.code_digest(folder) if own else "revision"
+        if self.max_positions not in (None, config.get("max_position_embeddings")):
+            result["max_positions"] = self.max_positions
+        return result
+
+    def tokens(self) -> TextTokens:
+        """The tokenizer alone, without the model."""
+        self._check_settings()
+        source = self.source()
+        other = self._tokenizer_source(source)
+        folder = other.download()
+        checkpoint.check_tokenizer(folder)
+        return TextTokens.load(folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code)
+
+    def load(self) -> View:
+        """The live model on its device, in evaluation mode. `UserError` for every defect of the checkpoint."""
+        self.validate()
+        source = self.source()
+        folder = source.download(code=self.trust_remote_code)
+        checkpoint.weight_files(folder)
+        config = checkpoint.read_config(folder)
+        tokens = self.tokens()
+        from harness.models.view import View
+
+        model = _from_pretrained(self, folder, self._dtype(source, config, folder))
+        return View(model, tokens, family_of(config), self.max_positions)
+
+    def torch_device(self) -> str:
+        """The device that `auto` means on this machine."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if cuda_available() else "cpu"
+
+    def _config(self, source: Source) -> tuple[Path, dict[str, Any]]:
+        folder = source.metadata()
+        return folder, checkpoint.read_config(folder)
+
+    def _tokenizer_source(self, source: Source) -> Source:
+        return locate(self.tokenizer) if self.tokenizer else source
+
+    def _tokenizer_identity(self, source: Source) -> str | None:
+        other = self._tokenizer_source(source)
+        if other.folder is None:
+            return other.commit() if self.tokenizer else None
+        checkpoint.check_tokenizer(other.folder)
+        return digest.tokenizer_digest(other.folder)
+
+    def _dtype(self, source: Source, config: Mapping[str, Any], folder: Path) -> str:
+        if self.dtype != "auto":
+            return DTYPES[self.dtype]
+        on_cpu = self.torch_device() == "cpu" and not (self.device_map and cuda_available())
+        return "float32" if source.kind == "zoo" or on_cpu else checkpoint.stored_dtype(config, folder)
+
+    def _check_settings(self) -> None:
+        if self.dtype != "auto" and self.dtype not in DTYPES:
+            raise UserError(f"Unknown dtype '{self.dtype}' of model '{self.path}': {nearest(self.dtype, [*DTYPES, 'auto'])}")
+        if self.template not in TEMPLATES:
+            raise UserError(f"Unknown template '{self.template}' of model '{self.path}': {nearest(self.template, TEMPLATES)}")
+        if self.device_map not in (None, "auto"):
+            raise UserError(f"device_map='{self.device_map}' of model '{self.path}' is not supported; use null or auto.")
+        if self.device_map and self.device != "auto":
+            raise UserError(f"Model '{self.path}' has both device='{self.device}' and device_map='auto'; set one of them.")
+        if self.device != "auto" and self.device.partition(":")[0] not in ("cpu", "cuda", "mps", "xpu"):
+            raise UserError(f"Unknown device '{self.device}' of model '{self.path}'; use auto, cpu, cuda or cuda:<number>.")
+        if self.device.startswith("cuda") and not cuda_available():
+            raise UserError(f"Model '{self.path}' asks for device='{self.device}', but this machine has no usable GPU; use device=auto.")
+        if self.max_positions is not None and self.max_positions < 1:
+            raise UserError(f"max_positions of model '{self.path}' must be at least 1.")
+
+    def _check_backend(self, family: Family) -> None:
+        if self.backend not in family.backends:
+            raise UserError(
+                f"Family '{family.model_type}' of model '{self.path}' has no attention backend '{self.backend}': "
+                f"{nearest(self.backend, family.backends)}"
+            )
+
+
+def cuda_available() -> bool:
+    """Whether torch would find a GPU; asked of the driver when torch is not loaded yet."""
+    if "torch" in sys.modules:
+        return bool(sys.modules["torch"].cuda.is_available())
+    import ctypes
+
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
+        return False
+    import torch  # a driver with a device: only torch knows whether it was built for it
+
+    return torch.cuda.is_available()
+
+
+def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str) -> Any:
+    """The model, checked against its checkpoint: every tensor found, none left over, all shapes right."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=getattr(torch, dtype), attn_implementation=spec.backend, device_map=spec.device_map,
+                trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
+    except (OSError, ValueError, TypeError, ImportError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be loaded: {str(error).strip()}") from error
+    _check_loading(folder, info)
+    model.requires_grad_(False).eval()
+    return model if spec.device_map else model.to(spec.torch_device())
+
+
+def _check_loading(folder: Path, info: Mapping[str, Any]) -> None:
+    for name, found, expected in sorted(info["mismatched_keys"])[:1]:
+        raise UserError(
+            f"{folder}: tensor '{name}' has shape {list(found)}, but config.json asks for {list(expected)} "
+            f"({len(info['mismatched_keys'])} tensors differ); the weights belong to another configuration."
+        )
+    for key, what in (("missing_keys", "are not in the weights and would be random"), ("unexpected_keys", "have no place in the model")):
+        names = sorted(info[key])
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise UserError(f"{folder}: {len(names)} tensors {what} ({shown}); weights and config.json do not belong together.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars or reports from transformers: what matters is checked and raised here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

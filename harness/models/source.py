@@ -1,0 +1,111 @@
+"""Where a model comes from: a member of the zoo, a local folder, or the Hugging Face hub. No torch is imported here.
+
+A hub repository is pinned to one commit. If its `config.json` is in the local cache, that copy decides and no network is used;
+otherwise the commit is asked for once. Weights are fetched by `download` only, as safetensors, never as pickles or code unless asked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError, nearest
+from harness.models import zoo
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+DATA_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
+CODE_FILES = ["*.py"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """`folder` for zoo members and local folders, `repo` (and a revision) for the hub."""
+
+    kind: str  # "zoo", "folder" or "hub"
+    name: str  # shown to people
+    folder: Path | None = None
+    repo: str = ""
+    revision: str | None = None
+
+    def metadata(self) -> Path:
+        """A local folder that has at least `config.json`; for the hub this may fetch that one small file."""
+        return self.folder if self.folder is not None else _hub_metadata(self.repo, self.revision)
+
+    def commit(self) -> str | None:
+        """The hub commit, or None for what is local."""
+        return None if self.folder is not None else self.metadata().name
+
+    def cached(self) -> Path | None:
+        """The local folder if everything is there already."""
+        if self.folder is not None:
+            return self.folder
+        folder = _cached_metadata(self.repo, self.revision)
+        return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+
+    def download(self, code: bool = False) -> Path:
+        """The local folder with weights and tokenizer. From the hub it takes what is missing. `code`: also Python files."""
+        if self.folder is not None:
+            return self.folder
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        patterns = DATA_FILES + (CODE_FILES if code else [])
+        try:
+            return Path(snapshot_download(self.repo, revision=self.commit(), allow_patterns=patterns))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise _unreachable(self.repo, error) from error
+
+
+def locate(path: str, revision: str | None = None) -> Source:
+    """The source named `path`. A zoo name wins over a folder of the same name (write `./name` for the folder)."""
+    if path in zoo.MEMBERS:
+        source = Source("zoo", path, zoo.path(path))
+    elif (folder := Path(path).expanduser()).is_dir():
+        source = Source("folder", folder.resolve().name, folder.resolve())
+    elif HUB_ID.fullmatch(path) and not path.startswith("."):
+        return Source("hub", path, None, path, revision)
+    else:
+        raise UserError(
+            f"There is no model '{path}': it is no folder, no hub id (owner/name) and no zoo member; {nearest(path, zoo.MEMBERS)}"
+        )
+    if revision is not None:
+        raise UserError(f"Model '{path}' is local, so revision='{revision}' has no meaning; remove it.")
+    return source
+
+
+def _cached_metadata(repo: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _hub_metadata(repo: str, revision: str | None) -> Path:
+    cached = _cached_metadata(repo, revision)
+    if cached is not None:
+        return cached
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, "config.json", revision=revision)).parent
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _unreachable(repo, error) from error
+
+
+def _unreachable(repo: str, error: Exception) -> UserError:
+    """Offline, unknown or not allowed: one paragraph with the three ways to get a model."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    why = "it is not in the local cache and the hub cannot be reached"
+    if isinstance(error, GatedRepoError):
+        why = "its licence must be accepted on the hub first, then log in with `hf auth login`"
+    elif isinstance(error, RevisionNotFoundError):
+        why = "the hub does not have this revision"
+    elif isinstance(error, RepositoryNotFoundError):
+        why = "the hub does not have it, or it is private and you are not logged in"
+    return UserError(
+        f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: path=<local folder with config.json and "
+        f"safetensors>, path=<zoo member> ({', '.join(sorted(zoo.MEMBERS))}), or a hub id with network access."
+    )

@@ -1,0 +1,214 @@
+"""`View`: a loaded model seen the same way whatever its family. It knows where the layers are and what each of them does.
+
+Shapes: B batch, n positions, H query heads, H_kv key heads, D head size, V vocabulary. What differs between families is data
+(`families.py`); a method or a measurement never asks for a class name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contracts.task import Prompt
+from harness.errors import UserError
+from harness.models.families import Family, family_of
+from harness.models.tokens import TextTokens
+
+STATEFUL_ROPE = ("dynamic", "longrope")  # these rotary modules change their own frequencies while they run
+
+
+class View:
+    """One model with its tokenizer. Offers the `Tokens` protocol, so a task can be asked for examples with a view."""
+
+    def __init__(self, model: Any, tokens: TextTokens, family: Family, max_positions: int | None = None) -> None:
+        self.model = model
+        self.tokens = tokens
+        self.facts = family  # the family's record
+        self.family = family.model_type
+        self.config = getattr(model.config, family.text_config) if family.text_config else model.config
+        self.layers: list[nn.Module] = list(attrgetter(family.layers)(model))
+        self.max_positions: int | None = max_positions or getattr(self.config, "max_position_embeddings", None)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, name: str = "model", template: str = "auto") -> View:
+        """A view of a model that is already in memory. `UserError` if its family is unknown."""
+        tokens = tokenizer if isinstance(tokenizer, TextTokens) else TextTokens(tokenizer, name=name, template=template)
+        return cls(model, tokens, family_of({"model_type": model.config.model_type}))
+
+    # ---------------------------------------------------------------------------------------------------- size and place
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def n_heads(self) -> int:
+        return int(self.config.num_attention_heads)
+
+    @property
+    def n_kv_heads(self) -> int:
+        return int(getattr(self.config, "num_key_value_heads", None) or self.n_heads)
+
+    @property
+    def head_dim(self) -> int:
+        return int(self.attention(0).head_dim)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the input embedding."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights, tied ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    # ------------------------------------------------------------------------------------------------------------- parts
+
+    def attention(self, i: int) -> Any:
+        """The attention module of layer `i`."""
+        return attrgetter(self.facts.attention)(self.layers[i])
+
+    def o_proj(self, i: int) -> nn.Module:
+        """The output projection of layer `i`; its input is the heads' outputs `[B, n, H * D]`."""
+        return attrgetter(self.facts.o_proj)(self.attention(i))
+
+    def mlp(self, i: int) -> nn.Module:
+        """The feed-forward part of layer `i`."""
+        return attrgetter(self.facts.mlp)(self.layers[i])
+
+    @property
+    def lm_head(self) -> nn.Module:
+        return self.model.get_output_embeddings()
+
+    # --------------------------------------------------------------------------------------------- what attention does
+
+    def sliding_window(self, i: int) -> int | None:
+        """Number of keys layer `i` may see, the query's own included (j > i - window); None: all of them."""
+        if self.facts.window == "none":
+            return None
+        owner = self.config if self.facts.window == "config" else self.attention(i)
+        return getattr(owner, "sliding_window", None) or None
+
+    @property
+    def has_sinks(self) -> bool:
+        return self.facts.sinks is not None
+
+    def sinks(self, i: int) -> Tensor | None:
+        """Learned sink logits `[H]` of layer `i`, or None."""
+        return getattr(self.attention(i), self.facts.sinks) if self.facts.sinks else None
+
+    @property
+    def softcap(self) -> float | None:
+        """c of `c * tanh(S / c)` on attention logits, only where it is really applied."""
+        return getattr(self.config, self.facts.softcap, None) if self.facts.softcap else None
+
+    @property
+    def final_softcap(self) -> float | None:
+        """c of `c * tanh(z / c)` on the output logits."""
+        return getattr(self.config, self.facts.final_softcap, None) if self.facts.final_softcap else None
+
+    def rope(self, i: int, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        """cos and sin of layer `i` at `positions` (int64 `[n]`), each `[n, R]` in the model's dtype; None if not rotary.
+
+        R is D, or less for a partial rotation (the first R of D dimensions turn). The halves convention holds everywhere:
+        `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the largest position.
+        """
+        if self.facts.rotary is None:
+            return None
+        rotary = self._rotary()
+        x = torch.empty(0, dtype=self.dtype, device=positions.device)
+        kind = [self.config.layer_types[i]] if self.facts.rotary_by_layer_type else []
+        cos, sin = rotary(x, positions[None], *kind)
+        if self.facts.rotary_half:
+            cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
+        return cos[0], sin[0]
+
+    def _rotary(self) -> Any:
+        """The rotary module; a copy where calling it would change what the model computes next."""
+        rotary = attrgetter(self.facts.rotary or "")(self.model)
+        kinds = rotary.rope_type.values() if isinstance(rotary.rope_type, dict) else [rotary.rope_type]
+        stateful = any(name in kind for kind in kinds for name in STATEFUL_ROPE)
+        return copy.deepcopy(rotary) if stateful else rotary
+
+    def attn_setting(self) -> str:
+        """Name of the attention function in use."""
+        return str(self.config._attn_implementation)
+
+    def set_attn(self, name: str) -> None:
+        """Use another attention function, in the text part of the model only."""
+        key = self.facts.text_config
+        self.model.set_attn_implementation({key: name} if key else name)
+
+    # -------------------------------------------------------------------------------------------------------------- text
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.tokens.tokenizer
+
+    @property
+    def name(self) -> str:
+        return self.tokens.name
+
+    @property
+    def digest(self) -> str:
+        return self.tokens.digest
+
+    @property
+    def template(self) -> str:
+        """`chat` or `none`: how prompts are rendered."""
+        return self.tokens.template
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` without special tokens."""
+        return self.tokens.encode(text)
+
+    def count(self, text: str) -> int:
+        """Number of tokens of `text` without special tokens."""
+        return self.tokens.count(text)
+
+    def prompt_ids(self, prompt: Prompt, answer_prefix: str = "") -> list[int]:
+        """The final token ids the model sees, ending where generation begins."""
+        return self.tokens.prompt_ids(prompt, answer_prefix)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without special tokens."""
+        return self.tokens.decode(ids)
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """Ids that end an answer: those of the generation config and the tokenizer's eos, in ascending order."""
+        found: set[int] = set()
+        generation = getattr(self.model, "generation_config", None)
+        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
+            found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+        return sorted(found)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills batches; masked, so any valid id would do."""
+        if self.tokenizer.pad_token_id is not None:
+            return int(self.tokenizer.pad_token_id)
+        return self.stop_ids[0] if self.stop_ids else 0
+
+    def check_length(self, length: int) -> None:
+        """`UserError` if `length` positions (prompt and answer) do not fit into the model."""
+        if self.max_positions is not None and length > self.max_positions:
+            raise UserError(
+                f"{length} positions are needed, but model '{self.name}' has {self.max_positions}; "
+                "shorten the task, or set max_positions if the model is known to reach further."
+            )

@@ -1,0 +1,113 @@
+"""From a configuration to cells: what is done, what is left, and about what it costs. Imports no torch, loads no model."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from harness import identity
+from harness.config import BASELINE
+from harness.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from harness.contracts.method import Method
+    from harness.contracts.task import Task
+    from harness.models.load import ModelSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model x one method x one task: the unit of work, of caching, of resuming."""
+
+    run_id: str
+    model_label: str
+    method_label: str
+    task_label: str
+    spec: ModelSpec
+    method: Method
+    task: Task
+    identity: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return f"{self.model_label} / {self.method_label} / {self.task_label}"
+
+    def config(self, preset: str) -> dict[str, Any]:
+        """What `config.json` stores: labels, identity, and the facts that tables and statistics need."""
+        return {
+            "labels": {"model": self.model_label, "method": self.method_label, "task": self.task_label},
+            "preset": preset,
+            "identity": dict(self.identity),
+            "task_facts": {"metrics": [asdict(m) for m in self.task.metrics], "by": list(self.task.by)},
+            "method_facts": {"paper": self.method.paper, "needs": sorted(self.method.needs), "budget": self.method.budget},
+        }
+
+
+def build(node: Mapping[str, Any], where: str) -> Any:
+    """Instantiate `node["_target_"]` with the other keys; a wrong key or class is the user's error."""
+    values = {k: v for k, v in node.items() if k != "_target_"}
+    cls = target_class(node, where)
+    known = [f.name for f in fields(cls)]
+    for key in values:
+        if key not in known:
+            raise UserError(f"Unknown key '{where}.{key}': {nearest(str(key), known)}")
+    try:
+        part = cls(**values)
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from error
+    part.validate()
+    return part
+
+
+def target_class(node: Mapping[str, Any], where: str) -> Any:
+    target = str(node.get("_target_", ""))
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}._target_ = '{target}' cannot be imported: {error}.") from error
+
+
+def group(cfg: DictConfig, name: str) -> dict[str, Any]:
+    """label -> instance for one of the groups of the configuration."""
+    nodes = OmegaConf.to_container(cfg[name], resolve=True)
+    assert isinstance(nodes, dict)
+    return {str(label): build(node, f"{name}.{label}") for label, node in nodes.items()}
+
+
+def cells(cfg: DictConfig) -> list[Cell]:
+    """All cells of a configuration: by model, then task, dense first; equal cells under two labels are one cell."""
+    specs, methods, tasks = (group(cfg, g) for g in ("model", "method", "task"))
+    order = sorted(methods, key=lambda m: m != BASELINE)
+    out: dict[str, Cell] = {}
+    model_ids = {m: spec.identity() for m, spec in specs.items()}
+    method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
+    task_ids = {t: task_identity(task) for t, task in tasks.items()}
+    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed, "limit": cfg.limit}
+    for m, spec in specs.items():
+        for t, task in tasks.items():
+            for a in order:
+                whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t], "lowering": cfg.lowering}
+                run = identity.run_id(whole)
+                out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
+    return list(out.values())
+
+
+def task_identity(task: Task) -> dict[str, Any]:
+    """Class, parameters, source and data of a task; paths are replaced by the digest of what they name."""
+    from harness.models.digest import tokenizer_digest
+
+    digests = {str(path): f"sha256:{identity.file_digest(path)}" for path in task.data_files()}
+    if task.tokenizer:
+        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_digest(task.tokenizer)}"
+    return identity.extension_identity(task, digests) | {"data": sorted(digests.values()), "provenance": dict(task.provenance())}
+
+
+def is_done(root: Path, run: str) -> bool:
+    """Whether a cell's folder says DONE (its content is checked when it is opened)."""
+    return (root / "runs" / run / "DONE").exists()

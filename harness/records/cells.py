@@ -1,0 +1,118 @@
+"""Reading what the store wrote. A damaged folder among many is reported in its own record and hides no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.records.files import digest, parse_lines, read_json, remedy, whole_lines
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One stored cell. `metrics`, `efficiency` and `provenance` are empty while they are not written.
+
+    `problem` says what is wrong with a damaged folder (one paragraph), and is empty otherwise.
+    """
+
+    run_id: str
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    efficiency: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    done: bool = False
+    problem: str = ""
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows in the order of execution, read now. A torn last line (the cell may be running) is left out."""
+        file = self.path / "samples.jsonl"
+        data = file.read_bytes() if file.exists() else b""
+        return list(parse_lines(data[: whole_lines(data)], file))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """`model`, `method` and `task` as shown to people."""
+        return self.config.get("labels", {})
+
+    @property
+    def figures(self) -> list[Path]:
+        """The files in `figures/`, sorted."""
+        folder = self.path / "figures"
+        return sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+
+
+def read_cells(root: Path) -> list[CellRecord]:
+    """All cells below `<root>/runs`, sorted by run id. What is wrong with one stands in its `CellRecord.problem`."""
+    runs = Path(root) / "runs"
+    if not runs.is_dir():
+        return []
+    return [read_cell(folder) for folder in sorted(runs.iterdir()) if folder.is_dir()]
+
+
+def read_cell(folder: Path) -> CellRecord:
+    """The cell in `folder`, damaged or not."""
+    parts: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name in ("config", "metrics", "efficiency", "provenance"):
+        try:
+            parts[name] = _part(folder / f"{name}.json", required=name == "config")
+        except UserError as err:
+            problems.append(str(err))
+    done = False
+    try:
+        done = check_done(folder)
+    except UserError as err:
+        problems.append(str(err))
+    problem = problems[0] if problems else ""
+    return CellRecord(run_id=folder.name, path=folder, done=done and not problem, problem=problem, **parts)
+
+
+def _part(file: Path, required: bool) -> dict[str, Any]:
+    if not file.exists() and not required:
+        return {}
+    try:
+        obj = read_json(file)
+    except OSError as err:
+        raise UserError(f"{file} cannot be read ({err.strerror or err}). {remedy(file.parent)}") from err
+    if required:
+        check_schema(obj, file)
+    obj.pop("schema", None)
+    return obj
+
+
+def check_schema(obj: dict[str, Any], file: Path) -> None:
+    """`UserError` if `file` was written in a layout this version does not know."""
+    if obj.get("schema") != SCHEMA:
+        raise UserError(
+            f"{file} has the layout version {obj.get('schema')!r}; this heed reads version {SCHEMA}. Use the heed that "
+            "wrote it, or give another results folder."
+        )
+
+
+def check_done(folder: Path) -> bool:
+    """True when DONE stands and still describes samples and metrics; `UserError` naming the file that was changed."""
+    seal_file = folder / "DONE"
+    if not seal_file.exists():
+        return False
+    seal = read_json(seal_file)
+    check_schema(seal, seal_file)
+    samples = folder / "samples.jsonl"
+    data = samples.read_bytes() if samples.exists() else b""
+    if data.count(b"\n") != seal.get("n") or digest(data) != seal.get("samples_sha256"):
+        raise _edited(samples, f"it holds {data.count(bytes([10]))} complete lines, and {seal.get('n')} were stored")
+    metrics = folder / "metrics.json"
+    if not metrics.exists():
+        raise _edited(metrics, "it is missing")
+    read_json(metrics)
+    if digest(metrics.read_bytes()) != seal.get("metrics_sha256"):
+        raise _edited(metrics, "its content is not what was stored")
+    return True
+
+
+def _edited(file: Path, what: str) -> UserError:
+    return UserError(f"{file} was changed after the cell was finished: {what}. {remedy(file.parent)}")

@@ -1,0 +1,325 @@
+"""From per-example numbers to a number with its interval; from two methods on the same examples to a tested difference.
+
+Units of independence are clusters (document, dialogue, image); an example without one is its own. With G clusters:
+
+* mean: Student's t with G-1 degrees of freedom on the clustered standard error (Miller, "Adding Error Bars to Evals",
+  arXiv 2411.00640, section 2.2) with the factor for few clusters,
+  `se^2 = G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2`; for clusters of one it is the usual standard error.
+  Percentages are clipped to [0, 1].
+* mean of percentages that are all 0 or all 1: the formula would claim an interval of width 0. Instead the exact
+  Clopper-Pearson interval with n = G: for G successes [(alpha/2)^(1/G), 1].
+* ratio (perplexity): percentile interval of a cluster bootstrap, 1000 resamples, fixed seed.
+* difference of means: the clustered formula on the differences per example. For accuracies without clusters, p is
+  McNemar's exact one, and the interval is the union of the t interval and the one that belongs to that test
+  (Clopper-Pearson on the discordant pairs), so that interval and test never contradict each other. If no percentage
+  changed at all, the interval is what G equal outcomes can exclude, not [0, 0]. If all changed by the same amount, p is
+  the sign test's, 2^(1-G).
+* difference of ratios: the same bootstrap, both methods resampled together.
+
+No data: value None. One cluster: a value without an interval. Rows that lack the metric are left out and counted in
+`n_missing`. Results do not depend on the order of the rows, to the last bit, and repeat exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from harness.contracts.task import Metric
+
+RESAMPLES = 1000
+SEED = 20240229
+CHUNK = 2_000_000  # drawn indices held in memory at once
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its confidence interval. `n`: examples used; `n_missing`: examples without this metric."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_clusters: int
+    n_missing: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Method minus baseline, same examples. `test`: `clustered t`, `exact McNemar`, `cluster bootstrap` or `none`."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    n_clusters: int
+    test: str
+    significant: bool
+    n_missing: int = 0
+
+
+# -- one method ------------------------------------------------------------------------------------------------------
+
+
+def aggregate(
+    metric: Metric, rows: Sequence[Row], clusters: Sequence[str] | None = None, confidence: float = 0.95
+) -> Estimate:
+    """`metric` over `rows` with its interval. `clusters[i]` belongs to `rows[i]`; empty means independent."""
+    names = _names(clusters, len(rows))
+    used = [i for i, row in enumerate(rows) if _has(metric, row)]
+    missing = len(rows) - len(used)
+    labels = [names[i] for i in used]
+    count = len(set(labels))
+    if metric.kind == "ratio":
+        value, low, high = _ratio(metric, [rows[i] for i in used], labels, confidence)
+    else:
+        value, low, high = _mean(metric, [float(rows[i][metric.name]) for i in used], labels, confidence)
+    return Estimate(value, low, high, len(used), count, missing)
+
+
+def _mean(metric: Metric, values: list[float], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
+    if not values:
+        return None, None, None
+    mean, half = _clustered(values, labels, confidence)
+    if half is None:
+        return mean, None, None
+    low, high = mean - half, mean + half
+    if metric.percent and set(values) in ({0.0}, {1.0}):
+        count = len(set(labels))
+        low, high = clopper_pearson(count if mean else 0, count, confidence)
+    if metric.percent:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return mean, low, high
+
+
+def _clustered(values: list[float], labels: list[Any], confidence: float) -> tuple[float, float | None]:
+    """Mean and half width of its t interval; the width is None for a single cluster."""
+    mean = math.fsum(values) / len(values)
+    count = len(set(labels))
+    if count < 2:
+        return mean, None
+    return mean, float(stats.t.ppf((1 + confidence) / 2, count - 1)) * _standard_error(values, labels, mean)
+
+
+def _standard_error(values: list[float], labels: list[Any], mean: float) -> float:
+    """`fsum` is exact, so that the order of the rows does not touch the last bit."""
+    groups: dict[Any, list[float]] = {}
+    for value, label in zip(values, labels, strict=True):
+        groups.setdefault(label, []).append(value - mean)
+    count = len(groups)
+    squares = math.fsum(math.fsum(residuals) ** 2 for residuals in groups.values())
+    return math.sqrt(count / (count - 1) * squares) / len(values)
+
+
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion, k of n."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    return low, high
+
+
+# -- ratios ----------------------------------------------------------------------------------------------------------
+
+
+def _ratio(metric: Metric, rows: Sequence[Row], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
+    sums = _cluster_sums(((float(row[metric.num]), float(row[metric.den])) for row in rows), labels)
+    value = _transformed(metric, sums[:, 0].sum(), sums[:, 1].sum()) if len(sums) else None
+    if value is None or len(sums) < 2:
+        return value, None, None
+    drawn = _bootstrap(sums, lambda total: _curve(metric, total[:, 0], total[:, 1]))
+    return value, *_percentiles(drawn, confidence)
+
+
+def _cluster_sums(parts: Iterable[tuple[float, ...]], labels: list[Any]) -> np.ndarray:
+    """Sums per cluster `[G, parts]`, in an order that depends on the sums alone."""
+    groups: dict[Any, list[tuple[float, ...]]] = {}
+    for part, label in zip(parts, labels, strict=True):
+        groups.setdefault(label, []).append(part)
+    sums = sorted(tuple(math.fsum(column) for column in zip(*group, strict=True)) for group in groups.values())
+    return np.array(sums, dtype=np.float64).reshape(len(sums), -1)
+
+
+def _bootstrap(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`statistic` of totals `[resamples, parts]` of clusters drawn with replacement, where it has a value."""
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    count = len(sums)
+    step = max(1, CHUNK // count)
+    totals = []
+    for start in range(0, RESAMPLES, step):
+        drawn = rng.integers(0, count, size=(min(step, RESAMPLES - start), count))
+        totals.append(np.stack([column[drawn].sum(axis=1) for column in sums.T], axis=1))
+    result = statistic(np.concatenate(totals))
+    return result[~np.isnan(result)]
+
+
+def _percentiles(drawn: np.ndarray, confidence: float) -> tuple[float | None, float | None]:
+    if not len(drawn):
+        return None, None
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _transformed(metric: Metric, num: float, den: float) -> float | None:
+    value = float(_curve(metric, np.array([num]), np.array([den]))[0])
+    return None if math.isnan(value) else value
+
+
+def _curve(metric: Metric, num: np.ndarray, den: np.ndarray) -> np.ndarray:
+    """num / den, transformed; NaN where den is 0."""
+    with np.errstate(all="ignore"):
+        value = np.where(den == 0, np.nan, num / den)
+        return np.exp(value) if metric.transform == "exp" else value
+
+
+# -- two methods on the same examples --------------------------------------------------------------------------------
+
+
+def paired(
+    metric: Metric,
+    rows_a: Sequence[Row],
+    rows_b: Sequence[Row],
+    clusters: Sequence[str] | None = None,
+    confidence: float = 0.95,
+) -> Difference:
+    """`a - b`, where `rows_a[i]` and `rows_b[i]` are the same example. Significant: p below 1 - confidence."""
+    if len(rows_a) != len(rows_b):
+        raise ValueError(f"pairs need the same examples: {len(rows_a)} and {len(rows_b)} rows")
+    names = _names(clusters, len(rows_a))
+    used = [i for i in range(len(rows_a)) if _has(metric, rows_a[i]) and _has(metric, rows_b[i])]
+    labels = [names[i] for i in used]
+    pairs = [(rows_a[i], rows_b[i]) for i in used]
+    compare = _paired_ratio if metric.kind == "ratio" else _paired_mean
+    value, low, high, p, test = compare(metric, pairs, labels, confidence)
+    significant = p is not None and p < 1 - confidence
+    return Difference(value, low, high, p, len(used), len(set(labels)), test, significant, len(rows_a) - len(used))
+
+
+Compared = tuple[float | None, float | None, float | None, float | None, str]
+
+
+def _paired_mean(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
+    if not pairs:
+        return None, None, None, None, "none"
+    values = [(float(a[metric.name]), float(b[metric.name])) for a, b in pairs]
+    differences = [a - b for a, b in values]
+    mean, half = _clustered(differences, labels, confidence)
+    if half is None:
+        return mean, None, None, None, "none"
+    count = len(set(labels))
+    low, high = mean - half, mean + half
+    p = _t_test(mean, _standard_error(differences, labels, mean), count)
+    test = "clustered t"
+    binary = metric.percent and all(x in (0.0, 1.0) for pair in values for x in pair)
+    if len(set(differences)) == 1 and (binary or (metric.percent and mean == 0)):
+        low, high = _all_equal(mean, count, confidence)
+    if binary and count == len(pairs):
+        low, high, p = _mcnemar(differences, (low, high), confidence)
+        test = "exact McNemar"
+    if p >= 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return mean, low, high, p, test
+
+
+def _t_test(mean: float, error: float, count: int) -> float:
+    if error <= 1e-12 * abs(mean):  # all clusters agree: the sign test is all that is left
+        return 1.0 if mean == 0 else 2.0 ** (1 - count)
+    return float(2 * stats.t.sf(abs(mean) / error, count - 1))
+
+
+def _all_equal(value: float, count: int, confidence: float) -> tuple[float, float]:
+    """What `count` equal outcomes can exclude: others have at most the probability `rest`, and are -1 or 1 at worst."""
+    rest = 1 - clopper_pearson(count, count, confidence)[0]
+    return value - rest * (1 + value), value + rest * (1 - value)
+
+
+def _mcnemar(differences: list[float], interval: tuple[float, float], confidence: float) -> tuple[float, float, float]:
+    """Exact p of the discordant pairs, and `interval` widened to the one that belongs to this test."""
+    wins, losses = differences.count(1.0), differences.count(-1.0)
+    discordant = wins + losses
+    if not discordant:
+        return *interval, 1.0
+    scale = discordant / len(differences)
+    low, high = ((2 * bound - 1) * scale for bound in clopper_pearson(wins, discordant, confidence))
+    p = float(stats.binomtest(wins, discordant, 0.5).pvalue)
+    return min(low, interval[0]), max(high, interval[1]), p
+
+
+def _paired_ratio(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
+    parts = ((float(a[metric.num]), float(a[metric.den]), float(b[metric.num]), float(b[metric.den])) for a, b in pairs)
+    sums = _cluster_sums(parts, labels)
+    if not len(sums):
+        return None, None, None, None, "none"
+    a = _transformed(metric, sums[:, 0].sum(), sums[:, 1].sum())
+    b = _transformed(metric, sums[:, 2].sum(), sums[:, 3].sum())
+    if a is None or b is None or not math.isfinite(a - b):
+        return None, None, None, None, "none"
+    if len(sums) < 2:
+        return a - b, None, None, None, "none"
+    drawn = _bootstrap(sums, lambda t: _curve(metric, t[:, 0], t[:, 1]) - _curve(metric, t[:, 2], t[:, 3]))
+    return a - b, *_percentiles(drawn, confidence), _bootstrap_p(drawn), "cluster bootstrap"
+
+
+def _bootstrap_p(drawn: np.ndarray) -> float:
+    """Two-sided: twice the smaller share of resamples beyond 0, never below what this many resamples can show."""
+    if not len(drawn):
+        return 1.0
+    share = (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (1 + len(drawn))
+    return min(1.0, 2 * share)
+
+
+def beats(difference: Difference | Mapping[str, Any], metric: Metric) -> bool:
+    """True if a method is significantly better than the baseline: an alarm if it only leaves things out."""
+    get = difference.get if isinstance(difference, Mapping) else lambda key: getattr(difference, key)
+    value = get("value")
+    return bool(get("significant")) and value is not None and (value > 0) == metric.higher_is_better
+
+
+# -- breakdown -------------------------------------------------------------------------------------------------------
+
+
+def groups(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[tuple[dict[str, Any], list[int]]]:
+    """Indices of `rows` for each value of each key of `row["meta"]`, then for each combination of two or more keys.
+
+    Numbers sort as numbers. A key that a row lacks has the value None; a key that no row has gives no groups.
+    """
+    known = [key for key in by if any(key in row.get("meta", {}) for row in rows)]
+    levels = [(key,) for key in known] + ([tuple(known)] if len(known) > 1 else [])
+    result = []
+    for level in levels:
+        found: dict[tuple[Any, ...], list[int]] = {}
+        for i, row in enumerate(rows):
+            found.setdefault(tuple(_plain(row.get("meta", {}).get(key)) for key in level), []).append(i)
+        result += [(dict(zip(level, key, strict=True)), found[key]) for key in sorted(found, key=_sortable)]
+    return result
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _sortable(key: tuple[Any, ...]) -> list[tuple[int, float, str]]:
+    return [(0, v, "") if isinstance(v, int | float) else (1, 0.0, str(v)) for v in key]
+
+
+def _names(clusters: Sequence[str] | None, n: int) -> list[Any]:
+    """A label per row; the row's number where there is no cluster."""
+    if clusters is None:
+        return list(range(n))
+    if len(clusters) != n:
+        raise ValueError(f"{len(clusters)} clusters for {n} rows")
+    return [name or i for i, name in enumerate(clusters)]
+
+
+def _has(metric: Metric, row: Row) -> bool:
+    keys = (metric.num, metric.den) if metric.kind == "ratio" else (metric.name,)
+    return all(row.get(key) is not None for key in keys)

@@ -1,0 +1,283 @@
+"""Executes a plan on this machine, in one loop: load a model once, prepare a task's examples once, run its cells, dense first.
+
+Everything a user sees is read back from the records that this module writes; nothing is printed from live results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config import BASELINE
+from harness.contracts.task import Example, Skipped
+from harness.errors import NotEngaged, UserError
+from harness.identity import canonical
+from harness.plan import Cell
+from harness.prepare import prepared
+from harness.records.store import CellStore
+from harness.records.summarise import summarise
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
+    from harness.models.view import View
+
+LEVELS = ("off", "quick", "full")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a run and stays out of its identity."""
+
+    root: Path
+    preset: str = "ci"
+    limit: int | None = None
+    efficiency: str = "quick"
+    batch_tokens: int = 8192
+    lowering: str = "auto"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one cell ended: `done` now, `kept` from an earlier run, or `failed` with the reason."""
+
+    cell: Cell
+    status: str
+    reason: str = ""
+
+
+class Progress:
+    """What the loop reports while it works; the command line shows it as a bar, tests ignore it."""
+
+    def start(self, cell: Cell, tokens: int, done: int) -> None: ...
+    def advance(self, tokens: int) -> None: ...
+    def note(self, text: str) -> None: ...
+    def finish(self, outcome: Outcome) -> None: ...
+
+
+def execute(
+    cells: Sequence[Cell], settings: Settings, progress: Progress | None = None, after: Callable[[Cell], None] | None = None
+) -> list[Outcome]:
+    """Run every cell that is not finished; `after` is called with each cell whose records were completed now."""
+    progress = progress or Progress()
+    outcomes = []
+    for _, same_model in groupby(cells, key=lambda c: c.model_label):
+        group = list(same_model)
+        loaded = Lazy(group[0].spec.load)
+        for _, same_task in groupby(group, key=lambda c: c.task_label):
+            for outcome in _run_task(list(same_task), loaded, settings, progress):
+                progress.finish(outcome)
+                outcomes.append(outcome)
+                if outcome.status == "done" and after:
+                    after(outcome.cell)
+    return outcomes
+
+
+class Lazy:
+    """A value made on first use: a plan whose cells are all finished loads no model and prepares no data."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._made = make, []  # type: ignore[var-annotated]
+
+    def __call__(self) -> Any:
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+
+def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
+    data = Lazy(lambda: task_data(cells[0], view(), settings))
+    dense = next((c for c in cells if c.method_label == BASELINE), None)
+    for cell in cells:
+        try:
+            worked = CellRun(cell, view, data, settings, progress).run(dense)
+            yield Outcome(cell, "done" if worked else "kept")
+        except UserError as error:
+            yield Outcome(cell, "failed", str(error))
+
+
+def task_data(cell: Cell, view: View, settings: Settings) -> tuple[list[Example], list[Skipped]]:
+    """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
+    task, limit = cell.task, view.max_positions
+    if limit and task.lengths_needed() > limit:
+        raise UserError(
+            f"task '{cell.task_label}' needs {task.lengths_needed()} positions, but model '{cell.model_label}' has {limit} "
+            f"(max_position_embeddings). Choose shorter lengths (task.{cell.task_label}.lengths=[...]), or raise "
+            f"model.{cell.model_label}.max_positions if the model was made to go further."
+        )
+    tokens = tokens_of(cell.task.tokenizer, view)
+    items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
+    examples = [e for e in items if isinstance(e, Example)]
+    skipped = [s for s in items if isinstance(s, Skipped)]
+    if not examples:
+        why = f" The first reason: {skipped[0].reason}" if skipped else ""
+        raise UserError(f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}")
+    return evenly(examples, task.by)[: settings.limit], skipped
+
+
+def tokens_of(tokenizer: str | None, view: Any) -> Any:
+    """The tokenizer that a task measures lengths with: its own option, or the model's."""
+    if tokenizer is None:
+        return view
+    from harness.models.load import ModelSpec
+
+    return ModelSpec(path=tokenizer).tokens()
+
+
+def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
+    """Examples taken in turn from each group (length, depth, ...), so that any `limit` covers all groups."""
+    groups: dict[tuple[Any, ...], list[Example]] = {}
+    for e in examples:
+        groups.setdefault(tuple(e.meta.get(k) for k in by), []).append(e)
+    return [e for turn in zip_longest(*groups.values()) for e in turn if e is not None]
+
+
+class CellRun:
+    """One cell from its records on disk to its records on disk."""
+
+    def __init__(self, cell: Cell, view: Lazy, data: Lazy, settings: Settings, progress: Progress) -> None:
+        self.cell, self._view, self._data, self.settings, self.progress = cell, view, data, settings, progress
+        self.store = CellStore(settings.root, cell.run_id, cell.config(settings.preset))
+
+    @property
+    def view(self) -> View:
+        return self._view()
+
+    def run(self, dense: Cell | None) -> bool:
+        """Finish what is missing; False if nothing was."""
+        if self.store.done and not self._efficiency_missing():
+            return False
+        if self.store.done:
+            self._efficiency()
+            return True
+        examples, skipped = self._data()
+        self._samples(examples)
+        self._efficiency()
+        rows = self._ordered(self.store.finished(), examples)
+        for_figures = [dict(row, method=self.cell.method_label) for row in rows]
+        self.cell.task.figures(for_figures, self.store.path / "figures")
+        self.store.finish(summarise(self.cell.task, rows, self._dense_rows(dense, examples), len(skipped)))
+        return True
+
+    # -- samples ------------------------------------------------------------------------------------------------------
+
+    def _samples(self, examples: list[Example]) -> None:
+        """Compute the batches whose samples are not all on disk; a batch that was cut off half-way is computed whole again."""
+        from harness.attention.attach import attach
+        from harness.generation.batches import plan_batches
+
+        prompts = [list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples]
+        new = [0 if e.input_ids else e.max_new_tokens for e in examples]
+        self._check_positions(examples, prompts, new)
+        batches = plan_batches([len(p) for p in prompts], new, self.settings.batch_tokens, self.cell.method.batching)
+        finished = self.store.finished()
+        todo = [b for b in batches if not all(examples[i].id in finished for i in b)]
+        self.store.discard({examples[i].id for b in todo for i in b})
+        self.progress.start(self.cell, sum(map(len, prompts)) + sum(new), self._tokens(batches, prompts, new, todo))
+        if not todo:
+            return
+        self._prove(max(prompts, key=len))
+        with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
+            for batch in todo:
+                self.store.append(self._batch([examples[i] for i in batch], [prompts[i] for i in batch], attached))
+                self.progress.advance(sum(len(prompts[i]) + new[i] for i in batch))
+
+    @staticmethod
+    def _tokens(batches: list[list[int]], prompts: list[list[int]], new: list[int], todo: list[list[int]]) -> int:
+        left = {i for b in todo for i in b}
+        return sum(len(prompts[i]) + new[i] for b in batches for i in b if i not in left)
+
+    def _check_positions(self, examples: list[Example], prompts: list[list[int]], new: list[int]) -> None:
+        limit = self.view.max_positions
+        for e, p, n in zip(examples, prompts, new, strict=True):
+            if limit and len(p) + n > limit:
+                raise UserError(
+                    f"Example '{e.id}' of task '{self.cell.task_label}' has {len(p)} prompt tokens and asks for {n} new ones, but model "
+                    f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
+                )
+
+    def _prove(self, prompt: list[int]) -> None:
+        """Design law 1: engaged or error, on the longest prompt."""
+        import torch
+
+        from harness.attention.engaged import prove
+
+        ids = torch.tensor([prompt], device=self.view.device)
+        try:
+            proof = prove(self.view, self.cell.method, ids, lowering=self.settings.lowering)
+        except NotEngaged as error:
+            raise NotEngaged(f"{self.cell.label}: {error}") from error
+        self.store.write_json("engaged.json", proof)
+
+    def _batch(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
+        from harness.generation.batches import backoff
+
+        def compute(part: list[int]) -> list[dict[str, Any]]:
+            attached.reset()
+            outputs = self._outputs([examples[i] for i in part], [prompts[i] for i in part], attached)
+            usage = attached.report()
+            return [self._row(examples[i], o, usage) for i, o in zip(part, outputs, strict=True)]
+
+        return backoff(compute, list(range(len(examples))))
+
+    def _outputs(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
+        if self.cell.task.mode == "nll":
+            from harness.generation.nll import nll
+
+            losses = nll(self.view, prompts, [e.n_scored for e in examples], new_cache=attached.new_cache)
+            return [
+                {"text": json.dumps([round(x, 6) for x in loss]), "n_prompt_tokens": len(p), "n_new_tokens": 0, "finish": "stop"}
+                for loss, p in zip(losses, prompts, strict=True)
+            ]
+        from harness.generation.generate import generate
+
+        outs = generate(self.view, prompts, [e.max_new_tokens for e in examples], new_cache=attached.new_cache)
+        return [
+            {
+                "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
+                "kv": {"kv_bytes_logical": o.kv_bytes_logical, "kv_bytes_physical": o.kv_bytes_physical},
+            }
+            for o in outs
+        ]  # fmt: skip
+
+    def _row(self, example: Example, output: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
+        score = self.cell.task.score(example, output["text"])
+        out = {k: v for k, v in output.items() if k != "kv"}
+        return {"id": example.id, "cluster": example.cluster, "meta": dict(example.meta), "references": list(example.references)} | out | {
+            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
+            "usage": {**usage, **output.get("kv", {})},
+        }  # fmt: skip
+
+    # -- after the samples --------------------------------------------------------------------------------------------
+
+    def _efficiency_missing(self) -> bool:
+        stored = (self.store.read_json("efficiency.json") or {}).get("level", "off")
+        return LEVELS.index(self.settings.efficiency) > LEVELS.index(stored)
+
+    def _efficiency(self) -> None:
+        """Speed and memory, measured apart from accuracy on the longest prompt."""
+        if not self._efficiency_missing():
+            return
+        from harness.attention.attach import attach
+        from harness.efficiency.measure import measure
+
+        examples, _ = self._data()
+        prompt = max((list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples), key=len)
+        self.progress.note("measuring speed")
+        with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
+            measured = measure(self.view, prompt, self.settings.efficiency, new_cache=attached.new_cache)
+            simulated = bool(attached.report().get("simulated", False))
+        self.store.write_json("efficiency.json", {"level": self.settings.efficiency, "simulated": simulated, **measured})
+
+    def _dense_rows(self, dense: Cell | None, examples: list[Example]) -> list[dict[str, Any]] | None:
+        if dense is None or dense.run_id == self.cell.run_id:
+            return None
+        store = CellStore(self.settings.root, dense.run_id, dense.config(self.settings.preset))
+        return self._ordered(store.finished(), examples) if store.done else None
+
+    @staticmethod
+    def _ordered(finished: Mapping[str, dict[str, Any]], examples: list[Example]) -> list[dict[str, Any]]:
+        return [finished[e.id] for e in examples]

@@ -1,0 +1,1 @@
+"""Training: one optimisation loop for everything this project trains."""

@@ -1,0 +1,63 @@
+"""What all static block patterns share: a block predicate that depends on nothing but the two block indices.
+
+A pattern defines `keep(h, a, c)` with operators that work on whole numbers and on tensors alike, so that the same line draws the
+mask, counts its pairs and tells whether a context is too short for it to matter.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.contracts.method import Blocks, Call, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.models.view import View
+
+BLOCK = "tokens in one block; blocks are aligned to the first real token"
+FULL = "layers that stay dense (hybrid models)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticPattern(Method):
+    """Base of the static patterns: one mask for all heads, in prefill and in decode.
+
+    The full KV cache is kept (dropped blocks may be needed again), so these methods save reading, not memory. All quality
+    claims about such patterns are for models trained with them; attached to another model this is the training-free variant.
+    """
+
+    budget = "blocks read by one query"
+    prefix_safe = True
+
+    block_size: int = 256
+    full_layers: tuple[int, ...] = ()
+
+    @abstractmethod
+    def keep(self, h: Any, a: Any, c: Any) -> Any:
+        """True where query block `a` reads key block `c` (c <= a)."""
+
+    def validate(self) -> None:
+        self.require(self.block_size >= 1, "block_size", "a block holds at least one token")
+        self.require(all(i >= 0 for i in self.full_layers), "full_layers", "layers are counted from 0")
+
+    def layers(self, view: View) -> list[int]:
+        return [i for i in range(view.n_layers) if i not in set(self.full_layers)]
+
+    def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:
+        return None if ctx.layer in self.full_layers else self.blocks()
+
+    def blocks(self) -> Blocks:
+        """The pattern as the harness takes it. Equal methods give equal blocks, so lowered forms are shared between layers."""
+        return Blocks(self.block_size, self.keep)
+
+    def idle(self, n: int) -> str:
+        rows = -(-n // self.block_size)
+        if any(not self.keep(None, a, c) for a in range(rows) for c in range(a)):
+            return ""
+        return (
+            f"the pattern reads every one of the {rows} blocks of a context of {n} tokens; "
+            f"lower method.{self.name}.block_size (now {self.block_size}) or use longer prompts"
+        )

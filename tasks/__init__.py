@@ -1,0 +1,1 @@
+"""The benchmarks: one folder per task. The harness reaches them through `harness.contracts.task` only."""

@@ -1,0 +1,5 @@
+"""Passkey retrieval: one number hidden in filler, asked for at the end."""
+
+from tasks.passkey.task import Passkey
+
+__all__ = ["Passkey"]

@@ -1,0 +1,109 @@
+"""The passkey report: accuracy by depth (rows) and length (columns) as numbers (csv, json) and as a heat map (png)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REACHED = 0.9  # a length is reached when its mean accuracy is at least this
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Accuracies in [0, 1], `matrix[depth][length]`; None where no example ran. `n` counts examples per cell."""
+
+    lengths: list[int]
+    depths: list[float]
+    matrix: list[list[float | None]]
+    n: list[list[int]]
+    row_means: list[float | None]
+    column_means: list[float | None]
+    mean: float | None
+    reach: int | None  # the longest length with a mean of at least REACHED
+
+
+def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
+    """Means over the examples of each cell, row, column and all. Rows need `meta` (length, depth) and `metrics`."""
+    cells: dict[tuple[float, int], list[float]] = defaultdict(list)
+    for row in rows:
+        cells[row["meta"]["depth"], row["meta"]["length"]].append(row["metrics"]["accuracy"])
+    depths, lengths = sorted({d for d, _ in cells}), sorted({n for _, n in cells})
+    columns = [_mean(v for (_, n), c in sorted(cells.items()) if n == length for v in c) for length in lengths]
+    reached = [length for length, mean in zip(lengths, columns, strict=True) if mean is not None and mean >= REACHED]
+    return Matrix(
+        lengths=lengths,
+        depths=depths,
+        matrix=[[_mean(cells.get((d, n), ())) for n in lengths] for d in depths],
+        n=[[len(cells.get((d, n), ())) for n in lengths] for d in depths],
+        row_means=[_mean(v for (d, _), c in sorted(cells.items()) if d == depth for v in c) for depth in depths],
+        column_means=columns,
+        mean=_mean(v for _, c in sorted(cells.items()) for v in c),
+        reach=max(reached, default=None),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+def write(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write `passkey.png`, `passkey.csv` and `passkey.json`; nothing for rows that have no length and depth."""
+    usable = [row for row in rows if {"length", "depth"} <= set(row.get("meta", ())) and "accuracy" in row["metrics"]]
+    if not usable:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    found = matrix(usable)
+    label = str(usable[0].get("label") or usable[0].get("method") or "")
+    unit = str(usable[0]["meta"].get("unit", "tokens"))
+    (folder / "passkey.json").write_text(json.dumps(asdict(found) | {"unit": unit, "label": label}, indent=1) + "\n")
+    _write_csv(found, folder / "passkey.csv")
+    _draw(found, folder / "passkey.png", label, unit)
+    return [folder / f"passkey.{kind}" for kind in ("png", "csv", "json")]
+
+
+def _write_csv(found: Matrix, path: Path) -> None:
+    """One line per depth, one column per length, the means at the right and at the bottom; fractions in [0, 1]."""
+    with path.open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["depth", *found.lengths, "mean"])
+        for depth, values, mean in zip(found.depths, found.matrix, found.row_means, strict=True):
+            out.writerow([depth, *values, mean])
+        out.writerow(["mean", *found.column_means, found.mean])
+
+
+def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
+    """Cividis is readable with every common colour blindness and in grey; missing cells stay white."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    values = [[float("nan") if v is None else 100 * v for v in row] for row in found.matrix]
+    wide, high = 2.6 + 0.75 * len(found.lengths), 1.8 + 0.38 * len(found.depths)
+    figure = Figure(figsize=(max(4.6, wide), max(2.8, high)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap=colormaps["cividis"], vmin=0, vmax=100, aspect="auto")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if value == value:
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if value < 55 else "black")
+    ticks = [_tick(length, mean) for length, mean in zip(found.lengths, found.column_means, strict=True)]
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_yticks(range(len(found.depths)), [f"{depth:g}" for depth in found.depths])
+    axes.set_xlabel(f"length ({unit}); below it the mean (%)")
+    axes.set_ylabel("needle depth (%)")
+    reach = "none" if found.reach is None else f"{found.reach}"
+    name = f"passkey · {label}" if label else "passkey"
+    axes.set_title(f"{name}\nmean {100 * (found.mean or 0):.1f} %, reach {reach}", fontsize=10)
+    figure.colorbar(image, ax=axes, label="accuracy (%)")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _tick(length: int, mean: float | None) -> str:
+    return f"{length}\n{'-' if mean is None else f'{100 * mean:.0f}'}"

@@ -1,0 +1,199 @@
+"""The passkey task in four styles; see the README for the facts and their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens, example_rng
+from harness.text import words
+from harness.text.fit import largest_fit
+from tasks.passkey import prompts
+from tasks.passkey.checks import check
+from tasks.passkey.policies import POLICIES
+from tasks.passkey.styles import STYLES
+
+EXTRA_TOKENS = 8  # beyond the digits of a grid key: room for a few words around it and for byte tokenizers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passkey(Task):
+    """Find a number in filler. None stands for the style's own setting (:mod:`tasks.passkey.styles`).
+
+    `lengths` counts tokens (grid), characters of filler (landmark), steps of 1000 tokens (longlora) or lines of filler
+    (infinitebench). `depths` are percent of the filler before the needle. `trials` are repetitions per cell.
+    """
+
+    title: ClassVar[str] = "a number hidden in filler: accuracy by length and depth"
+    paper: ClassVar[str] = "2305.16300"
+    licence: ClassVar[str] = "generated; templates Apache-2.0 (landmark, LongLoRA) and MIT (InfiniteBench)"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("accuracy"),)
+    by: ClassVar[tuple[str, ...]] = ("length", "depth")
+
+    style: str = "grid"
+    lengths: Sequence[int] | None = None
+    depths: Sequence[float] | None = None
+    trials: int | None = None
+    digits: int = 5
+    filler: str = "noise"
+    essay_path: str | None = None
+    policy: str | None = None
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        style = STYLES.get(self.style, STYLES["grid"])  # `validate` refuses an unknown one
+        lengths = style.lengths if self.lengths is None else self.lengths
+        depths = style.depths if self.depths is None else self.depths
+        object.__setattr__(self, "lengths", tuple(lengths))
+        whole = None if depths is None else tuple(int(d) if float(d).is_integer() else d for d in depths)
+        object.__setattr__(self, "depths", whole)
+        object.__setattr__(self, "trials", style.trials if self.trials is None else self.trials)
+        object.__setattr__(self, "policy", style.policy if self.policy is None else self.policy)
+        if self.max_new_tokens is None:
+            own = self.digits + EXTRA_TOKENS if self.style == "grid" else style.max_new_tokens
+            object.__setattr__(self, "max_new_tokens", own)
+
+    @property
+    def scorer(self) -> str:
+        """Name and policy, stored with every result."""
+        return f"passkey/{self.policy}"
+
+    def validate(self) -> None:
+        check(self)
+
+    def data_files(self) -> tuple[Path, ...]:
+        if self.filler != "essay":
+            return ()
+        return (Path(self.essay_path) if self.essay_path else Path(words.__file__).with_name("essay.txt"),)
+
+    def lengths_needed(self) -> int:
+        """Known for the grid only: the other styles count characters or lines."""
+        return max(self._lengths) + (self.max_new_tokens or 0) if self.style == "grid" else 0
+
+    def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:
+        build = {"landmark": self._landmark, "longlora": self._longlora, "infinitebench": self._infinitebench}
+        return build.get(self.style, self._grid)(tokens)
+
+    def score(self, example: Example, text: str | None) -> Score:
+        text, key = text or "", (example.references or ("",))[0]
+        right, found = POLICIES[self.policy or "first_digits"](text, key) if key.isdecimal() else (False, "")
+        flag = "empty" if not text.strip() else "no_number" if not found else ""
+        return Score({"accuracy": float(right)}, found, (flag,) if flag else ())
+
+    def official_row(self, example: Example) -> dict[str, Any]:
+        """InfiniteBench's columns, for its style only."""
+        if self.style != "infinitebench" or not isinstance(example.prompt, str):
+            return {}
+        context = prompts.infinitebench_context(example.prompt)
+        answer = list(example.references)
+        return {"context": context, "input": prompts.INFINITE_QUESTION, "answer": answer, "options": []}
+
+    def read_row(self, row: Mapping[str, Any], index: int) -> Example:
+        """Our own layout, or a row of InfiniteBench's `passkey.jsonl` (`context`, `input`, `answer`)."""
+        if "prompt" in row or "context" not in row:
+            return Example.from_row(row)
+        answer = row.get("answer", "")
+        key = str(answer[0] if isinstance(answer, list) and answer else answer)
+        text = prompts.infinitebench_text(row["context"], row.get("input", prompts.INFINITE_QUESTION))
+        new = STYLES["infinitebench"].max_new_tokens or 0
+        name = str(row.get("id", index))
+        return Example(id=name, prompt=text, references=(key,), max_new_tokens=new, task="passkey", meta={"key": key})
+
+    def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+        from tasks.passkey.heatmap import write
+
+        return write(rows, folder)
+
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(self.lengths or ())
+
+    @property
+    def _trials(self) -> range:
+        return range(self.trials or 0)
+
+    def _landmark(self, tokens: Tokens) -> Iterator[Example]:
+        """One generator for the whole run, seeded once, as the reference's module-level one would be."""
+        rng = Random(self.seed)
+        for length in self._lengths:
+            for trial in self._trials:
+                yield self._example(tokens, prompts.landmark(rng, length), length, None, trial)
+
+    def _longlora(self, tokens: Tokens) -> Iterator[Example]:
+        """The reference seeds with the number of the test: `seed` 0 is the published set."""
+        for length in self._lengths:
+            for trial in self._trials:
+                yield self._example(tokens, prompts.longlora(self.seed + trial, length), length, None, trial)
+
+    def _infinitebench(self, tokens: Tokens) -> Iterator[Example]:
+        for length in self._lengths:
+            wanted = [prompts.split_at(length, depth) for depth in self.depths or ()]
+            for position in dict.fromkeys(wanted) or prompts.infinitebench_positions(length):
+                for trial in self._trials:
+                    rng = example_rng("passkey", self.seed, self.style, length, position, trial)
+                    prompt = prompts.infinitebench(rng, length, position, self.digits)
+                    yield self._example(tokens, prompt, length, prompt.true_depth, trial)
+
+    def _grid(self, tokens: Tokens) -> Iterator[Example | Skipped]:
+        filler = self._filler_sentences()
+        per_sentence = max(1.0, tokens.count(" ".join(filler)) / len(filler))
+        for length in self._lengths:
+            for depth in self.depths or ():
+                for trial in self._trials:
+                    yield self._cell(tokens, filler, per_sentence, length, depth, trial)
+
+    def _filler_sentences(self) -> tuple[str, ...]:
+        if self.filler == "noise":
+            return prompts.sentences(prompts.NOISE)
+        return prompts.sentences(Path(self.essay_path).read_text("utf-8") if self.essay_path else words.essay())
+
+    def _key(self, length: int, depth: float, trial: int, filler: tuple[str, ...]) -> str:
+        """A key without a leading zero that the filler does not contain."""
+        rng = example_rng("passkey", self.seed, self.style, length, depth, trial)
+        while True:
+            key = str(rng.randint(10 ** (self.digits - 1), 10**self.digits - 1))
+            if not any(key in sentence for sentence in filler):
+                return key
+
+    def _cell(
+        self, tokens: Tokens, filler: tuple[str, ...], per_sentence: float, length: int, depth: float, trial: int
+    ) -> Example | Skipped:
+        """The longest prompt of whole filler sentences that is at most `length` tokens, the question included."""
+        key = self._key(length, depth, trial, filler)
+
+        def cost(count: int) -> int:
+            return len(tokens.prompt_ids(prompts.grid(key, filler, count, depth)[0]))
+
+        least = cost(0)
+        count = largest_fit(cost, length, guess=int((length - least) / per_sentence))
+        if count is None:
+            reason = f"the prompt without any filler has {least} tokens, more than the length {length}"
+            return Skipped(_id(self.style, length, depth, trial), reason, {"length": length, "depth": depth})
+        text, before, after = prompts.grid(key, filler, count, depth)
+        ahead = tokens.count(before)
+        true_depth = prompts.share(ahead, ahead + tokens.count(after))
+        return self._example(tokens, prompts.Prompt(text, key, true_depth), length, depth, trial)
+
+    def _example(self, tokens: Tokens, prompt: prompts.Prompt, length: int, depth: float | None, trial: int) -> Example:
+        """`depth` None: the style drew it; `meta` then holds the nearest multiple of 10, and `true_depth` as ever."""
+        nominal = 10 * int(prompt.true_depth / 10 + 0.5) if depth is None else depth
+        meta = {
+            "style": self.style, "unit": STYLES[self.style].unit, "length": length, "depth": nominal, "trial": trial,
+            "key": prompt.key, "filler": self.filler, "n_tokens": len(tokens.prompt_ids(prompt.text)),
+            "n_characters": len(prompt.text), "true_depth": prompt.true_depth,
+        }  # fmt: skip
+        return Example(
+            id=_id(self.style, length, depth, trial),
+            prompt=prompt.text,
+            references=(prompt.key,),
+            max_new_tokens=self.max_new_tokens or tokens.count(f" {prompt.key}"),
+            task="passkey",
+            meta=meta,
+        )
+
+
+def _id(style: str, length: int, depth: float | None, trial: int) -> str:
+    return f"{style}-{length}-{trial}" if depth is None else f"{style}-{length}-d{depth:g}-{trial}"

@@ -1,0 +1,141 @@
+"""What a generator is given: one task at one length, and the sources it may draw from."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from harness.contracts.task import Tokens, example_rng
+from harness.text.words import digest
+from tasks.ruler.catalog import Cwe, Niah, Params, Qa, Spec
+from tasks.ruler.documents import QaSet, load_qa
+from tasks.ruler.haystack import Essay, Splitter, load_essay, split_rules, strict_splitter
+from tasks.ruler.pools import KeyPool, Words, key_pool, load_words
+from tasks.ruler.templates import NEEDLE, NOISE, Built
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Word lists, essay and question files, each read at its first use. `strict`: prefer the reference's sentence splitter."""
+
+    words_source: str
+    essay_path: str | None
+    squad_path: str | None
+    hotpot_path: str | None
+    strict: bool
+
+    @cached_property
+    def words(self) -> Words:
+        """The word lists."""
+        return load_words(self.words_source)
+
+    @cached_property
+    def keys(self) -> KeyPool:
+        """Every `adjective-noun`."""
+        return key_pool(self.words)
+
+    @cached_property
+    def pool(self) -> list[str]:
+        """All words, sorted."""
+        return self.words.pool()
+
+    @cached_property
+    def essay(self) -> Essay:
+        """The essay haystack."""
+        return load_essay(self.essay_path)
+
+    @cached_property
+    def splitter(self) -> tuple[str, Splitter]:
+        """(name, function) of the sentence splitter."""
+        return strict_splitter() if self.strict else ("rules", split_rules)
+
+    @cached_property
+    def squad(self) -> QaSet:
+        """Questions of qa_1."""
+        return load_qa("squad", self.squad_path)
+
+    @cached_property
+    def hotpot(self) -> QaSet:
+        """Questions of qa_2."""
+        return load_qa("hotpotqa", self.hotpot_path)
+
+
+class Meter:
+    """Counts tokens; remembers the counts of short pieces, which only serve to guess sizes. Whole prompts are always counted anew."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._pieces: dict[str, int] = {}
+
+    def piece(self, text: str) -> int:
+        """Tokens of a short text, remembered."""
+        if text not in self._pieces:
+            self._pieces[text] = self._tokens.count(text)
+        return self._pieces[text]
+
+    def text(self, text: str) -> int:
+        """Tokens of a text without special tokens: the count of the reference."""
+        return self._tokens.count(text)
+
+    def prompt(self, built: Built) -> int:
+        """Tokens the model really sees, template and special tokens included."""
+        return len(self._tokens.prompt_ids(built.prompt, built.prefix))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task at one length."""
+
+    task: str
+    spec: Spec
+    params: Params
+    length: int
+    max_new_tokens: int
+    samples: int
+    seed: int
+    sources: Sources
+    meter: Meter
+
+    @property
+    def limit(self) -> int:
+        """Most tokens a prompt may have."""
+        return self.length - self.max_new_tokens
+
+    @property
+    def qa_set(self) -> QaSet:
+        """The questions of a qa task."""
+        assert isinstance(self.params, Qa)
+        return self.sources.squad if self.params.dataset == "squad" else self.sources.hotpot
+
+    def rng(self, index: int, *parts: object) -> Random:
+        """The example's own generator (robust recipe)."""
+        return example_rng("ruler", self.seed, self.task, self.length, index, *parts)
+
+    def draw(self, kind: str, rng: Random) -> str:
+        """A random key or value: a 7-digit number, an `adjective-noun`, or a version-4 uuid."""
+        if kind == "numbers":
+            return str(rng.randint(10**6, 10**7 - 1))
+        if kind == "words":
+            return rng.choice(self.sources.keys)
+        return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+    def facts(self) -> dict[str, str]:
+        """Where the material comes from: `haystack`, `words`, `sentence_splitter`, `questions`, as far as they apply."""
+        facts: dict[str, str] = {}
+        if isinstance(self.params, Niah):
+            facts["haystack"] = self._haystack_name(self.params.haystack)
+            if "words" in (self.params.key_type, self.params.value_type):
+                facts["words"] = self.sources.words.name
+            if self.params.haystack == "essay":
+                facts["sentence_splitter"] = self.sources.splitter[0]
+        elif isinstance(self.params, Cwe):
+            facts["words"] = self.sources.words.name
+        elif isinstance(self.params, Qa):
+            facts["questions"] = self.qa_set.name
+        return facts
+
+    def _haystack_name(self, kind: str) -> str:
+        texts = {"noise": NOISE, "needle": NEEDLE}
+        return self.sources.essay.name if kind == "essay" else f"{kind}#{digest(texts[kind])}"

@@ -1,0 +1,20 @@
+"""How often a coded word of each rank appears."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+@lru_cache(maxsize=8)
+def _norm(alpha: float) -> float:
+    from scipy.special import zeta
+
+    return float(zeta(alpha))
+
+
+def counts(ranks: int, total: int, alpha: float) -> list[int]:
+    """floor(total * rank^-alpha / zeta(alpha)) for ranks 1, 2, ..., in floating point as the reference computes it; never negative."""
+    shares = total * (np.arange(1, ranks + 1) ** -float(alpha)) / _norm(float(alpha))
+    return [max(0, int(n)) for n in shares.astype(int)]
