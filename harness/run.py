@@ -18,6 +18,8 @@ from harness.errors import NotEngaged, UserError
 from harness.identity import canonical
 from harness.plan import Cell
 from harness.prepare import prepared
+from harness.records.cells import read_cell
+from harness.records.files import read_json
 from harness.records.store import CellStore
 from harness.records.summarise import summarise
 
@@ -93,10 +95,19 @@ def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progr
     dense = next((c for c in cells if c.method_label == BASELINE), None)
     for cell in cells:
         try:
-            worked = CellRun(cell, view, data, settings, progress).run(dense)
-            yield Outcome(cell, "done" if worked else "kept")
-        except UserError as error:
+            with CellStore(settings.root, cell.run_id, cell.config(settings.preset)) as store:
+                yield _run_cell(cell, CellRun(cell, store, view, data, settings, progress), dense)
+        except UserError as error:  # the folder itself cannot be used
             yield Outcome(cell, "failed", str(error))
+
+
+def _run_cell(cell: Cell, work: CellRun, dense: Cell | None) -> Outcome:
+    try:
+        return Outcome(cell, "done" if work.run(dense) else "kept")
+    except UserError as error:
+        if not work.store.done:
+            work.store.fail(type(error).__name__, str(error))
+        return Outcome(cell, "failed", str(error))
 
 
 def task_data(cell: Cell, view: View, settings: Settings) -> tuple[list[Example], list[Skipped]]:
@@ -138,9 +149,11 @@ def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
 class CellRun:
     """One cell from its records on disk to its records on disk."""
 
-    def __init__(self, cell: Cell, view: Lazy, data: Lazy, settings: Settings, progress: Progress) -> None:
-        self.cell, self._view, self._data, self.settings, self.progress = cell, view, data, settings, progress
-        self.store = CellStore(settings.root, cell.run_id, cell.config(settings.preset))
+    def __init__(
+        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, settings: Settings, progress: Progress
+    ) -> None:
+        self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
+        self._view, self._data = view, data
 
     @property
     def view(self) -> View:
@@ -156,10 +169,11 @@ class CellRun:
         examples, skipped = self._data()
         self._samples(examples)
         self._efficiency()
-        rows = self._ordered(self.store.finished(), examples)
-        for_figures = [dict(row, method=self.cell.method_label) for row in rows]
-        self.cell.task.figures(for_figures, self.store.path / "figures")
-        self.store.finish(summarise(self.cell.task, rows, self._dense_rows(dense, examples), len(skipped)))
+        finished = self.store.finished()
+        rows = [finished[e.id] for e in examples]
+        self.cell.task.figures([dict(row, method=self.cell.method_label) for row in rows], self.store.figures)
+        facts = self.store.config["task_facts"]
+        self.store.finish(summarise(facts, rows, self._dense_rows(dense), len(skipped)))
         return True
 
     # -- samples ------------------------------------------------------------------------------------------------------
@@ -175,7 +189,7 @@ class CellRun:
         batches = plan_batches([len(p) for p in prompts], new, self.settings.batch_tokens, self.cell.method.batching)
         finished = self.store.finished()
         todo = [b for b in batches if not all(examples[i].id in finished for i in b)]
-        self.store.discard({examples[i].id for b in todo for i in b})
+        self.store.discard_tail({examples[i].id for b in todo for i in b})
         self.progress.start(self.cell, sum(map(len, prompts)) + sum(new), self._tokens(batches, prompts, new, todo))
         if not todo:
             return
@@ -254,7 +268,8 @@ class CellRun:
     # -- after the samples --------------------------------------------------------------------------------------------
 
     def _efficiency_missing(self) -> bool:
-        stored = (self.store.read_json("efficiency.json") or {}).get("level", "off")
+        file = self.store.path / "efficiency.json"
+        stored = read_json(file).get("level", "off") if file.exists() else "off"
         return LEVELS.index(self.settings.efficiency) > LEVELS.index(stored)
 
     def _efficiency(self) -> None:
@@ -272,12 +287,8 @@ class CellRun:
             simulated = bool(attached.report().get("simulated", False))
         self.store.write_json("efficiency.json", {"level": self.settings.efficiency, "simulated": simulated, **measured})
 
-    def _dense_rows(self, dense: Cell | None, examples: list[Example]) -> list[dict[str, Any]] | None:
+    def _dense_rows(self, dense: Cell | None) -> list[dict[str, Any]] | None:
         if dense is None or dense.run_id == self.cell.run_id:
             return None
-        store = CellStore(self.settings.root, dense.run_id, dense.config(self.settings.preset))
-        return self._ordered(store.finished(), examples) if store.done else None
-
-    @staticmethod
-    def _ordered(finished: Mapping[str, dict[str, Any]], examples: list[Example]) -> list[dict[str, Any]]:
-        return [finished[e.id] for e in examples]
+        record = read_cell(self.settings.root / "runs" / dense.run_id)
+        return record.samples() if record.done else None

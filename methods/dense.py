@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Method):
-    """A_ij = softmax_j(scaling * q_i k_j) over all keys the model shows. No hooks, so attaching it leaves the model alone."""
+    """A_ij = softmax_j(scaling * q_i k_j) over all keys the model shows. No hooks, so attaching it leaves the model
+    alone.
+    """
 
     name = "dense"
     title = "Dense attention, the baseline"

@@ -56,11 +56,10 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
 
 def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
     """The terminal table, read back from the records in plan order."""
-    from harness.records.cells import read_cells
+    from harness.records.cells import read_cell
     from harness.records.table import render
 
-    stored = {record.run_id: record for record in read_cells(root, [c.run_id for c in plan])}
-    render([stored[c.run_id] for c in plan if c.run_id in stored], console)
+    render([read_cell(root / "runs" / c.run_id) for c in plan], console)
 
 
 def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
@@ -113,10 +112,9 @@ def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:
         return None
 
     def after(cell: Cell) -> None:
-        from harness.records.cells import read_cells
+        from harness.records.cells import read_cell
 
-        (record,) = read_cells(root, [cell.run_id])
-        status = track(record, root, mode, cfg.tracking.project, cfg.tracking.group or group, timeout=cfg.tracking.timeout)
+        status = track(read_cell(root / "runs" / cell.run_id), root, mode, cfg.tracking.project, cfg.tracking.group or group, timeout=cfg.tracking.timeout)
         if not status.ok:
             console.print(f"tracking: {status.message}", style="yellow", markup=False, highlight=False)
 

@@ -1,12 +1,13 @@
 """The contract of an attention method: a frozen dataclass whose fields are its parameters and whose hooks do the work.
 
-Overriding a hook is what installs it; a hook that is not overridden costs nothing. Facts about the method are class variables:
-the tables, the capability errors and the test matrix are made from them. This module imports no torch, so that a plan can be made
-and listed without it; method modules keep to the same rule (tensors are reached through their own methods, or torch is imported
-inside a hook).
+Overriding a hook is what installs it; a hook that is not overridden costs nothing. Facts about the method are class
+variables: the tables, the capability errors and the test matrix are made from them. This module imports no torch, so
+that a plan can be made and listed without it; method modules keep to the same rule (tensors are reached through their
+own methods, or torch is imported inside a hook).
 
-Shapes: B batch, H query heads, H_kv key heads, n_q query rows of this forward, n_k keys (the cache included), D head size.
-A *position* is the absolute column of a token in its row of the batch, padding included; logical position = position - n_pad.
+Shapes: B batch, H query heads, H_kv key heads, n_q query rows of this forward, n_k keys (the cache included), D head
+size. A *position* is the absolute column of a token in its row of the batch, padding included; logical position =
+position - n_pad.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ Phase = Literal["prefill", "decode"]
 class Blocks:
     """A block pattern, stated once and lowered to FlexAttention, gather + SDPA, or a dense mask.
 
-    `keep(h, a, c)` says whether query block `a` reads key block `c` (blocks of `size` logical positions). It gets index tensors
-    that broadcast and returns a bool tensor; `h` is None unless `per_head`, then it is one head index. Only c <= a matters, the
-    diagonal block is always read, and the model's own mask (causal, sliding, padding) is applied on top.
-    `token(i, j)` narrows the kept blocks by logical token positions; a query always sees itself.
+    `keep(h, a, c)` says whether query block `a` reads key block `c` (blocks of `size` logical positions). It gets index
+    tensors that broadcast and returns a bool tensor; `h` is None unless `per_head`, then it is an index of query heads.
+    Only c <= a matters, the diagonal block is always read, and the model's own mask (causal, sliding, padding) is
+    applied on top. `token(i, j)` narrows the kept blocks by logical token positions; a query always sees itself.
     """
 
     size: int
@@ -48,14 +49,16 @@ class Call:
     view: View
     layer: int
     phase: Phase  # decode: one query row on a cache that is not empty
-    q_offset: int  # position of the first query row: the TRUE number of tokens before it, whatever the cache has dropped
+    q_offset: int  # position of the first query row: the TRUE number of tokens before it, dropped ones included
     n_pad: Tensor  # int64 [B]: padding tokens on the left of each sample
     scaling: float = 1.0  # softmax(scaling * q k^T)
     positions: Tensor | None = None  # int64 [B | 1, H_kv | 1, n_k]: true position of every key
-    visible: Callable[[], Tensor] | None = None  # bool [B, H_kv | 1, n_q, n_k]: keys the model itself shows to every row
+    visible: Callable[[slice], Tensor] | None = (
+        None  # query rows -> bool [B, H_kv | 1, rows, n_k]: what the model shows
+    )
     q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call
     store: dict[Any, Any] = field(default_factory=dict)  # lives for one forward, shared by all layers
-    state: dict[Any, Any] = field(default_factory=dict)  # lives as long as the cache, one for each layer; tensors are batch first
+    state: dict[Any, Any] = field(default_factory=dict)  # one for each layer, lives with the cache; tensors batch first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +69,18 @@ class Method:
     title: ClassVar[str] = ""  # one line for people
     paper: ClassVar[str] = ""  # arXiv id or URL; "own" for ours
     licence: ClassVar[str] = ""  # of the code that was consulted; empty if the paper alone was
-    phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs untouched
+    phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained"}
     budget: ClassVar[str] = ""  # what its main knob means
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
     options: ClassVar[dict[str, str]] = {}  # parameter -> what it means
+
+    def __post_init__(self) -> None:
+        for key, value in list(vars(self).items()):
+            if isinstance(value, list):  # configs hold lists; equal methods must compare and hash alike
+                object.__setattr__(self, key, tuple(value))
 
     # ------------------------------------------------------------------------------------------------------------- facts
 
@@ -87,7 +95,9 @@ class Method:
         return list(range(view.n_layers))
 
     def idle(self, n: int) -> str:
-        """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does act."""
+        """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does
+        act.
+        """
         return ""
 
     @classmethod
@@ -117,8 +127,8 @@ class Method:
     def edit_cache(self, ctx: Call, layer_cache: Any) -> Tensor | None:
         """After the attention of a layer: the columns that stay in its cache, int64 `[B, H_kv, n]`, ascending.
 
-        None: nothing is dropped. `layer_cache.keys` and `.values` `[B, H_kv, n_k, D]` may be rewritten in place of being
-        replaced; `ctx.q` holds the queries of this forward.
+        None: nothing is dropped. `layer_cache.keys` and `.values` `[B, H_kv, n_k, D]` may be rewritten in place of
+        being replaced; `ctx.q` holds the queries of this forward.
         """
 
     def heads(self, ctx: Call, z: Tensor) -> Tensor | None:
@@ -132,5 +142,3 @@ class Method:
 
 
 HOOKS = ("pattern", "select", "edit_cache", "heads", "layer_out", "logits")
-
-

@@ -32,7 +32,9 @@ def weight_files(folder: Path) -> list[Path]:
         files = [folder / Path(str(name)).name for name in names]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
-            raise UserError(f"{folder} lacks {', '.join(missing[:3])} that {INDEX} lists; download or copy the checkpoint again.")
+            raise UserError(
+                f"{folder} lacks {', '.join(missing[:3])} that {INDEX} lists; download or copy the checkpoint again."
+            )
     else:
         files = [path for path in (folder / "model.safetensors",) if path.is_file()]
     if not files:
@@ -46,8 +48,17 @@ def check_tokenizer(folder: Path) -> None:
     """`UserError` if the folder has no tokenizer."""
     if not any((folder / name).is_file() for name in TOKENIZER_CORE):
         raise UserError(
-            f"{folder} has no tokenizer (tokenizer.json); copy the tokenizer files there or name another folder with tokenizer=."
+            f"{folder} has no tokenizer (tokenizer.json); copy the tokenizer files there, "
+            "or name another folder with tokenizer=<folder>."
         )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` brings a chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    path = folder / "tokenizer_config.json"
+    return path.is_file() and bool(read_json(path).get("chat_template"))
 
 
 def check_code(config: Mapping[str, Any], folder: Path, trusted: bool) -> None:
@@ -55,7 +66,7 @@ def check_code(config: Mapping[str, Any], folder: Path, trusted: bool) -> None:
     if "auto_map" in config and not trusted:
         raise UserError(
             f"{folder} brings its own Python code (auto_map in config.json), which is not run unless you ask for it; "
-            "read the code, then set trust_remote_code=true."
+            "read the code and set trust_remote_code=true, or remove auto_map to use the library's own implementation."
         )
 
 
@@ -82,8 +93,8 @@ def stored_dtype(config: Mapping[str, Any], folder: Path) -> str:
 def _no_weights(folder: Path) -> UserError:
     if any(path for pattern in PICKLES for path in folder.glob(pattern)):
         return UserError(
-            f"{folder} has pickled weights only, which can run code when they are read; convert them once, if you trust "
-            f"them, with: {CONVERT.format(folder=folder)}"
+            f"{folder} has pickled weights only, which can run code when they are read; if you trust them, "
+            f"convert them once with: {CONVERT.format(folder=folder)}"
         )
     other = sorted(path.name for path in folder.glob("*.safetensors"))
     hint = f" (found {', '.join(other[:3])}, but no {INDEX})" if other else ""

@@ -1,9 +1,9 @@
 """Digests of a checkpoint folder: weights, configuration, tokenizer. Standard library only, no torch.
 
-The weights digest belongs to the tensors, not to the files: every tensor's sha256 over (name, dtype, shape, bytes) is added modulo
-2^256, so it does not change when the same weights are sharded differently or carry other metadata. Reading many gigabytes takes
-minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path, size and modification time;
-a file that was touched has another key, so a stale entry is never used.
+The weights digest belongs to the tensors, not to the files: every tensor's sha256 over (name, dtype, shape, bytes) is
+added modulo 2^256, so it does not change when the same weights are sharded differently or carry other metadata. Reading
+many gigabytes takes minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path,
+size and modification time; a file that was touched has another key, so a stale entry is never used.
 
 The safetensors layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON header
 `{name: {"dtype", "shape", "data_offsets"}}`, then the data.
@@ -27,12 +27,12 @@ MAX_HEADER = 100_000_000  # bytes; the format's own limit
 VOLATILE = frozenset({
     "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "_commit_hash",
     "_attn_implementation", "_attn_implementation_autoset", "tokenizer_file", "special_tokens_map_file", "is_local",
-    "local_files_only",
+    "local_files_only", "model_max_length",
 })  # fmt: skip
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
-    "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja",
-    "chat_template.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+    "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 
 
@@ -58,10 +58,11 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(f"{path} is not a complete safetensors file ({size} bytes); download or copy it again.")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+            header.pop("__metadata__", None)
+            ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             raise UserError(f"{path} has no readable safetensors header; download or copy it again.") from None
-    header.pop("__metadata__", None)
-    need = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    need = 8 + length + max(ends, default=0)
     if size != need:
         raise UserError(f"{path} is cut or damaged: it has {size} bytes, its header promises {need}; copy it again.")
     return header
@@ -78,10 +79,13 @@ def config_digest(config: Mapping[str, Any], stop: Any = None) -> str:
     return hashlib.sha256(_canonical({"config": _stable(config), "stop": stop})).hexdigest()
 
 
-def tokenizer_digest(folder: Path) -> str:
-    """sha256 of a folder's tokenizer files, chat templates included."""
+def tokenizer_digest(folder: Path | str) -> str:
+    """sha256 of a folder's tokenizer files, chat templates included. `UserError` if there are none."""
     total = hashlib.sha256()
-    for path in _tokenizer_files(folder):
+    files = _tokenizer_files(Path(folder))
+    if not files:
+        raise UserError(f"{folder} is no folder with a tokenizer.")
+    for path in files:
         content = path.read_bytes()
         if path.name == "tokenizer_config.json":
             content = _canonical(_stable(read_json(path)))
@@ -162,7 +166,11 @@ def _load_cache() -> dict[str, str]:
         return {}
     if not isinstance(known, dict):
         return {}
-    return {str(k): v for k, v in known.items() if isinstance(v, str) and len(v) == 64 and not set(v) - set("0123456789abcdef")}
+    return {
+        str(k): v
+        for k, v in known.items()
+        if isinstance(v, str) and len(v) == 64 and not set(v) - set("0123456789abcdef")
+    }
 
 
 def _store(known: Mapping[str, str]) -> None:

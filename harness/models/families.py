@@ -1,11 +1,11 @@
 """What the harness must know about a model family, one record each. A new family is one more record in `FAMILIES`.
 
-Facts were read in the modeling files of transformers 5.23 (`models/<family>/modeling_<family>.py`). No torch is imported here,
-so that planning can tell an unsupported checkpoint from its `config.json` alone.
+Facts were read in the modeling files of transformers 5.23 (`models/<family>/modeling_<family>.py`). No torch is
+imported here, so that planning can tell an unsupported checkpoint from its `config.json` alone.
 
-Two facts that are easy to get wrong: Gemma-3's `attn_logit_softcapping` is stored by the attention module but never handed to
-the attention function, so no cap is applied to attention logits; Mistral and Phi-3 slide on every layer or on none, while Qwen,
-Gemma-3 and gpt-oss decide per layer.
+Two facts that are easy to get wrong: Gemma-3's `attn_logit_softcapping` is stored by the attention module but never
+handed to the attention function, so no cap is applied to attention logits; Mistral and Phi-3 slide on every layer or on
+none, while Qwen, Gemma-3 and gpt-oss decide per layer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Family:
     attention: str = "self_attn"  # from a layer
     mlp: str = "mlp"  # from a layer
     o_proj: str = "o_proj"  # from the attention module; its input is the heads' outputs [B, n, H * D]
-    window: Literal["none", "config", "module"] = "none"  # where a layer's window stands: nowhere, one for all, per module
+    window: Literal["none", "config", "module"] = (
+        "none"  # where a layer's window stands: nowhere, one for all, per module
+    )
     sinks: str | None = None  # attribute of the attention module: learned sink logits [H]
     softcap: str | None = None  # config key of a cap that is really applied to attention logits
     final_softcap: str | None = None  # config key of a cap applied to the output logits

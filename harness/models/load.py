@@ -4,7 +4,8 @@
     spec.identity()        # what can change the model's numbers: digests, dtype, attention backend, template
     view = spec.load()     # the live model
 
-Weights load from safetensors only, complete and of the right shapes, or not at all: a tensor that would be newly initialised is an error.
+Weights load from safetensors only, complete and of the right shapes, or not at all: a tensor that would be newly
+initialised is an error.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class ModelSpec:
     def identity(self) -> dict[str, Any]:
         """Everything about the model that can change a number, and nothing else. Reads files, imports no torch.
 
-        A local checkpoint is identified by its content. A hub repository is identified by its commit, which stands for all its
-        files, so the identity is the same before and after the download.
+        A local checkpoint is identified by its content. A hub repository is identified by its commit, which stands for
+        all its files, so the identity is the same before and after the download.
         """
         self._check_settings()
         source = self.source()
@@ -89,7 +90,7 @@ class ModelSpec:
             "revision": source.commit(),
             "dtype": self._dtype(source, config, folder),
             "backend": self.backend,
-            "template": self.template,
+            "template": self._template(self._tokenizer_source(source)),
         }
         if self.trust_remote_code and "auto_map" in config:
             result["code"] = digest.code_digest(folder) if own else "revision"
@@ -102,13 +103,19 @@ class ModelSpec:
         self._check_settings()
         source = self.source()
         other = self._tokenizer_source(source)
-        folder = other.download()
+        folder = other.download(weights=False)
         checkpoint.check_tokenizer(folder)
-        return TextTokens.load(folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code)
+        return TextTokens.load(
+            folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code
+        )
 
     def load(self) -> View:
         """The live model on its device, in evaluation mode. `UserError` for every defect of the checkpoint."""
         self.validate()
+        if self.device.startswith("cuda") and not cuda_available():
+            raise UserError(
+                f"Model '{self.path}' asks for device='{self.device}', but there is no usable GPU; use auto."
+            )
         source = self.source()
         folder = source.download(code=self.trust_remote_code)
         checkpoint.weight_files(folder)
@@ -133,11 +140,15 @@ class ModelSpec:
         return locate(self.tokenizer) if self.tokenizer else source
 
     def _tokenizer_identity(self, source: Source) -> str | None:
-        other = self._tokenizer_source(source)
-        if other.folder is None:
-            return other.commit() if self.tokenizer else None
-        checkpoint.check_tokenizer(other.folder)
-        return digest.tokenizer_digest(other.folder)
+        if source.folder is None and not self.tokenizer:
+            return None  # the commit stands for it
+        return tokenizer_identity(self._tokenizer_source(source))
+
+    def _template(self, source: Source) -> str:
+        """What `auto` means, where it can be seen; a hub repository keeps the word, its commit decides."""
+        if self.template != "auto" or source.folder is None:
+            return self.template
+        return "chat" if checkpoint.has_chat_template(source.folder) else "none"
 
     def _dtype(self, source: Source, config: Mapping[str, Any], folder: Path) -> str:
         if self.dtype != "auto":
@@ -147,17 +158,25 @@ class ModelSpec:
 
     def _check_settings(self) -> None:
         if self.dtype != "auto" and self.dtype not in DTYPES:
-            raise UserError(f"Unknown dtype '{self.dtype}' of model '{self.path}': {nearest(self.dtype, [*DTYPES, 'auto'])}")
+            raise UserError(
+                f"Unknown dtype '{self.dtype}' of model '{self.path}': {nearest(self.dtype, [*DTYPES, 'auto'])}"
+            )
         if self.template not in TEMPLATES:
-            raise UserError(f"Unknown template '{self.template}' of model '{self.path}': {nearest(self.template, TEMPLATES)}")
+            raise UserError(
+                f"Unknown template '{self.template}' of model '{self.path}': {nearest(self.template, TEMPLATES)}"
+            )
         if self.device_map not in (None, "auto"):
-            raise UserError(f"device_map='{self.device_map}' of model '{self.path}' is not supported; use null or auto.")
+            raise UserError(
+                f"device_map='{self.device_map}' of model '{self.path}' is not supported; use null or auto."
+            )
         if self.device_map and self.device != "auto":
-            raise UserError(f"Model '{self.path}' has both device='{self.device}' and device_map='auto'; set one of them.")
+            raise UserError(
+                f"Model '{self.path}' has both device='{self.device}' and device_map='auto'; set one of them."
+            )
         if self.device != "auto" and self.device.partition(":")[0] not in ("cpu", "cuda", "mps", "xpu"):
-            raise UserError(f"Unknown device '{self.device}' of model '{self.path}'; use auto, cpu, cuda or cuda:<number>.")
-        if self.device.startswith("cuda") and not cuda_available():
-            raise UserError(f"Model '{self.path}' asks for device='{self.device}', but this machine has no usable GPU; use device=auto.")
+            raise UserError(
+                f"Unknown device '{self.device}' of model '{self.path}'; use auto, cpu, cuda or cuda:<number>."
+            )
         if self.max_positions is not None and self.max_positions < 1:
             raise UserError(f"max_positions of model '{self.path}' must be at least 1.")
 
@@ -167,6 +186,15 @@ class ModelSpec:
                 f"Family '{family.model_type}' of model '{self.path}' has no attention backend '{self.backend}': "
                 f"{nearest(self.backend, family.backends)}"
             )
+
+
+def tokenizer_identity(source: Source | str) -> str:
+    """The digest of a tokenizer's files, or its commit on the hub. `source`: zoo member, folder or hub id."""
+    found = locate(source) if isinstance(source, str) else source
+    if found.folder is None:
+        return str(found.commit())
+    checkpoint.check_tokenizer(found.folder)
+    return digest.tokenizer_digest(found.folder)
 
 
 def cuda_available() -> bool:
@@ -193,9 +221,10 @@ def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    auto: Any = AutoModelForCausalLM  # its stub does not know output_loading_info
     try:
         with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = auto.from_pretrained(
                 str(folder), dtype=getattr(torch, dtype), attn_implementation=spec.backend, device_map=spec.device_map,
                 trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
                 ignore_mismatched_sizes=True, output_loading_info=True,
@@ -208,16 +237,21 @@ def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str) -> Any:
 
 
 def _check_loading(folder: Path, info: Mapping[str, Any]) -> None:
-    for name, found, expected in sorted(info["mismatched_keys"])[:1]:
+    wrong = sorted(info["mismatched_keys"])
+    if wrong:
+        name, found, expected = wrong[0]
         raise UserError(
             f"{folder}: tensor '{name}' has shape {list(found)}, but config.json asks for {list(expected)} "
-            f"({len(info['mismatched_keys'])} tensors differ); the weights belong to another configuration."
+            f"(wrong shapes: {len(wrong)}); the weights belong to another configuration."
         )
-    for key, what in (("missing_keys", "are not in the weights and would be random"), ("unexpected_keys", "have no place in the model")):
+    for key, what in (
+        ("missing_keys", "Tensors that the model needs are not in the weights and would be random"),
+        ("unexpected_keys", "Tensors in the weights have no place in the model"),
+    ):
         names = sorted(info[key])
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise UserError(f"{folder}: {len(names)} tensors {what} ({shown}); weights and config.json do not belong together.")
+            raise UserError(f"{folder}: {what}: {shown}. The weights and config.json do not belong together.")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Where a model comes from: a member of the zoo, a local folder, or the Hugging Face hub. No torch is imported here.
 
-A hub repository is pinned to one commit. If its `config.json` is in the local cache, that copy decides and no network is used;
-otherwise the commit is asked for once. Weights are fetched by `download` only, as safetensors, never as pickles or code unless asked.
+A hub repository is pinned to one commit. If its `config.json` is in the local cache, that copy decides and no network
+is used; otherwise the commit is asked for once. Weights are fetched by `download` only, as safetensors, never as
+pickles or code unless asked.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from harness.errors import UserError, nearest
 from harness.models import zoo
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-DATA_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
-CODE_FILES = ["*.py"]
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
+WEIGHTS = ["*.safetensors"]
+CODE = ["*.py"]
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ class Source:
         folder = _cached_metadata(self.repo, self.revision)
         return folder if folder is not None and any(folder.glob("*.safetensors")) else None
 
-    def download(self, code: bool = False) -> Path:
-        """The local folder with weights and tokenizer. From the hub it takes what is missing. `code`: also Python files."""
+    def download(self, weights: bool = True, code: bool = False) -> Path:
+        """The local folder; from the hub, what is missing is fetched: always the tokenizer and the configuration,
+        and the weights and the Python files if asked for."""
         if self.folder is not None:
             return self.folder
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        patterns = DATA_FILES + (CODE_FILES if code else [])
+        patterns = SMALL_FILES + (WEIGHTS if weights else []) + (CODE if code else [])
         try:
             return Path(snapshot_download(self.repo, revision=self.commit(), allow_patterns=patterns))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -67,7 +70,8 @@ def locate(path: str, revision: str | None = None) -> Source:
         return Source("hub", path, None, path, revision)
     else:
         raise UserError(
-            f"There is no model '{path}': it is no folder, no hub id (owner/name) and no zoo member; {nearest(path, zoo.MEMBERS)}"
+            f"There is no model '{path}': it is no folder, no hub id (owner/name) and no zoo member; "
+            f"{nearest(path, zoo.MEMBERS)}"
         )
     if revision is not None:
         raise UserError(f"Model '{path}' is local, so revision='{revision}' has no meaning; remove it.")

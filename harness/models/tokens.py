@@ -1,9 +1,9 @@
 """From text to the token ids a model sees: the `Tokens` protocol over a Hugging Face tokenizer.
 
-* template `none`: the tokenizer's own special tokens (a leading bos, if it has one) around `prompt + answer_prefix`, never an eos.
-  Chat messages become `User: ...` and `Assistant: ...` lines that end with `Assistant:`.
-* template `chat`: the chat template with the assistant's header, then `answer_prefix` as text. The template writes its own bos, so
-  nothing is added when its text is tokenised.
+* template `none`: the tokenizer's own special tokens (a leading bos, if it has one) around `prompt + answer_prefix`,
+  never an eos. Chat messages become `User: ...` and `Assistant: ...` lines that end with `Assistant:`.
+* template `chat`: the chat template with the assistant's header, then `answer_prefix` as text. The template writes its
+  own bos, so nothing is added when its text is tokenised.
 * `auto`: `chat` if the tokenizer has a chat template, otherwise `none`.
 
 Nothing is stripped: trailing spaces of a prompt are part of it.
@@ -84,7 +84,9 @@ def _resolve_template(tokenizer: Any, template: str, name: str) -> str:
         raise UserError(f"Unknown template '{template}' of model '{name}'; use one of {', '.join(TEMPLATES)}.")
     has_one = bool(getattr(tokenizer, "chat_template", None))
     if template == "chat" and not has_one:
-        raise UserError(f"Model '{name}' has no chat template; set template=none, or template=auto to use one where there is one.")
+        raise UserError(
+            f"Model '{name}' has no chat template; set template=none, or template=auto to use one where there is one."
+        )
     return ("chat" if has_one else "none") if template == "auto" else template
 
 

@@ -1,7 +1,7 @@
-"""`View`: a loaded model seen the same way whatever its family. It knows where the layers are and what each of them does.
+"""`View`: a loaded model seen the same way whatever its family. It knows where the layers are and what each does.
 
-Shapes: B batch, n positions, H query heads, H_kv key heads, D head size, V vocabulary. What differs between families is data
-(`families.py`); a method or a measurement never asks for a class name.
+Shapes: B batch, n positions, H query heads, H_kv key heads, D head size, V vocabulary. What differs between families is
+data (`families.py`); a method or a measurement never asks for a class name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class View:
         tokens = tokenizer if isinstance(tokenizer, TextTokens) else TextTokens(tokenizer, name=name, template=template)
         return cls(model, tokens, family_of({"model_type": model.config.model_type}))
 
-    # ---------------------------------------------------------------------------------------------------- size and place
+    # ---- size and place
 
     @property
     def n_layers(self) -> int:
@@ -77,7 +77,7 @@ class View:
     def weight_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
-    # ------------------------------------------------------------------------------------------------------------- parts
+    # ---- parts
 
     def attention(self, i: int) -> Any:
         """The attention module of layer `i`."""
@@ -95,7 +95,7 @@ class View:
     def lm_head(self) -> nn.Module:
         return self.model.get_output_embeddings()
 
-    # --------------------------------------------------------------------------------------------- what attention does
+    # ---- what attention does
 
     def sliding_window(self, i: int) -> int | None:
         """Number of keys layer `i` may see, the query's own included (j > i - window); None: all of them."""
@@ -123,10 +123,11 @@ class View:
         return getattr(self.config, self.facts.final_softcap, None) if self.facts.final_softcap else None
 
     def rope(self, i: int, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """cos and sin of layer `i` at `positions` (int64 `[n]`), each `[n, R]` in the model's dtype; None if not rotary.
+        """cos and sin of layer `i` at `positions` (int64 `[n]`), each `[n, R]` in the model's dtype; None: not rotary.
 
-        R is D, or less for a partial rotation (the first R of D dimensions turn). The halves convention holds everywhere:
-        `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the largest position.
+        R is D, or less for a partial rotation (the first R of D dimensions turn). The halves convention holds
+        everywhere: `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the
+        largest position.
         """
         if self.facts.rotary is None:
             return None
@@ -154,7 +155,7 @@ class View:
         key = self.facts.text_config
         self.model.set_attn_implementation({key: name} if key else name)
 
-    # -------------------------------------------------------------------------------------------------------------- text
+    # ---- text
 
     @property
     def tokenizer(self) -> Any:

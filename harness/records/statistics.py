@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special  # not scipy.stats: it takes a second to import, and wraps these functions
 
 from harness.contracts.task import Metric
 
@@ -106,7 +106,7 @@ def _clustered(values: list[float], labels: list[Any], confidence: float) -> tup
     count = len(set(labels))
     if count < 2:
         return mean, None
-    return mean, float(stats.t.ppf((1 + confidence) / 2, count - 1)) * _standard_error(values, labels, mean)
+    return mean, float(special.stdtrit(count - 1, (1 + confidence) / 2)) * _standard_error(values, labels, mean)
 
 
 def _standard_error(values: list[float], labels: list[Any], mean: float) -> float:
@@ -122,8 +122,8 @@ def _standard_error(values: list[float], labels: list[Any], mean: float) -> floa
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The exact interval of a proportion, k of n."""
     tail = (1 - confidence) / 2
-    low = 0.0 if k == 0 else float(stats.beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(stats.beta.ppf(1 - tail, k + 1, n - k))
+    low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - tail))
     return low, high
 
 
@@ -145,7 +145,7 @@ def _cluster_sums(parts: Iterable[tuple[float, ...]], labels: list[Any]) -> np.n
     for part, label in zip(parts, labels, strict=True):
         groups.setdefault(label, []).append(part)
     sums = sorted(tuple(math.fsum(column) for column in zip(*group, strict=True)) for group in groups.values())
-    return np.array(sums, dtype=np.float64).reshape(len(sums), -1)
+    return np.array(sums, dtype=np.float64)
 
 
 def _bootstrap(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -233,7 +233,7 @@ def _paired_mean(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any]
 def _t_test(mean: float, error: float, count: int) -> float:
     if error <= 1e-12 * abs(mean):  # all clusters agree: the sign test is all that is left
         return 1.0 if mean == 0 else 2.0 ** (1 - count)
-    return float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    return float(2 * special.stdtr(count - 1, -abs(mean) / error))
 
 
 def _all_equal(value: float, count: int, confidence: float) -> tuple[float, float]:
@@ -250,7 +250,7 @@ def _mcnemar(differences: list[float], interval: tuple[float, float], confidence
         return *interval, 1.0
     scale = discordant / len(differences)
     low, high = ((2 * bound - 1) * scale for bound in clopper_pearson(wins, discordant, confidence))
-    p = float(stats.binomtest(wins, discordant, 0.5).pvalue)
+    p = min(1.0, 2 * float(special.bdtr(min(wins, losses), discordant, 0.5)))
     return min(low, interval[0]), max(high, interval[1]), p
 
 
@@ -308,7 +308,7 @@ def _plain(value: Any) -> Any:
 
 
 def _sortable(key: tuple[Any, ...]) -> list[tuple[int, float, str]]:
-    return [(0, v, "") if isinstance(v, int | float) else (1, 0.0, str(v)) for v in key]
+    return [(0, v, "") if isinstance(v, int | float) else (1 + (v is None), 0.0, str(v)) for v in key]
 
 
 def _names(clusters: Sequence[str] | None, n: int) -> list[Any]:

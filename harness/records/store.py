@@ -36,6 +36,7 @@ from harness.records.files import (
     read_json,
     remedy,
     whole_lines,
+    write_bytes,
     write_json,
 )
 
@@ -99,7 +100,10 @@ class CellStore:
     def figures(self) -> Path:
         """The folder for pictures, created on demand."""
         folder = self.path / "figures"
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as err:
+            raise disk_error(folder, err) from err
         return folder
 
     @property
@@ -138,6 +142,8 @@ class CellStore:
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Store a batch with one write, on the disk before this returns. If the disk is full, nothing of it stays."""
         fd, ids = self._start()
+        if (self.path / "DONE").exists():
+            raise ValueError(f"cell {self.run_id} is finished: nothing can be added to it")
         batch = [row["id"] for row in rows]
         for i, key in enumerate(batch):
             if not isinstance(key, str) or key in ids or key in batch[:i]:
@@ -153,6 +159,25 @@ class CellStore:
             raise disk_error(self.samples_file, err) from err
         self._size += len(data)
         ids.update(batch)
+
+    def discard_tail(self, ids: set[str]) -> int:
+        """Take out samples that are computed again, because an interruption cut their batch. Returns how many."""
+        have = self.finished()
+        drop = [key for key in have if key in ids]
+        if not drop:
+            return 0
+        self._start()
+        if (self.path / "DONE").exists():
+            raise ValueError(f"cell {self.run_id} is finished: nothing can be taken out of it")
+        lines = self._read().split(b"\n")[:-1]
+        kept = b"".join(line + b"\n" for line, key in zip(lines, have, strict=True) if key not in ids)
+        if list(have)[-len(drop) :] == drop:
+            self._cut(len(kept))
+        else:  # the batches were cut otherwise last time
+            write_bytes(self.samples_file, kept)
+            self.close()
+        self._size, self._ids = len(kept), set(have) - set(drop)
+        return len(drop)
 
     def write_json(self, name: str, obj: dict[str, Any]) -> None:
         """Store a whole file. Numbers that are not finite become null and are listed under `nonfinite`."""
@@ -215,6 +240,7 @@ class CellStore:
         self.finished()
         assert self._ids is not None
         if known is not None and (known, size) != (self._ids, self._size):
+            self.close()
             raise UserError(f"another process added samples to {self.path} meanwhile. Run the same command again.")
         if not (self.path / "DONE").exists():
             self._begin_session()

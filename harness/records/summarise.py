@@ -1,4 +1,4 @@
-"""From sample rows to the content of metrics.json: values with intervals, differences to dense, breakdown, usage, flags.
+"""From sample rows to metrics.json: values with intervals, differences to dense, breakdown, usage, flags.
 
 A pure function: the same rows give the same content in any order, so it can be computed again from stored samples.
 """
@@ -25,9 +25,10 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
-    `task_facts`: {"metrics": [Metric as a dict, ...], "by": [key, ...]}. `dense_rows`: samples of the baseline, in any order;
-    compared are the ids that both have. None: this cell is the baseline, or there is none. Keys of the result: `n`, `n_skipped`,
-    `n_paired`, `values`, `vs_dense`, `groups`, `usage` (mean per key over the rows that report it), `flags` (counts).
+    `task_facts`: {"metrics": [Metric as a dict, ...], "by": [key, ...]}. `dense_rows`: samples of the baseline in any
+    order; compared are the ids that both have. None: this cell is the baseline, or there is none. Keys of the result:
+    `n`, `n_skipped`, `n_paired`, `values`, `vs_dense`, `groups`, `usage` (mean per key over the rows that report it),
+    `flags` (counts), `failure` (None).
     """
     metrics = [as_metric(m) for m in task_facts["metrics"]]
     rows = sorted(sample_rows, key=lambda row: row["id"])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> str:
     return resources.files("harness.text").joinpath(name).read_text(encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """Dilated window, a baseline of PowerAttention (arXiv 2503.03588): every second block of a window of 20, no sink.
 
-A key block is read iff (dilation + 1) divides delta and delta < span_blocks. Blocks at odd distances are never reached, in any
-number of layers. The paper's listing calls a helper it does not define; this is its text (dilation 1: one block is skipped).
+A key block is read iff (dilation + 1) divides delta and delta < span_blocks. Blocks at odd distances are never reached,
+in any number of layers. The paper's listing calls a helper it does not define; this is its text (dilation 1: one block
+is skipped).
 """
 
 from __future__ import annotations

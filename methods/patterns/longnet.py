@@ -1,12 +1,13 @@
 """LongNet (Ding et al. 2023, arXiv 2307.02486) in the block form compared in PowerAttention (arXiv 2503.03588).
 
-Segments of 8, 16, 32, 64 and 128 blocks, dilated by 1, 2, 4, 8 and 16. Two blocks share an aligned segment of w (a power of two)
-iff a xor c < w, and both lie on the grid of rate r iff (a or c) mod r == 0, so a key block is read iff for one (w, r)
+Segments of 8, 16, 32, 64 and 128 blocks, dilated by 1, 2, 4, 8 and 16. Two blocks share an aligned segment of w (a
+power of two) iff a xor c < w, and both lie on the grid of rate r iff (a or c) mod r == 0, so a key block is read iff
+for one (w, r)
 
     (a ^ c) < w  and  (a | c) & (r - 1) == 0.
 
-No sink. Deviation from the original: one mixed mask instead of a weighted sum over the segment sizes, and no per-head offset; both
-as in the comparison.
+No sink. Deviation from the original: one mixed mask instead of a weighted sum over the segment sizes, and no per-head
+offset; both as in the comparison.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ With delta = a - c (query block minus key block) a key is read iff
 
     delta < window_blocks  or  delta is a power of two  or  c < sink_blocks.
 
-One layer is one step along a link; any earlier block is popcount(delta) steps away, so d layers see up to 2^d blocks without holes
-while a row has only O(log) links. Published: blocks of 256, window 5, one sink block; the same mask in all heads and layers,
-prefill and decode. For RULER the paper keeps 2 of every 7 layers dense (which two is not stated): `full_layers`.
-Deviation: none known; the authors' code was not available.
+One layer is one step along a link; any earlier block is popcount(delta) steps away, so d layers see up to 2^d blocks
+without holes while a row has only O(log) links. Published: blocks of 256, window 5, one sink block; the same mask in
+all heads and layers, prefill and decode. For RULER the paper keeps 2 of every 7 layers dense (which two is not stated):
+`full_layers`. Deviation: none known; the authors' code was not available.
 """
 
 from __future__ import annotations

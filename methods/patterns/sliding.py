@@ -1,7 +1,8 @@
-"""Sliding window with a sink block, as compared in PowerAttention (arXiv 2503.03588): delta < window_blocks or c < sink_blocks.
+"""Sliding window with a sink block, as compared in PowerAttention (arXiv 2503.03588): delta < window_blocks or c <
+sink_blocks.
 
-The equal-cost baseline of that paper: 9 local blocks and 1 sink block of 256 tokens. The token-exact form of StreamingLLM is
-`streaming`, the one that really drops keys is `streaming_kv`. Deviation: none.
+The equal-cost baseline of that paper: 9 local blocks and 1 sink block of 256 tokens. The token-exact form of
+StreamingLLM is `streaming`, the one that really drops keys is `streaming_kv`. Deviation: none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What all static block patterns share: a block predicate that depends on nothing but the two block indices.
 
-A pattern defines `keep(h, a, c)` with operators that work on whole numbers and on tensors alike, so that the same line draws the
-mask, counts its pairs and tells whether a context is too short for it to matter.
+A pattern defines `keep(h, a, c)` with operators that work on whole numbers and on tensors alike, so that the same line
+draws the mask, counts its pairs and tells whether a context is too short for it to matter.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ FULL = "layers that stay dense (hybrid models)"
 class StaticPattern(Method):
     """Base of the static patterns: one mask for all heads, in prefill and in decode.
 
-    The full KV cache is kept (dropped blocks may be needed again), so these methods save reading, not memory. All quality
-    claims about such patterns are for models trained with them; attached to another model this is the training-free variant.
+    The full KV cache is kept (dropped blocks may be needed again), so these methods save reading, not memory. All
+    quality claims about such patterns are for models trained with them; attached to another model this is the
+    training-free variant.
     """
 
     budget = "blocks read by one query"
@@ -50,7 +51,9 @@ class StaticPattern(Method):
         return None if ctx.layer in self.full_layers else self.blocks()
 
     def blocks(self) -> Blocks:
-        """The pattern as the harness takes it. Equal methods give equal blocks, so lowered forms are shared between layers."""
+        """The pattern as the harness takes it. Equal methods give equal blocks, so lowered forms are shared between
+        layers.
+        """
         return Blocks(self.block_size, self.keep)
 
     def idle(self, n: int) -> str:

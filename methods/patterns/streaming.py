@@ -4,9 +4,10 @@ With logical positions a key j is read by a query i iff
 
     j < sinks  or  i - j < recent.
 
-This is the form with absolute positions: nothing is dropped from the cache, and the distance to the sinks keeps growing, so it does
-not extrapolate beyond the trained length as the original claims to. The original drops keys and numbers positions by their place in
-the cache: that is `streaming_kv`. Published: 4 sinks, 2000 recent tokens (demo). Deviation: prefill is masked as well.
+This is the form with absolute positions: nothing is dropped from the cache, and the distance to the sinks keeps
+growing, so it does not extrapolate beyond the trained length as the original claims to. The original drops keys and
+numbers positions by their place in the cache: that is `streaming_kv`. Published: 4 sinks, 2000 recent tokens (demo).
+Deviation: prefill is masked as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Stride slash, a baseline of PowerAttention (arXiv 2503.03588): delta < window_blocks or stride | delta or c < sink_blocks.
+"""Stride slash, a baseline of PowerAttention (arXiv 2503.03588): delta < window_blocks or stride | delta or c <
+sink_blocks.
 
-The paper uses 6 local blocks, 1 sink block and 3 slash blocks of 256 tokens but does not print the stride; 32 gives exactly three
-slash blocks at 32K, so that is the default here (our choice).
+The paper uses 6 local blocks, 1 sink block and 3 slash blocks of 256 tokens but does not print the stride; 32 gives
+exactly three slash blocks at 32K, so that is the default here (our choice).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.passkey.task import Passkey
 
 SHORTEST = 32  # tokens; below it not even the question fits
-MOST_STEPS = 1000  # LongLoRA steps: a million tokens
+MOST_STEPS = 200  # LongLoRA steps of 1000 tokens; more is a token length given by mistake
 LEAST_LENGTH = {"grid": SHORTEST, "landmark": 0, "longlora": 0, "infinitebench": 1}
 
 
@@ -24,10 +24,10 @@ def check(task: Passkey) -> None:
     _known("style", task.style, STYLES)
     _known("policy", str(task.policy), POLICIES)
     _known("filler", task.filler, ("noise", "essay"))
-    if not 4 <= task.digits <= 64:
-        raise UserError(f"passkey.digits is {task.digits}: a key has 4 to 64 digits.")
+    if not isinstance(task.digits, int) or not 4 <= task.digits <= 64:
+        raise UserError(f"passkey.digits is {task.digits!r}: a key has 4 to 64 digits.")
     for name, value in (("trials", task.trials), ("max_new_tokens", task.max_new_tokens)):
-        if value is not None and value < 1:
+        if value is not None and (not isinstance(value, int) or value < 1):
             raise UserError(f"passkey.{name} is {value}: give at least 1, or null for the style's own number.")
     _lengths(task)
     _depths(task.depths)
@@ -45,7 +45,7 @@ def _lengths(task: Passkey) -> None:
     if not lengths or len(set(lengths)) != len(lengths):
         raise UserError(f"passkey.lengths is {list(lengths)}: give at least one length, and each only once.")
     for length in lengths:
-        if length < least:
+        if not isinstance(length, int) or length < least:
             raise UserError(f"passkey.lengths holds {length} {unit}: style {task.style} needs at least {least}.")
         if task.style == "longlora" and (longlora_characters(length) == 0 or length > MOST_STEPS):
             raise UserError(

@@ -47,12 +47,15 @@ class Passkey(Task):
         style = STYLES.get(self.style, STYLES["grid"])  # `validate` refuses an unknown one
         lengths = style.lengths if self.lengths is None else self.lengths
         depths = style.depths if self.depths is None else self.depths
-        object.__setattr__(self, "lengths", tuple(lengths))
-        whole = None if depths is None else tuple(int(d) if float(d).is_integer() else d for d in depths)
-        object.__setattr__(self, "depths", whole)
+        object.__setattr__(self, "lengths", (lengths,) if isinstance(lengths, int) else tuple(lengths))
+        object.__setattr__(self, "essay_path", str(Path(self.essay_path)) if self.essay_path else None)
+        if depths is not None:
+            several = (depths,) if isinstance(depths, int | float) else depths
+            depths = tuple(int(d) if float(d).is_integer() else d for d in several)
+        object.__setattr__(self, "depths", depths)
         object.__setattr__(self, "trials", style.trials if self.trials is None else self.trials)
         object.__setattr__(self, "policy", style.policy if self.policy is None else self.policy)
-        if self.max_new_tokens is None:
+        if self.max_new_tokens is None and isinstance(self.digits, int):
             own = self.digits + EXTRA_TOKENS if self.style == "grid" else style.max_new_tokens
             object.__setattr__(self, "max_new_tokens", own)
 
@@ -65,9 +68,18 @@ class Passkey(Task):
         check(self)
 
     def data_files(self) -> tuple[Path, ...]:
-        if self.filler != "essay":
-            return ()
-        return (Path(self.essay_path) if self.essay_path else Path(words.__file__).with_name("essay.txt"),)
+        return (Path(self.essay_path),) if self.essay_path else ()
+
+    def provenance(self) -> Mapping[str, str]:
+        """The built-in essays, where they are the filler."""
+        return {"essay": words.digest(words.essay())} if self.filler == "essay" and not self.essay_path else {}
+
+    def size(self) -> tuple[int, int]:
+        """Known for the grid, where lengths are tokens."""
+        cells = len(self.depths or ()) * len(self._trials)
+        if self.style != "grid":
+            return 0, 0
+        return cells * len(self._lengths), cells * sum(n + (self.max_new_tokens or 0) for n in self._lengths)
 
     def lengths_needed(self) -> int:
         """Known for the grid only: the other styles count characters or lines."""

@@ -37,7 +37,8 @@ class Niah:
 
 @dataclass(frozen=True)
 class Vt:
-    """Variable tracking: `chains` chains of `hops` + 1 variables; `shots` solved examples (0 or 1) stand before the prompt."""
+    """Variable tracking: `chains` chains of `hops` + 1 variables; `shots` solved examples (0 or 1) stand before the
+    prompt."""
 
     chains: int = 1
     hops: int = 4
@@ -62,7 +63,8 @@ class Cwe:
 
 @dataclass(frozen=True)
 class Fwe:
-    """Frequent coded words: ranks follow a zeta distribution with exponent `alpha`; `vocabulary` None: budget // 50 words."""
+    """Frequent coded words: ranks follow a zeta distribution with exponent `alpha`; `vocabulary` None: budget // 50
+    words."""
 
     alpha: float = 2.0
     word_length: int = 6
@@ -111,7 +113,7 @@ _CHOICES = {
     "value_type": ("words", "numbers", "uuids"),
 }
 _LOWEST = {"shots": 0, "word_length": 3, "vocabulary": 4}
-_HIGHEST = {"shots": 1, "hops": 9, "word_length": 26}
+_HIGHEST = {"shots": 1, "hops": 10, "word_length": 26, "common": 100}
 
 
 def spec(task: str) -> Spec:
@@ -122,18 +124,21 @@ def spec(task: str) -> Spec:
 
 
 def resolve(task: str, overrides: Mapping[str, Any]) -> Params:
-    """The parameters of a task with overrides such as `{"hops": 2}` applied. Raises `UserError` for a name or value that makes no sense."""
+    """The parameters of a task with overrides such as `{"hops": 2}` applied. Raises `UserError` for a name or value
+    that makes no sense."""
     base = spec(task).params
     known = [] if isinstance(base, Qa) else [f.name for f in fields(base)]
     for name, value in overrides.items():
         if name not in known:
-            raise UserError(f"ruler: task '{task}' has no parameter '{name}' (params.{task}.{name}); {nearest(name, known)}")
+            raise UserError(
+                f"ruler: task '{task}' has no parameter '{name}' (params.{task}.{name}); {nearest(name, known)}"
+            )
         _check_value(task, name, value)
     params: Params = replace(base, **dict(overrides))
     if isinstance(params, Niah) and params.haystack == "essay" and params.hidden_keys * params.values > DEPTHS:
         raise UserError(
-            f"ruler: params.{task} hides {params.hidden_keys * params.values} needles, but the essay haystack has {DEPTHS} depths; "
-            f"lower keys or values, or use haystack: noise."
+            f"ruler: params.{task} hides {params.hidden_keys * params.values} needles, but the essay haystack has "
+            f"{DEPTHS} depths; lower keys or values, or use haystack: noise."
         )
     return params
 
@@ -145,8 +150,8 @@ def _check_value(task: str, name: str, value: Any) -> None:
             raise UserError(f"ruler: {where} is not a choice; {nearest(str(value), _CHOICES[name])}")
         return
     if name == "alpha":
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 1:
-            raise UserError(f"ruler: {where} must be a number above 1, because the zeta distribution exists only there.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 < value <= 6:
+            raise UserError(f"ruler: {where} must be above 1 (the zeta distribution exists only there) and at most 6.")
         return
     if value is None and name in ("common_repeats", "uncommon_repeats", "vocabulary"):
         return

@@ -15,8 +15,8 @@ from harness.text.words import digest
 
 @dataclass(frozen=True)
 class Question:
-    """A question with indexes into the documents: `gold` stand in the question's own record, `core` are those that hold the
-    answer, `related` are other paragraphs of the same article. `cluster`: article or record."""
+    """A question with indexes into the documents: `gold` stand in the question's own record, `core` are those that
+    hold the answer, `related` are other paragraphs of the same article. `cluster`: article or record."""
 
     text: str
     answers: tuple[str, ...]
@@ -48,7 +48,9 @@ def load_qa(dataset: str, path: str | None) -> QaSet:
             name, text = Path(path).name, Path(path).read_text(encoding="utf-8")
         documents, questions = READERS[dataset](json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"ruler: {path} is not a file in {dataset} layout ({type(error).__name__}: {error}).") from error
+        raise UserError(
+            f"ruler: {path} is not a file in {dataset} layout ({type(error).__name__}: {error})."
+        ) from error
     if not questions:
         raise UserError(f"ruler: {path} holds no answerable question.")
     return QaSet(f"{name}#{digest(text)}", tuple(documents), tuple(questions))

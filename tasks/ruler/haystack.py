@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from harness.errors import UserError
@@ -22,13 +23,16 @@ DEPTHS = (
 )  # fmt: skip
 
 _SENTENCE_END = re.compile(r"[.!?]+[\"')\]\u2019\u201d]*\s+(?=[\"'(\[\u2018\u201c]?[A-Z0-9])")
-_ABBREVIATION = re.compile(r"(?:\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|no|vol|fig|jr|sr|inc|co)|\b[A-Z])\.$", re.IGNORECASE)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|no|vol|fig|jr|sr|inc|co)|\b[A-Z])\.$", re.IGNORECASE
+)
 _PUNKT = ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab")
 
 
 def split_rules(text: str) -> list[str]:
     """Sentences of a text: a break follows `.`, `!` or `?` (and closing marks) before a capital or digit, but not after
-    common abbreviations and single initials. Joining the result with single spaces gives back a whitespace-collapsed text."""
+    common abbreviations and single initials. Joining the result with single spaces gives back a whitespace-collapsed
+    text."""
     sentences, start = [], 0
     for match in _SENTENCE_END.finditer(text):
         head = text[start : match.end()].rstrip()
@@ -101,7 +105,8 @@ class Essay:
 
 
 def load_essay(path: str | None) -> Essay:
-    """The built-in essays, a `.txt` file, or a `.json` file with the text under `text` (the layout of the reference)."""
+    """The built-in essays, a `.txt` file, or a `.json` file with the text under `text` (the layout of the
+    reference)."""
     if path is None:
         return _essay("builtin-essay", builtin.essay())
     file = Path(path)
@@ -111,10 +116,13 @@ def load_essay(path: str | None) -> Essay:
             text = json.loads(text)["text"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"ruler: essay_path {path} cannot be read as text or as json with a key 'text' ({type(error).__name__}: {error})."
+            f"ruler: essay_path {path} cannot be read as text, or as json with a key 'text' "
+            f"({type(error).__name__}: {error})."
         ) from error
     if not text.strip():
-        raise UserError(f"ruler: essay_path {path} holds no words; give a text file, or leave essay_path empty for the built-in essays.")
+        raise UserError(
+            f"ruler: essay_path {path} holds no words; give a text file, or leave it empty for the built-in essays."
+        )
     return _essay(file.name, text)
 
 
@@ -125,12 +133,13 @@ def _essay(name: str, text: str) -> Essay:
 def insert_at_depths(sentences: Sequence[str], needles: Sequence[str], depths: Sequence[int]) -> str:
     """Needles, in order, at sorted sentence positions int(n * depth / 100); all parts joined by one space.
 
-    Two needles at one position, or one at either end, leave an empty part and so a double or outer space: the reference does so.
+    Two needles at one position, or one at either end, leave an empty part and so a double or outer space: the
+    reference does so.
     """
     positions = sorted(int(len(sentences) * (depth / 100)) for depth in depths)
     bounds = [0, *positions, len(sentences)]
     parts: list[str] = []
-    for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for i, (start, stop) in enumerate(pairwise(bounds)):
         parts.append(" ".join(sentences[start:stop]))
         if i < len(needles):
             parts.append(needles[i])

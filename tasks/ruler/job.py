@@ -18,7 +18,8 @@ from tasks.ruler.templates import NEEDLE, NOISE, Built
 
 @dataclass(frozen=True)
 class Sources:
-    """Word lists, essay and question files, each read at its first use. `strict`: prefer the reference's sentence splitter."""
+    """Word lists, essay and question files, each read at its first use. `strict`: prefer the reference's sentence
+    splitter."""
 
     words_source: str
     essay_path: str | None
@@ -52,18 +53,21 @@ class Sources:
         return strict_splitter() if self.strict else ("rules", split_rules)
 
     @cached_property
-    def squad(self) -> QaSet:
-        """Questions of qa_1."""
+    def _squad(self) -> QaSet:
         return load_qa("squad", self.squad_path)
 
     @cached_property
-    def hotpot(self) -> QaSet:
-        """Questions of qa_2."""
+    def _hotpot(self) -> QaSet:
         return load_qa("hotpotqa", self.hotpot_path)
+
+    def questions(self, dataset: str) -> QaSet:
+        """The questions of `squad` (qa_1) or `hotpotqa` (qa_2)."""
+        return self._squad if dataset == "squad" else self._hotpot
 
 
 class Meter:
-    """Counts tokens; remembers the counts of short pieces, which only serve to guess sizes. Whole prompts are always counted anew."""
+    """Counts tokens; remembers the counts of short pieces, which only serve to guess sizes. Whole prompts are always
+    counted anew."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
@@ -107,7 +111,7 @@ class Job:
     def qa_set(self) -> QaSet:
         """The questions of a qa task."""
         assert isinstance(self.params, Qa)
-        return self.sources.squad if self.params.dataset == "squad" else self.sources.hotpot
+        return self.sources.questions(self.params.dataset)
 
     def rng(self, index: int, *parts: object) -> Random:
         """The example's own generator (robust recipe)."""
@@ -121,21 +125,23 @@ class Job:
             return rng.choice(self.sources.keys)
         return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
-    def facts(self) -> dict[str, str]:
-        """Where the material comes from: `haystack`, `words`, `sentence_splitter`, `questions`, as far as they apply."""
-        facts: dict[str, str] = {}
-        if isinstance(self.params, Niah):
-            facts["haystack"] = self._haystack_name(self.params.haystack)
-            if "words" in (self.params.key_type, self.params.value_type):
-                facts["words"] = self.sources.words.name
-            if self.params.haystack == "essay":
-                facts["sentence_splitter"] = self.sources.splitter[0]
-        elif isinstance(self.params, Cwe):
-            facts["words"] = self.sources.words.name
-        elif isinstance(self.params, Qa):
-            facts["questions"] = self.qa_set.name
-        return facts
 
-    def _haystack_name(self, kind: str) -> str:
-        texts = {"noise": NOISE, "needle": NEEDLE}
-        return self.sources.essay.name if kind == "essay" else f"{kind}#{digest(texts[kind])}"
+def material(params: Params, sources: Sources) -> dict[str, str]:
+    """Name and digest of what an example is made of: `haystack`, `words`, `sentence_splitter`, `questions`, as far as
+    they apply."""
+    if isinstance(params, Qa):
+        return {"questions": sources.questions(params.dataset).name}
+    if isinstance(params, Cwe):
+        return {"words": sources.words.name}
+    return _haystack_material(params, sources) if isinstance(params, Niah) else {}
+
+
+def _haystack_material(params: Niah, sources: Sources) -> dict[str, str]:
+    essay = params.haystack == "essay"
+    sentence = NOISE if params.haystack == "noise" else NEEDLE
+    facts = {"haystack": sources.essay.name if essay else f"{params.haystack}#{digest(sentence)}"}
+    if "words" in (params.key_type, params.value_type):
+        facts["words"] = sources.words.name
+    if essay:
+        facts["sentence_splitter"] = sources.splitter[0]
+    return facts

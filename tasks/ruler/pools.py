@@ -46,8 +46,9 @@ def wonderwords_files() -> tuple[Path, ...]:
     found = find_spec("wonderwords")
     if found is None or found.origin is None:
         raise UserError(
-            "ruler: the word lists of the reference are those of the Python package wonderwords, which is not installed: "
-            "pip install wonderwords==3.0.1, or set task.ruler.words=builtin (then prompts differ from the reference's)."
+            "ruler: the word lists of the reference are those of the Python package wonderwords, which is not "
+            "installed. Run pip install wonderwords==3.0.1, or set task.ruler.words=builtin: then prompts differ from the "
+            "reference's."
         )
     return tuple(Path(found.origin).parent / "assets" / name for name in LISTS)
 
@@ -67,7 +68,9 @@ class KeyPool(Sequence[str]):
     def __init__(self, words: Words) -> None:
         self._nouns = sorted(set(words.nouns))
         self._families = self._group(sorted({f"{adjective}-" for adjective in words.adjectives}))
-        self._ends = list(accumulate(len(family) if isinstance(family, list) else len(self._nouns) for family in self._families))
+        self._ends = list(
+            accumulate(len(family) if isinstance(family, list) else len(self._nouns) for family in self._families)
+        )
 
     def _group(self, stems: list[str]) -> list[str | list[str]]:
         grouped: list[list[str]] = []
@@ -84,7 +87,7 @@ class KeyPool(Sequence[str]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(index)
         place = bisect_right(self._ends, index)

@@ -1,12 +1,14 @@
 """The texts of RULER and the functions that fill them. Whitespace is part of the benchmark.
 
-Source: NVIDIA/RULER `scripts/data/synthetic/constants.py` and the generators beside it. Nothing here draws a random number.
+Source: NVIDIA/RULER `scripts/data/synthetic/constants.py` and the generators beside it. Nothing here draws a random
+number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
@@ -39,10 +41,10 @@ FWE = (
     "What are the three most frequently appeared words in the above coded text?"
 )
 FWE_PREFIX = " Answer: According to the coded text above, the three most frequently appeared words are:"
-_QA_TASK = "Answer the question based on the given documents. Only give me the answer and do not output any other words."
-QA = (
-    f"{_QA_TASK}\n\nThe following are given documents.\n\n{{context}}\n\n{_QA_TASK}\n\nQuestion: {{query}}"
+_QA_TASK = (
+    "Answer the question based on the given documents. Only give me the answer and do not output any other words."
 )
+QA = f"{_QA_TASK}\n\nThe following are given documents.\n\n{{context}}\n\n{_QA_TASK}\n\nQuestion: {{query}}"
 QA_PREFIX = " Answer:"
 
 _SINGULAR = (("Some", "A"), ("are all", "is"), ("are", "is"), ("answers", "answer"))
@@ -50,7 +52,8 @@ _SINGULAR = (("Some", "A"), ("are all", "is"), ("are", "is"), ("answers", "answe
 
 @dataclass(frozen=True)
 class Built:
-    """A finished prompt. `marks`: the needles, lines or documents whose depth is reported, verbatim pieces of `prompt`."""
+    """A finished prompt. `marks`: the needles, lines or documents whose depth is reported, verbatim pieces of
+    `prompt`."""
 
     prompt: str
     prefix: str
@@ -76,7 +79,8 @@ def enumeration(items: Sequence[str]) -> str:
 
 
 def niah(kind: str, context: str, queries: Sequence[str], singular: bool) -> tuple[str, str]:
-    """(prompt, prefix). With one answer, template and prefix, but not the needles, turn to the singular by plain replacement."""
+    """(prompt, prefix). With one answer, template and prefix, but not the needles, turn to the singular by plain
+    replacement."""
     template, prefix = NIAH, NIAH_PREFIX
     if singular:
         for plural, single in _SINGULAR:
@@ -88,7 +92,7 @@ def niah(kind: str, context: str, queries: Sequence[str], singular: bool) -> tup
 
 def chain_lines(names: Sequence[str], value: str) -> list[str]:
     """`VAR A = 12345`, then `VAR B = VAR A ` (with a trailing space) for every hop."""
-    hops = (f"VAR {after} = VAR {before} " for before, after in zip(names, names[1:], strict=False))
+    hops = (f"VAR {after} = VAR {before} " for before, after in pairwise(names))
     return [f"VAR {names[0]} = {value}", *hops]
 
 

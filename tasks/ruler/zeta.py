@@ -15,6 +15,7 @@ def _norm(alpha: float) -> float:
 
 
 def counts(ranks: int, total: int, alpha: float) -> list[int]:
-    """floor(total * rank^-alpha / zeta(alpha)) for ranks 1, 2, ..., in floating point as the reference computes it; never negative."""
+    """floor(total * rank^-alpha / zeta(alpha)) for ranks 1, 2, ..., in floating point as the reference computes it;
+    never negative."""
     shares = total * (np.arange(1, ranks + 1) ** -float(alpha)) / _norm(float(alpha))
     return [max(0, int(n)) for n in shares.astype(int)]

@@ -16,7 +16,8 @@ BOS, EOS, PAD = 0, 1, 2
 VOCAB = 256 + 3
 SHAPE = {
     "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD,
+    "num_key_value_heads": 2, "max_position_embeddings": 512,
+    "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD,
 }  # fmt: skip
 LLAMA3_ROPE = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -63,7 +64,7 @@ def model(family: str, seed: int = 0, **changes: Any) -> Any:
     for name, weight in made.named_parameters():
         if weight.dim() > 1 or "sinks" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    return made.eval()
+    return made.requires_grad_(False).eval()
 
 
 def tokenizer(chat: bool = False, closing: bool = False) -> PreTrainedTokenizerFast:

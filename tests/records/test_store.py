@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ CONFIG = {"identity": {"method": {"name": "power", "blocks": 8}, "seed": 0}, "la
 
 
 def row(i: int, text: str = "answer") -> dict:
-    return {"id": f"e{i}", "cluster": "", "meta": {}, "text": text, "metrics": {"accuracy": 1.0}, "flags": [], "usage": {}}
+    return {"id": f"e{i}", "cluster": "", "meta": {}, "text": text, "metrics": {"accuracy": 1.0}, "flags": []}
 
 
 def store(root: Path, **identity) -> CellStore:
@@ -68,7 +67,7 @@ def test_a_torn_last_line_is_cut_off_and_computed_again(tmp_path):
     cell.append([row(0), row(1)])
     cell.close()
     whole = cell.samples_file.read_bytes()
-    for size in range(len(whole) + 1):
+    for size in sorted({*range(0, len(whole), 9), len(whole) - 1, len(whole)}):
         cell.samples_file.write_bytes(whole[:size])
         with store(tmp_path) as torn:
             kept = torn.finished()
@@ -126,7 +125,7 @@ def test_what_is_not_identity_may_change(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("samples.jsonl", b"", "samples.jsonl was changed after the cell was finished: it holds 0 complete lines, and 2"),
+        ("samples.jsonl", b"", "was changed after the cell was finished: it holds 0 complete lines, and 2"),
         ("metrics.json", b'{"n": 9}', "metrics.json was changed"),
         ("metrics.json", b'{"n"', "metrics.json is damaged"),
         ("metrics.json", None, "metrics.json was changed after the cell was finished: it is missing"),
@@ -145,7 +144,7 @@ def test_a_finished_folder_that_was_edited_is_an_error(tmp_path, name, content, 
 def test_a_changed_letter_in_the_samples_is_found(tmp_path):
     file = finished_cell(tmp_path) / "samples.jsonl"
     file.write_bytes(file.read_bytes().replace(b"answer", b"ANSWER", 1))
-    with pytest.raises(UserError, match="samples.jsonl was changed"):
+    with pytest.raises(UserError, match=r"samples\.jsonl was changed"):
         _ = store(tmp_path).done
 
 
@@ -172,7 +171,8 @@ def test_one_damaged_cell_does_not_hide_the_others(tmp_path):
         (path.parent / name).mkdir()
     (path.parent / "other" / "config.json").write_text("{")
     (path.parent / "stray file").write_text("")
-    assert [(c.run_id, bool(c.problem)) for c in read_cells(tmp_path)] == [("cell", False), ("empty", True), ("other", True)]
+    found = [(c.run_id, bool(c.problem)) for c in read_cells(tmp_path)]
+    assert found == [("cell", False), ("empty", True), ("other", True)]
     assert read_cells(tmp_path / "nowhere") == []
 
 
@@ -200,6 +200,27 @@ def test_metrics_of_a_finished_cell_can_be_replaced_only_by_finish(tmp_path):
     cell.finish({"n": 2, "more": 1})
     assert store(tmp_path).done and read_cells(tmp_path)[0].metrics["more"] == 1
     assert len(read_cells(tmp_path)[0].provenance["sessions"]) == 1
+
+
+@pytest.mark.parametrize(("drop", "left"), [("45", "0123"), ("14", "0235"), ("", "012345"), ("012345", "")])
+def test_part_of_a_batch_can_be_taken_out_to_compute_it_whole_again(tmp_path, drop, left):
+    first = store(tmp_path)
+    first.append([row(i) for i in range(6)])
+    first.close()
+    with store(tmp_path) as cell:
+        assert cell.discard_tail({f"e{i}" for i in drop}) == 6 - len(left)
+        assert list(cell.finished()) == [f"e{i}" for i in left]
+        cell.append([row(i) for i in range(6) if str(i) not in left])
+        cell.finish({"n": 6})
+    assert set(store(tmp_path).finished()) == {f"e{i}" for i in range(6)} and store(tmp_path).done
+
+
+def test_a_finished_cell_takes_no_more_samples(tmp_path):
+    finished_cell(tmp_path)
+    for change in (lambda cell: cell.append([row(7)]), lambda cell: cell.discard_tail({"e0"})):
+        with store(tmp_path) as cell, pytest.raises(ValueError, match="is finished"):
+            change(cell)
+    assert store(tmp_path).done and store(tmp_path).figures.is_dir()
 
 
 def test_two_writers_at_once_are_refused(tmp_path):
@@ -236,10 +257,9 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
 
 
 LIMITED = """
-import resource, sys
+import resource
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_store import row, store
+from tests.records.test_store import row, store
 from harness.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 cell = store(Path({root!r}))
@@ -260,13 +280,11 @@ def run_script(script: str) -> subprocess.CompletedProcess[str]:
 
 
 def child_env() -> dict[str, str]:
-    import harness
-
-    return {**os.environ, "PYTHONPATH": str(Path(harness.__file__).parents[1])}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def test_a_limit_of_the_system_on_file_size_is_a_full_disk(tmp_path):
-    out = run_script(LIMITED.format(tests=str(Path(__file__).parent), root=str(tmp_path), limit=2000))
+    out = run_script(LIMITED.format(root=str(tmp_path), limit=2000))
     lines = out.stdout.splitlines()
     assert len(lines) == 2 and all("disk full" in line for line in lines), out
     n = int(lines[0].split()[0])
@@ -278,15 +296,13 @@ def test_a_limit_of_the_system_on_file_size_is_a_full_disk(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_clear_sentence(tmp_path):
     (tmp_path / "runs").write_text("a file where a folder should be")
-    with pytest.raises(UserError, match="cannot write .*What was finished stays"):
+    with pytest.raises(UserError, match=r"cannot write .*What was finished stays"):
         store(tmp_path)
 
 
 WORKER = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_store import row, store
+from tests.records.test_store import row, store
 cell = store(Path({root!r}))
 have = cell.finished()
 todo = [i for i in range(300) if f"e{{i}}" not in have]
@@ -298,7 +314,7 @@ cell.finish({{"n": 300}})
 
 def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_same_records(tmp_path):
     def command(root: Path) -> list[str]:
-        return [sys.executable, "-c", WORKER.format(tests=str(Path(__file__).parent), root=str(root))]
+        return [sys.executable, "-c", WORKER.format(root=str(root))]
 
     subprocess.run(command(tmp_path / "calm"), env=child_env(), check=True)
     kills = 0
@@ -352,4 +368,3 @@ def test_killed_between_any_two_steps_of_finish_the_cell_can_be_finished(tmp_pat
 def test_schema_is_stored(tmp_path):
     path = finished_cell(tmp_path)
     assert all(json.loads((path / name).read_text())["schema"] == SCHEMA for name in ("config.json", "DONE"))
-    assert resource.RLIM_INFINITY

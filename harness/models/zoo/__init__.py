@@ -1,6 +1,6 @@
 """The zoo: micro models that ship with the repository, each with the recipe that trained it.
 
-Importing this package needs no torch. A member is a folder that ``from_pretrained`` accepts, with its card in README.md.
+Importing this package needs no torch. A member is a folder that ``from_pretrained`` accepts; its card is README.md.
 """
 
 from __future__ import annotations

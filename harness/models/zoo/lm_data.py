@@ -18,7 +18,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 from harness.text import words
 
@@ -115,7 +116,7 @@ class Row:
 class Encoder:
     """Tokenises piece by piece with a memory, because filler sentences come back all the time."""
 
-    tokenizer: object
+    tokenizer: Any
     prefix_weight: float = 0.3
     first_weight: float = 3.0
     _memory: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class Encoder:
         """Token ids without the start token."""
         known = self._memory.get(text)
         if known is None:
-            known = tuple(self.tokenizer.encode(text, add_special_tokens=False))  # type: ignore[attr-defined]
+            known = tuple(self.tokenizer.encode(text, add_special_tokens=False))
             if len(self._memory) < 50_000:
                 self._memory[text] = known
         return known
@@ -164,9 +165,7 @@ def learned_sentences() -> int:
     return int(len(essay_sentences()) * (1 - VALIDATION_SHARE))
 
 
-def sentences(
-    rng: random.Random, haystack: Haystack, kind: str = "numbers", key_kind: str = "words"
-) -> Iterator[str]:
+def sentences(rng: random.Random, haystack: Haystack, kind: str = "numbers", key_kind: str = "words") -> Iterator[str]:
     """An endless stream of filler sentences; in a needle haystack each is a needle with a fresh key and value."""
     if haystack == "essay":
         text, at = essay_sentences(), rng.randrange(len(essay_sentences()))
@@ -202,7 +201,9 @@ def distinct(rng: random.Random, draw: Callable[[random.Random], str], count: in
     return list(found)
 
 
-def fill(rng: random.Random, enc: Encoder, needles: Sequence[str], stream: Iterator[str], joiner: str, room: int) -> str:
+def fill(
+    rng: random.Random, enc: Encoder, needles: Sequence[str], stream: Iterator[str], joiner: str, room: int
+) -> str:
     """Needles, in the given order, at drawn boundaries of as much filler as fits into ``room`` tokens."""
     used = sum(enc.count(joiner + needle) for needle in needles)
     filler: list[str] = []
@@ -225,9 +226,7 @@ def cost(enc: Encoder, parts: Sequence[Part]) -> int:
 # ------------------------------------------------------------------------------------------------------------- tasks
 
 
-def passkey(
-    rng: random.Random, enc: Encoder, length: int, haystack: Haystack = "noise", digits: int = 5
-) -> list[Part]:
+def passkey(rng: random.Random, enc: Encoder, length: int, haystack: Haystack = "noise", digits: int = 5) -> list[Part]:
     """Landmark's passkey with whole filler sentences on either side; an empty side loses its line."""
     key = str(rng.randint(10 ** (digits - 1), 10**digits - 1))
     ask = [Part(PASSKEY_QUESTION), Part(PASSKEY_PREFIX, "prefix"), Part(f" {key}.", "answer")]
@@ -319,12 +318,13 @@ def tracking(rng: random.Random, enc: Encoder, length: int, hops: int = 4, shot:
 
 def _chain(rng: random.Random, enc: Encoder, length: int, hops: int, letters: int, value: str) -> list[Part]:
     names = distinct(rng, lambda r: "".join(r.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=letters)), hops + 1)
-    lines = [f"VAR {names[0]} = {value}", *(f"VAR {b} = VAR {a} " for a, b in zip(names, names[1:], strict=False))]
+    lines = [f"VAR {names[0]} = {value}", *(f"VAR {b} = VAR {a} " for a, b in pairwise(names))]
     question = Part("\n" + VT_QUESTION.format(value=value))
     prefix = Part(VT_PREFIX.format(count=hops + 1, value=value), "prefix")
     answer = Part(" ".join(names), "answer")
     room = length - cost(enc, [Part(VT_HEAD + "\n"), question, prefix, answer])
-    return [Part(VT_HEAD + "\n" + fill(rng, enc, lines, sentences(rng, "noise"), "\n", room) + question.text), prefix, answer]
+    context = VT_HEAD + "\n" + fill(rng, enc, lines, sentences(rng, "noise"), "\n", room)
+    return [Part(context + question.text), prefix, answer]
 
 
 def dialogue(rng: random.Random, enc: Encoder, length: int, facts: int = 4, rounds: int = 1) -> list[Part]:

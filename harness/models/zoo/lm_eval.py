@@ -11,10 +11,11 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.models.zoo import lm_data
 
@@ -29,9 +30,7 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - margin), min(1.0, middle + margin)
 
 
-def prompts_and_answers(
-    task: str, length: int, count: int, enc: lm_data.Encoder
-) -> list[tuple[list[int], list[int]]]:
+def prompts_and_answers(task: str, length: int, count: int, enc: lm_data.Encoder) -> list[tuple[list[int], list[int]]]:
     """Token ids of prompt and of answer with its end token; examples that do not fit ``length`` are left out."""
     found = []
     for parts in lm_data.held_out(task, length, count, enc):
@@ -43,7 +42,7 @@ def prompts_and_answers(
 
 
 @torch.no_grad()
-def greedy(model: PreTrainedModel, prompts: list[list[int]], pad: int, new: int) -> Tensor:
+def greedy(model: Any, prompts: list[list[int]], pad: int, new: int) -> Tensor:
     """Greedy continuation of left-padded prompts: [B, new]."""
     size = max(map(len, prompts))
     ids = torch.tensor([[pad] * (size - len(p)) + p for p in prompts])
@@ -52,9 +51,7 @@ def greedy(model: PreTrainedModel, prompts: list[list[int]], pad: int, new: int)
     return torch.nn.functional.pad(out[:, size:], (0, new - (out.shape[1] - size)), value=pad)
 
 
-def accuracy(
-    model: PreTrainedModel, enc: lm_data.Encoder, task: str, length: int, count: int, rows: int = 25
-) -> tuple[int, int]:
+def accuracy(model: Any, enc: lm_data.Encoder, task: str, length: int, count: int, rows: int = 25) -> tuple[int, int]:
     """Right answers and examples asked."""
     examples, right = prompts_and_answers(task, length, count, enc), 0
     for start in range(0, len(examples), rows):
@@ -65,10 +62,8 @@ def accuracy(
 
 
 @torch.no_grad()
-def windowed(
-    model: PreTrainedModel, enc: lm_data.Encoder, task: str, length: int, count: int, window: int
-) -> tuple[int, int]:
-    """The same with a mask: a query sees the last ``window`` tokens, itself included, in every layer (teacher-forced)."""
+def windowed(model: Any, enc: lm_data.Encoder, task: str, length: int, count: int, window: int) -> tuple[int, int]:
+    """The same, teacher-forced, with a mask: in every layer a query sees only the last ``window`` tokens."""
     examples, right = prompts_and_answers(task, length, count, enc), 0
     for prompt, answer in examples:
         ids = torch.tensor([prompt + answer])
@@ -102,7 +97,7 @@ def main() -> None:
     enc = lm_data.Encoder(AutoTokenizer.from_pretrained(args.folder))
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32).eval()
     counts: dict[str, dict[int, tuple[int, int]]] = {}
-    print("| task |" + "".join(f" {n} tokens |" for n in args.lengths) + "\n|---" * (len(args.lengths) + 1) + "|")
+    print("| task |" + "".join(f" {n} tokens |" for n in args.lengths) + "\n|" + "---|" * (len(args.lengths) + 1))
     for task in args.tasks:
         for length in args.lengths:
             if args.window:

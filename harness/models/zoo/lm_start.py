@@ -15,6 +15,7 @@ habits that larger models acquire in early training are therefore written into t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 OFFSET_LAYERS = 2
 SHARPNESS = 6.0  # score gap between the wanted offset and its neighbour
 SLOW = 0.006  # rotary pairs slower than this (radians per token) carry content
+ROPE_BASE = 1e6
 FINAL_NORM = 0.1  # keeps tied logits near standard deviation 1 with unit embeddings
 
 
@@ -37,7 +39,7 @@ def config(vocab: int, hidden: int = 160, layers: int = 4, heads: int = 5, inner
         head_dim=hidden // heads,
         intermediate_size=inner,
         max_position_embeddings=4096,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
         attention_bias=True,
         tie_word_embeddings=True,
         bos_token_id=0,
@@ -46,9 +48,14 @@ def config(vocab: int, hidden: int = 160, layers: int = 4, heads: int = 5, inner
     )
 
 
+def head_size(cfg: LlamaConfig) -> int:
+    return cfg.hidden_size // cfg.num_attention_heads
+
+
 def speeds(cfg: LlamaConfig) -> Tensor:
     """Rotary speeds in radians per token, fastest first: [head_dim / 2]."""
-    return cfg.rope_parameters["rope_theta"] ** (-torch.arange(0, cfg.head_dim, 2) / cfg.head_dim)
+    size = head_size(cfg)
+    return ROPE_BASE ** (-torch.arange(0, size, 2) / size)
 
 
 def fresh(cfg: LlamaConfig, seed: int) -> LlamaForCausalLM:
@@ -78,9 +85,10 @@ def _noise(model: LlamaForCausalLM, cfg: LlamaConfig, generator: torch.Generator
     model.model.norm.weight.fill_(FINAL_NORM)
 
 
-def _look_back(attention: torch.nn.Module, cfg: LlamaConfig, first: int) -> None:
+def _look_back(attention: Any, cfg: LlamaConfig, first: int) -> None:
     """Heads that attend ``first``, ``first + 1``, ... tokens back; content contributes little to their scores."""
-    size, half = cfg.head_dim, cfg.head_dim // 2
+    size = head_size(cfg)
+    half = size // 2
     fast = speeds(cfg)[: size // 4]
     amplitude = math.sqrt(SHARPNESS * math.sqrt(size) / float((1 - torch.cos(fast)).sum()))
     attention.q_proj.weight.mul_(0.25)
@@ -94,9 +102,9 @@ def _look_back(attention: torch.nn.Module, cfg: LlamaConfig, first: int) -> None
         attention.q_proj.bias[high] = amplitude * torch.sin(turn)
 
 
-def _copy_and_match(attention: torch.nn.Module, offsets: torch.nn.Module, cfg: LlamaConfig) -> None:
+def _copy_and_match(attention: Any, offsets: Any, cfg: LlamaConfig) -> None:
     """Output = transposed value; head h compares the token here with the token that offset head h saw there."""
-    size, heads = cfg.head_dim, cfg.num_attention_heads
+    size, heads = head_size(cfg), cfg.num_attention_heads
     value = attention.v_proj.weight
     attention.o_proj.weight.copy_(2 * value.T * (heads * size) / value.pow(2).sum())
     slow = (speeds(cfg) < SLOW).repeat(2)[:, None]  # [D, 1], both halves of a pair

@@ -73,7 +73,9 @@ def _texts() -> Iterator[str]:
 def _subword_merges(corpus: Iterable[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Byte alphabet plus the first merges of a BPE over the word lists: pieces for words outside the vocabulary."""
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + SUBWORD_MERGES, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=256 + SUBWORD_MERGES,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     small = Tokenizer(models.BPE())
     small.pre_tokenizer = _splitter()
@@ -97,7 +99,9 @@ def build() -> PreTrainedTokenizerFast:
     pieces = [*_word_pieces(), *_number_and_name_pieces()]
     subwords, merges = _subword_merges(f" {word}" for word in (*words.nouns(), *words.adjectives(), *words.verbs()))
     spelled = [splitter.pre_tokenize_str(text) for text in _texts()]
-    whole = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(p)[0][0] for p in pieces]
+    whole = [
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(p)[0][0] for p in pieces
+    ]
     for piece in itertools.chain(subwords, whole, (piece for parts in spelled for piece, _ in parts)):
         vocab.setdefault(piece, len(vocab))
     core = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=True))

@@ -80,7 +80,9 @@ def collate(rows: list[lm_data.Row], pad: int) -> tuple[Tensor, Tensor]:
     return ids, weights
 
 
-def weighted_loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor, first: float) -> tuple[Tensor, dict[str, float]]:
+def weighted_loss(
+    model: LlamaForCausalLM, ids: Tensor, weights: Tensor, first: float
+) -> tuple[Tensor, dict[str, float]]:
     """Weighted mean cross-entropy; logits are computed only where a weight is not zero."""
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     target, weight = ids[:, 1:], weights[:, 1:]

@@ -1,1 +1,2 @@
-"""The reference's own way to build examples, draw by draw, so that prompts are byte-identical for equal tokenizer, lists and files."""
+"""The reference's own way to build examples, draw by draw, so that prompts are byte-identical for equal tokenizer,
+lists and files."""

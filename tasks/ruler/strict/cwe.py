@@ -1,7 +1,7 @@
 """Common words in the reference's draw order. Source: NVIDIA/RULER `scripts/data/synthetic/common_words_extraction.py`.
 
-Above the size of the word pool the reference turns to a larger English list that its repository does not hold; here such
-samples are skipped with that reason.
+Above the size of the word pool the reference turns to a larger English list that its repository does not hold; here
+such samples are skipped with that reason.
 """
 
 from __future__ import annotations
@@ -67,4 +67,6 @@ def examples(job: Job) -> Iterator[Built | str]:
             done += 1
             yield built
     except PoolTooSmall as error:
-        yield from [f"{error}; the reference takes a larger English list, which is not published as text"] * (job.samples - done)
+        yield from [f"{error}; the reference takes a larger English list, which is not published as text"] * (
+            job.samples - done
+        )

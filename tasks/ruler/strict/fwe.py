@@ -1,4 +1,5 @@
-"""Frequent coded words in the reference's draw order. Source: NVIDIA/RULER `scripts/data/synthetic/freq_words_extraction.py`."""
+"""Frequent coded words in the reference's draw order. Source: NVIDIA/RULER
+`scripts/data/synthetic/freq_words_extraction.py`."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from tasks.ruler.zeta import counts
 
 
 def examples(job: Job) -> Iterator[Built | str]:
-    """All samples of the job: one vocabulary for the size search, then one per sample, from one generator seeded once."""
+    """All samples of the job: one vocabulary for the size search, then one per sample, from one generator seeded
+    once."""
     assert isinstance(job.params, Fwe)
     budget, rng = job.limit, Random(job.seed)
     size = job.params.vocabulary or budget // 50
     step = budget // 32
     if size < 1 or step < 1:
-        yield from [f"a budget of {budget} tokens leaves no coded words; the reference stops with an error or never ends"] * job.samples
+        yield from [
+            f"a budget of {budget} tokens leaves no coded words; the reference stops with an error or never ends"
+        ] * job.samples
         return
     total = _search(job, job.params, _vocabulary(rng, size, job.params, job.seed), step)
     for index in range(job.samples):

@@ -23,7 +23,11 @@ def examples(job: Job) -> Iterator[Built | str]:
         return job.meter.text(build(job, params, rng, size).text)
 
     yield from generate(
-        job, probe, lambda _, size: build(job, params, rng, size), step, lambda: upper_bound(probe(step), step, job.length)
+        job,
+        probe,
+        lambda _, size: build(job, params, rng, size),
+        step,
+        lambda: upper_bound(probe(step), step, job.length),
     )
 
 
@@ -51,7 +55,9 @@ def _context(job: Job, params: Niah, rng: Random, size: int, needles: list[str])
         sentences = split(" ".join(job.sources.essay.first(size)).strip())
         depths = sorted(rng.sample(DEPTHS, len(needles)))
         return insert_at_depths(sentences, needles, depths)
-    lines = [templates.NOISE] * size if params.haystack == "noise" else [_distractor(job, params, rng) for _ in range(size)]
+    lines = (
+        [templates.NOISE] * size if params.haystack == "noise" else [_distractor(job, params, rng) for _ in range(size)]
+    )
     indexes = sorted(rng.sample(range(size), len(needles)), reverse=True)
     return insert_at_indexes(lines, needles, indexes)
 

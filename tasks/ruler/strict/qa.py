@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 from tasks.ruler import templates
@@ -24,7 +25,9 @@ def examples(job: Job) -> Iterator[Built | str]:
     def probe(size: int) -> int:
         return job.meter.text(build(0, size).text)
 
-    yield from generate(job, probe, build, STEP, lambda: upper_bound(probe(STEP), STEP, job.length))
+    asked = replace(job, samples=min(job.samples, len(data.questions)))
+    yield from generate(asked, probe, build, STEP, lambda: upper_bound(probe(STEP), STEP, job.length))
+    yield from [f"the file holds only {len(data.questions)} answerable questions"] * (job.samples - asked.samples)
 
 
 def _build(data: QaSet, question: Question, size: int, rng: Random, seed: int) -> Built:
@@ -36,7 +39,8 @@ def _build(data: QaSet, question: Question, size: int, rng: Random, seed: int) -
 
 
 def _select(data: QaSet, question: Question, size: int, rng: Random) -> list[int]:
-    """Indexes of the documents, before they are shuffled. Negative sample sizes raise `ValueError`, as in the reference."""
+    """Indexes of the documents, before they are shuffled. Negative sample sizes raise `ValueError`, as in the
+    reference."""
     total = len(data.documents)
     gold, related = list(question.gold), list(question.related)
     if size >= total:

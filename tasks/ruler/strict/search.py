@@ -1,7 +1,8 @@
 """The size search of the reference, with its increments, retries and draws, except that it always ends.
 
-Source: `generate_samples` in NVIDIA/RULER `scripts/data/synthetic/{niah,variable_tracking,common_words_extraction,qa}.py`.
-Every call of a builder consumes random draws, so the order and the number of calls are part of the benchmark.
+Source: `generate_samples` in NVIDIA/RULER
+`scripts/data/synthetic/{niah,variable_tracking,common_words_extraction,qa}.py`. Every call of a builder consumes
+random draws, so the order and the number of calls are part of the benchmark.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ FAILURES = (ValueError, IndexError)  # what too small a haystack raises, in the 
 
 
 def search(tokens_at: Callable[[int], int], step: int, upper: int, limit: int) -> int:
-    """The largest size between `step` and `upper` found to hold at most `limit` tokens by bisection; `step` if none was."""
+    """The largest size between `step` and `upper` found to hold at most `limit` tokens by bisection; `step` if none
+    was."""
     low, best = step, step
     while low <= upper:
         middle = (low + upper) // 2
@@ -28,8 +30,11 @@ def search(tokens_at: Callable[[int], int], step: int, upper: int, limit: int) -
     return best
 
 
-def settle(build: Callable[[int], Built], tokens: Callable[[Built], int], size: int, step: int, limit: int) -> Built | None:
-    """Build at `size`; while it is too long or impossible, take `step` off as long as more than `step` is left. None: it never fits."""
+def settle(
+    build: Callable[[int], Built], tokens: Callable[[Built], int], size: int, step: int, limit: int
+) -> Built | None:
+    """Build at `size`; while it is too long or impossible, take `step` off as long as more than `step` is left. None:
+    it never fits."""
     tries = 0
     while tries < TRIES:
         try:
@@ -50,8 +55,8 @@ def generate(
 ) -> Iterator[Built | str]:
     """The samples of a job; a string in place of a sample says why there is none.
 
-    `upper()` makes the first estimate and returns the upper end of the search, `probe(size)` gives the tokens of a trial
-    prompt, `build(index, size)` a sample.
+    `upper()` makes the first estimate and returns the upper end of the search, `probe(size)` gives the tokens of a
+    trial prompt, `build(index, size)` a sample.
     """
     try:
         size = search(probe, step, upper(), job.limit)

@@ -35,7 +35,8 @@ class Draws:
         return str(self._values.randint(10000, 99999))
 
     def chains(self, example: bool) -> list[tuple[list[str], str]]:
-        """(names, value) per chain. A repeated name starts one more, incomplete chain: an `IndexError`, as in the reference."""
+        """(names, value) per chain. A repeated name starts one more, incomplete chain: an `IndexError`, as in the
+        reference."""
         size = self._params.hops + 1
         names = [self.name(3 if example else 5) for _ in range(size * self._params.chains)]
         while len(set(names)) < size * self._params.chains:
@@ -74,7 +75,9 @@ def examples(job: Job) -> Iterator[Built | str]:
     draws, shots = Draws(job.seed, job.params), job.params.shots
     example = _example(job, draws) if shots else ""
     if example is None:
-        yield from [f"no one-shot example fits into {EXAMPLE_LIMIT} tokens; the reference would try for ever"] * job.samples
+        yield from [
+            f"no one-shot example fits into {EXAMPLE_LIMIT} tokens; the reference would try for ever"
+        ] * job.samples
         return
     step, extra = 10 if job.length >= SHORT else 5, job.meter.text(example) if example else 0
 
@@ -100,6 +103,10 @@ def _example(job: Job, draws: Draws) -> str | None:
     upper = upper_bound(probe(EXAMPLE_STEP), EXAMPLE_STEP, EXAMPLE_LIMIT)
     size = search(probe, EXAMPLE_STEP, upper, EXAMPLE_LIMIT)
     built = settle(
-        lambda n: draws.build(n, example=True), lambda made: job.meter.text(made.text), size, EXAMPLE_STEP, EXAMPLE_LIMIT
+        lambda n: draws.build(n, example=True),
+        lambda made: job.meter.text(made.text),
+        size,
+        EXAMPLE_STEP,
+        EXAMPLE_LIMIT,
     )
     return None if built is None else f"{built.text} {' '.join(built.references)}\n"

@@ -93,6 +93,9 @@ def test_an_own_essay_is_used_and_part_of_the_data(tmp_path: Path) -> None:
         ({"lengths": []}, "at least one length"),
         ({"depths": [101]}, "percentages"),
         ({"digits": 3}, "4 to 64"),
+        ({"digits": "five"}, "4 to 64"),
+        ({"lengths": ["x"]}, "holds x tokens"),
+        ({"trials": 1.5}, "at least 1"),
         ({"trials": 0}, "at least 1"),
         ({"style": "landmark", "filler": "essay"}, "use passkey.style=grid"),
         ({"style": "longlora", "lengths": [4096]}, "steps of 1000 tokens"),
@@ -103,6 +106,10 @@ def test_an_own_essay_is_used_and_part_of_the_data(tmp_path: Path) -> None:
 def test_wrong_parameters_are_refused_with_a_way_out(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Passkey(**wrong).validate()  # type: ignore[arg-type]
+
+
+def test_a_single_number_is_a_list_of_one() -> None:
+    assert Passkey(lengths=256, depths=50) == Passkey(lengths=[256], depths=[50.0])  # type: ignore[arg-type]
 
 
 def test_none_and_the_styles_own_value_are_the_same_task() -> None:

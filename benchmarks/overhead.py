@@ -1,0 +1,90 @@
+"""Harness overhead: dense `passkey` on `micro-lm` through `heed run` against a bare `transformers` generate loop.
+
+How it is measured: both ways answer the same prompts in the same batches (those that the run loop plans), in one process, after one
+warm-up pass of each, alternating, R times; the figure is the ratio of the median wall times. The harness side is everything `heed
+run` does after the model is loaded: preparing the examples, the proof that the method engaged, attaching, generating, scoring, appending
+flushed records, statistics (`efficiency=off`: measuring speed is extra work that the bare loop does not do). The bare side tokenises the
+prompts, pads them left, calls `model.generate` and decodes.
+
+    python benchmarks/overhead.py [--repeats 5] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from harness.config import compose
+from harness.contracts.task import Example
+from harness.generation.batches import plan_batches
+from harness.plan import cells
+from harness.run import Settings, execute, task_data
+
+
+def bare(view, examples: list[Example], budget: int) -> list[str]:
+    """What a user would write without heed: the same batches, left padding, greedy generate, decode."""
+    tokenizer = view.tokenizer
+    prompts = [tokenizer(e.prompt + e.answer_prefix)["input_ids"] for e in examples]
+    answers = [""] * len(examples)
+    for batch in plan_batches([len(p) for p in prompts], [e.max_new_tokens for e in examples], budget, "any"):
+        width = max(len(prompts[i]) for i in batch)
+        pad = tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in batch])
+        mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
+        new = max(examples[i].max_new_tokens for i in batch)
+        with torch.inference_mode():
+            out = view.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False)
+        for i, row in zip(batch, out, strict=True):
+            answers[i] = tokenizer.decode(row[width:], skip_special_tokens=True)
+    return answers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    root = Path(tempfile.mkdtemp())
+    (cell,) = cells(compose(["method=dense", "task=passkey"]))
+    view = cell.spec.load()
+    loaded = replace(cell, spec=_Loaded(view))
+    settings = Settings(root, efficiency="off")
+    examples, _ = task_data(loaded, view, settings)
+    times: dict[str, list[float]] = {"heed": [], "bare": []}
+    for repeat in range(args.repeats + 1):
+        shutil.rmtree(root / "runs", ignore_errors=True)
+        start = time.perf_counter()
+        (outcome,) = execute([loaded], settings)
+        middle = time.perf_counter()
+        bare(view, examples, settings.batch_tokens)
+        end = time.perf_counter()
+        assert outcome.status == "done", outcome.reason
+        if repeat:  # the first round warms up
+            times["heed"].append(middle - start)
+            times["bare"].append(end - middle)
+    heed, plain = (statistics.median(times[k]) for k in ("heed", "bare"))
+    print(f"{len(examples)} prompts, {args.repeats} repeats, {args.threads} threads, medians")
+    print(f"heed run {heed:.2f} s   bare generate {plain:.2f} s   ratio {heed / plain:.3f} (bar 1.15)")
+    shutil.rmtree(root)
+
+
+class _Loaded:
+    """A model spec whose model is in memory already."""
+
+    def __init__(self, view) -> None:
+        self._view = view
+
+    def load(self):
+        return self._view
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Teacher-forced likelihood: how surprising a text is to the model, token by token.
+
+Only the positions that are scored get logits. If these would still be large (vocabulary x long window) the output
+matrix is applied to a few positions at a time, so `[T, V]` never exists at once; both ways give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.generation.generate import NewCache
+from harness.models.view import View
+
+LOGITS = 1 << 28  # most logits that exist at once: 1 GiB in float32
+
+
+@torch.no_grad()
+def nll(
+    view: View,
+    rows: Sequence[Sequence[int]],
+    n_scored: Sequence[int],
+    new_cache: NewCache | None = None,
+    max_logits: int = LOGITS,
+) -> list[list[float]]:
+    """Negative log-likelihood (nats, float32) of the last `n_scored[b]` ids of each row, given everything before them.
+
+    Rows may differ in length; they are padded on the right. A first token has nothing before it, so `n_scored[b] <
+    len(rows[b])`.
+    """
+    if len(rows) != len(n_scored) or any(not 0 < n < len(row) for row, n in zip(rows, n_scored, strict=True)):
+        raise ValueError("every row needs at least one scored token and one token before it")
+    for row in rows:
+        view.check_length(len(row))
+    ids, mask = pad_right(rows, view.pad_id, view.device)
+    start = min(len(row) - n for row, n in zip(rows, n_scored, strict=True)) - 1
+    keep = torch.arange(start, ids.shape[1] - 1, device=ids.device)  # position t predicts token t + 1
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "logits_to_keep": keep,
+        "use_cache": False,
+    }
+    cache = new_cache() if new_cache is not None else None
+    if cache is not None:
+        inputs |= {"past_key_values": cache, "use_cache": True}
+    losses = _losses(view, inputs, ids[:, start + 1 :], max_logits).tolist()
+    ends = [len(row) - 1 - start for row in rows]
+    return [loss[end - n : end] for loss, end, n in zip(losses, ends, n_scored, strict=True)]
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask `[B, n]` (int64), padded on the right."""
+    width = max(map(len, rows))
+    ids = torch.tensor([list(r) + [pad] * (width - len(r)) for r in rows], device=device)
+    mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows], device=device)
+    return ids, mask
+
+
+def _losses(view: View, inputs: dict[str, Any], targets: Tensor, max_logits: int) -> Tensor:
+    """`[B, S]` losses of `targets` `[B, S]`."""
+    per_position = targets.shape[0] * int(view.config.vocab_size)
+    if targets.shape[1] * per_position <= max_logits:
+        return _cross_entropy(view.model(**inputs).logits, targets)
+    step = max(1, max_logits // per_position)
+    with _hidden_states(view) as caught:
+        view.model(**inputs)
+    parts = [
+        _cross_entropy(_capped(view.lm_head(hidden), view.final_softcap), part)
+        for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+@contextmanager
+def _hidden_states(view: View) -> Iterator[list[Tensor]]:
+    """Catch what would enter the output matrix `[B, S, d]` and let only its first position through."""
+    caught: list[Tensor] = []
+
+    def cut(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        caught.append(args[0])
+        return (args[0][:, :1], *args[1:])
+
+    handle = view.lm_head.register_forward_pre_hook(cut)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def _capped(logits: Tensor, cap: float | None) -> Tensor:
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """`[B, S]` from logits `[B, S, V]`; log-softmax in float32."""
+    flat = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.to(logits.device).flatten(), reduction="none"
+    )
+    return flat.view(targets.shape)

@@ -1,0 +1,141 @@
+"""`heed score`: score outputs that were produced anywhere. Pure: the same files always give the same bytes.
+
+Examples come in our own layout or in the benchmark's official one (`Task.read_row`), outputs as `{"id", "text"}` in any
+order. An example without an output scores as an empty answer and is counted in `n_missing`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.contracts.task import Example, Score, Task
+from harness.errors import UserError
+from harness.files import make_parent, read_rows, sha256
+from harness.records.files import write_json
+from harness.records.statistics import Estimate, aggregate, groups
+
+MISSING = "missing"
+
+
+def rescore(task: Task, examples: Path, outputs: Path, out: Path) -> dict[str, Any]:
+    """Score `outputs` against `examples`, write the result to `out` as JSON and return it.
+
+    Result: `task`, `scorer`, `n`, `n_empty` (given, but blank), `n_missing`, `n_error` (finish "error"), `data_sha256`
+    (of the examples file), `metrics` and `intervals` by name, `groups` (one entry for every value of the task's `by`
+    keys) and `examples` in the order of the examples file.
+    """
+    read = read_examples(task, examples)
+    answers = read_outputs(outputs, {e.id for e in read})
+    texts = [_text(answers.get(e.id), e.id, outputs) for e in read]
+    scores = [_scored(task, e, text, e.id in answers) for e, text in zip(read, texts, strict=True)]
+    given = [text for e, text in zip(read, texts, strict=True) if e.id in answers]
+    name = read[0].task or type(task).__name__.lower()
+    result = {
+        "task": name,
+        "scorer": scorer_name(task, name),
+        "n": len(read),
+        "n_empty": sum(not (text or "").strip() for text in given),
+        "n_missing": len(read) - len(given),
+        "n_error": sum(row.get("finish") == "error" for row in answers.values()),
+        "data_sha256": sha256(examples),
+        **_numbers(task, read, scores),
+        "groups": _groups(task, read, scores),
+        "examples": [_row(e, s) for e, s in zip(read, scores, strict=True)],
+    }
+    make_parent(out)
+    write_json(out, result)
+    return result
+
+
+def scorer_name(task: Task, name: str) -> str:
+    """What scored: the task's own `scorer`, or its name with its `policy`, where it has one."""
+    policy = getattr(task, "policy", None)
+    return str(getattr(task, "scorer", None) or (f"{name}/{policy}" if policy else name))
+
+
+def read_examples(task: Task, path: Path) -> list[Example]:
+    """All examples of a file; `UserError` with the line for rows that the task cannot read and for repeated ids."""
+    found: list[Example] = []
+    lines: dict[str, int] = {}
+    for number, row in read_rows(path, "examples"):
+        try:
+            example = task.read_row(row, len(found))
+        except KeyError as error:
+            raise UserError(
+                f"{path}, line {number} lacks the key {error}, so it is no example of this task."
+            ) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}, line {number} is no example of this task ({error}).") from error
+        _once(example.id, lines, number, path)
+        found.append(example)
+    return found
+
+
+def read_outputs(path: Path, known: set[str]) -> dict[str, dict[str, Any]]:
+    """Output rows by id; `UserError` for a row without an id, an id that stands twice, or one that no example has."""
+    found: dict[str, dict[str, Any]] = {}
+    lines: dict[str, int] = {}
+    for number, row in read_rows(path, "outputs"):
+        if "id" not in row or "text" not in row:
+            missing = "id" if "id" not in row else "text"
+            raise UserError(
+                f'{path}, line {number} lacks the key \'{missing}\': an output is {{"id": ..., "text": ...}}.'
+            )
+        name = str(row["id"])
+        if name not in known:
+            raise UserError(
+                f"{path}, line {number}: no example has the id '{name}'. Score outputs against the file of examples "
+                "that they were made from."
+            )
+        _once(name, lines, number, path)
+        found[name] = row
+    return found
+
+
+def _once(name: str, lines: dict[str, int], number: int, path: Path) -> None:
+    if name in lines:
+        raise UserError(
+            f"{path}, line {number}: the id '{name}' already stands in line {lines[name]}. Keep one of them."
+        )
+    lines[name] = number
+
+
+def _text(row: Mapping[str, Any] | None, name: str, path: Path) -> str | None:
+    """The text of an output. A list (the nlls of a likelihood task) becomes the JSON text that it stands for."""
+    text = None if row is None else row["text"]
+    if isinstance(text, list):
+        return json.dumps(text)
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{path}: the text of the output '{name}' is {type(text).__name__}, not a string.")
+    return text
+
+
+def _scored(task: Task, example: Example, text: str | None, given: bool) -> Score:
+    score = task.score(example, text)
+    return score if given else replace(score, flags=(*score.flags, MISSING))
+
+
+def _numbers(task: Task, examples: Sequence[Example], scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
+    """`metrics`: value by name; `intervals`: [low, high] by name (None where a single cluster gives none)."""
+    rows, clusters = [dict(s.metrics) for s in scores], [e.cluster for e in examples]
+    found: dict[str, Estimate] = {metric.name: aggregate(metric, rows, clusters) for metric in task.metrics}
+    return {
+        "metrics": {name: estimate.value for name, estimate in found.items()},
+        "intervals": {name: [estimate.low, estimate.high] for name, estimate in found.items()},
+    }
+
+
+def _groups(task: Task, examples: Sequence[Example], scores: Sequence[Score]) -> list[dict[str, Any]]:
+    found = []
+    for by, members in groups([{"meta": e.meta} for e in examples], task.by):
+        numbers = _numbers(task, [examples[i] for i in members], [scores[i] for i in members])
+        found.append({"by": by, "n": len(members), **numbers})
+    return found
+
+
+def _row(example: Example, score: Score) -> dict[str, Any]:
+    return {"id": example.id, "parsed": score.parsed, "metrics": dict(score.metrics), "flags": list(score.flags)}

@@ -1,0 +1,139 @@
+"""The table tells the truth in 80 columns, without colour, for good and for broken cells."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from harness.records.store import CellStore, read_cells
+from harness.records.summarise import summarise
+from harness.records.table import render, rows_for_table, size
+from tests.records.cells import ACC, PPL, add_cell, sample_rows
+
+DENSE = sample_rows(0.8, kv_bytes_logical=1000.0, kv_bytes_physical=1000.0)
+POWER = sample_rows(0.3, density_prefill=0.25, density_decode=0.5, kv_bytes_logical=250.0, kv_bytes_physical=1000.0)
+
+
+def printed(cells, width=100, encoding="ascii", color=None) -> str:
+    raw = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    render(cells, Console(file=raw, width=width, color_system=color, force_terminal=color is not None))
+    raw.seek(0)
+    return raw.read()
+
+
+@pytest.fixture
+def cells(tmp_path):
+    add_cell(tmp_path, "power", POWER, DENSE, n_skipped=3)
+    add_cell(tmp_path, "dense", DENSE)
+    add_cell(tmp_path, "masked", sample_rows(1.0), DENSE, simulated=True, device="cuda")
+    return read_cells(tmp_path)
+
+
+def test_rows_are_a_function_of_the_records(cells):
+    rows = rows_for_table(cells)
+    assert [r["method"] for r in rows] == ["dense", "masked", "power"] and rows == rows_for_table(cells[::-1])
+    power = rows[2]
+    assert power["difference"]["significant"] and power["difference"]["value"] < 0 and not power["alarm"]
+    assert (power["density_prefill"], power["density_decode"]) == (0.25, 0.5)
+    assert (power["kv_logical"], power["kv_physical"], power["skipped"]) == (0.25, 1.0, 3)
+    assert (power["ttft_ms"], power["decode_tokens_per_s"], power["device"]) == (12.5, 250.0, "cpu")
+    assert rows[1]["alarm"] and rows[1]["simulated"] and rows[0]["difference"] is None
+
+
+@pytest.mark.parametrize("width", [80, 100, 126])
+def test_it_fits_and_everything_is_there(cells, width):
+    text = printed(cells, width)
+    for part in ("micro / passkey", "accuracy %", "vs dense", "ALARM", "simulated", "0.25", "0.50", "cpu", "TTFT ms",
+                 "tok/s", "1.5 GiB", "rss", "skip", "by length", "1000", "2000", "12.5", "250"):  # fmt: skip
+        assert part in text, part
+    assert all(len(line.rstrip()) <= width for line in text.splitlines() if not line.startswith(("*", "ALARM", "simu")))
+    assert "\x1b" not in text
+
+
+def test_wide_tables_have_the_interval_beside_the_value(cells):
+    line = next(row for row in printed(cells, 126).splitlines() if row.startswith("power"))
+    estimate = cells[2].metrics["values"]["accuracy"]
+    assert f"{100 * estimate['value']:.2f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]" in line
+
+
+def test_failed_unfinished_and_damaged_cells_say_why(tmp_path):
+    dense = add_cell(tmp_path, "dense", DENSE)
+    config = {**dense.config, "labels": {**dense.labels, "method": "quest"}}
+    with CellStore(tmp_path, "v1-quest", config) as store:
+        store.fail("NotEngaged", "it changed nothing \x1b[31m[bold]" + "x" * 400)
+    CellStore(tmp_path, "v1-stopped", {**config, "labels": {**dense.labels, "method": "slow"}})
+    add_cell(tmp_path, "power", POWER, DENSE)
+    (tmp_path / "runs" / "v1-micro-power-passkey" / "DONE").write_text("{")
+    text = printed(read_cells(tmp_path), 80)
+    assert "quest failed: NotEngaged: it changed nothing [31m[bold]" in " ".join(text.split()) and "\x1b" not in text
+    assert "slow unfinished: the run stopped; run the same command again" in " ".join(text.split())
+    assert "power damaged" in text and len(text.splitlines()) < 40
+    assert "\x1b[31m" in printed(read_cells(tmp_path), 80, color="standard")
+
+
+def test_a_folder_without_anything_is_still_shown(tmp_path):
+    (tmp_path / "runs" / "broken").mkdir(parents=True)
+    assert "broken damaged" in printed(read_cells(tmp_path))
+    assert printed([]) == ""
+
+
+def test_a_metric_that_is_no_percentage(tmp_path):
+    dense = add_cell(tmp_path, "dense", DENSE, metric=PPL, by=())
+    power = add_cell(tmp_path, "power", POWER, DENSE, metric=PPL, by=())
+    text = printed([power, dense], 130, encoding="utf-8")
+    value = power.metrics["values"]["ppl"]["value"]
+    assert "lower is better" in text and f"{value:.4g}" in text and "ppl %" not in text and "by length" not in text
+    assert rows_for_table([power, dense])[1]["difference"]["value"] > 0 and "ALARM" not in text
+
+
+def test_a_table_before_anything_was_measured(tmp_path):
+    cell = add_cell(tmp_path, "dense", DENSE)
+    (cell.path / "efficiency.json").unlink()
+    rows = rows_for_table(read_cells(tmp_path))
+    assert rows[0]["ttft_ms"] is None and rows[0]["kv_logical"] == 1.0
+    assert printed(read_cells(tmp_path))
+    empty = add_cell(tmp_path, "dense", [], task="empty")
+    assert rows_for_table([empty])[0]["estimate"]["value"] is None and printed([empty])
+
+
+def test_many_methods_are_spread_over_several_breakdowns(tmp_path):
+    add_cell(tmp_path, "dense", DENSE)
+    for i in range(8):
+        add_cell(tmp_path, f"method-{i}", sample_rows(0.7, seed=i), DENSE)
+    text = printed(read_cells(tmp_path), 80)
+    assert text.count("by length") == 3 and all(
+        len(line) <= 80 for line in text.splitlines() if not line.startswith("*")
+    )
+
+
+def test_sizes():
+    assert [size(x) for x in (None, 0, 1023, 1536, 5 * 2**40)] == ["-", "0 B", "1023 B", "1.5 KiB", "5.0 TiB"]
+
+
+# -- summarise -------------------------------------------------------------------------------------------------------
+
+FACTS = {"metrics": [vars(ACC), {**vars(PPL), "added_later": 1}], "by": ["length", "unknown"]}
+
+
+def test_the_summary_has_all_parts_and_any_order_gives_the_same_bytes():
+    got = summarise(FACTS, POWER, DENSE, n_skipped=2)
+    again = summarise(FACTS, POWER[::-1], DENSE[5:] + DENSE[:5], n_skipped=2)
+    assert json.dumps(got) == json.dumps(again)
+    assert (got["n"], got["n_skipped"], got["n_paired"], got["failure"]) == (40, 2, 40, None)
+    assert set(got["values"]) == set(got["vs_dense"]) == {"accuracy", "ppl"}
+    assert [(g["by"], g["n"]) for g in got["groups"]] == [({"length": 1000}, 20), ({"length": 2000}, 20)]
+    assert got["groups"][0]["vs_dense"]["accuracy"]["n"] == 20
+    usage = {"density_decode": 0.5, "density_prefill": 0.25, "kv_bytes_logical": 250.0, "kv_bytes_physical": 1000.0}
+    assert got["usage"] == usage
+    assert got["flags"] == {"empty": 4}
+
+
+def test_only_examples_that_both_have_are_compared():
+    got = summarise(FACTS, POWER[:30], DENSE[10:])
+    assert got["n"] == 30 and got["n_paired"] == 20 and got["vs_dense"]["accuracy"]["n"] == 20
+    assert summarise(FACTS, POWER, None)["vs_dense"] is None
+    nothing = summarise(FACTS, [], [])
+    assert nothing["n"] == 0 and nothing["values"]["accuracy"]["value"] is None and nothing["groups"] == []

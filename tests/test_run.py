@@ -1,0 +1,100 @@
+"""The run loop on a tiny random Llama folder: records, resuming, failures, limits."""
+
+import json
+
+import pytest
+from harness.config import compose
+from harness.plan import cells
+from harness.run import Settings, evenly, execute
+
+from tests.models.small import save
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("model") / "tiny-llama", max_position_embeddings=4096)
+
+
+def plan(folder, *overrides):
+    return cells(compose([f"model={folder}", "task=passkey", "task.passkey.lengths=[512]", "task.passkey.depths=[0,100]", *overrides]))
+
+
+def records(root):
+    """What must be equal between two runs: everything but times and hardware."""
+    files = sorted(p for p in root.glob("runs/*/*") if p.name in ("config.json", "samples.jsonl", "metrics.json", "DONE"))
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+
+def test_a_matrix_is_recorded_and_a_second_run_computes_nothing(folder, tmp_path):
+    settings = Settings(tmp_path, efficiency="off")
+    cells_ = plan(folder, "method=[power,quest]")
+    assert [o.status for o in execute(cells_, settings)] == ["done"] * 3
+    first = records(tmp_path)
+    assert [o.status for o in execute(cells_, settings)] == ["kept"] * 3
+    assert records(tmp_path) == first
+    power = next(c for c in cells_ if c.method_label == "power")
+    metrics = json.loads((tmp_path / "runs" / power.run_id / "metrics.json").read_text())
+    assert metrics["n"] == 4 and metrics["vs_dense"] is not None and 0 < metrics["usage"]["density"] < 1
+
+
+def test_an_interrupted_cell_continues_to_the_same_records(folder, tmp_path):
+    cells_ = plan(folder, "method=[power]")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for root in (whole, cut):
+        execute(cells_, Settings(root, efficiency="off", batch_tokens=600))
+    for cell in cells_:  # as after a kill: one full line, one torn line, no DONE
+        run = cut / "runs" / cell.run_id
+        lines = (run / "samples.jsonl").read_bytes().splitlines(keepends=True)
+        (run / "samples.jsonl").write_bytes(lines[0] + lines[1][:40])
+        (run / "DONE").unlink()
+        (run / "metrics.json").unlink()
+    execute(cells_, Settings(cut, efficiency="off", batch_tokens=600))
+    assert records(whole) == records(cut)
+
+
+def test_batch_size_changes_no_answer(folder, tmp_path):
+    cells_ = plan(folder, "method=[power]")
+    answers = []
+    for budget in (600, 8192):
+        root = tmp_path / str(budget)
+        execute(cells_, Settings(root, efficiency="off", batch_tokens=budget))
+        rows = [json.loads(x) for c in cells_ for x in (root / "runs" / c.run_id / "samples.jsonl").read_text().splitlines()]
+        answers.append(sorted((r["id"], r["text"]) for r in rows))
+    assert answers[0] == answers[1]
+
+
+def test_a_method_that_changes_nothing_fails_its_cell_and_not_the_others(folder, tmp_path):
+    outcomes = execute(plan(folder, "method=[quest,power]", "method.quest.budget=100000"), Settings(tmp_path, efficiency="off"))
+    assert [o.status for o in outcomes] == ["done", "failed", "done"]
+    assert "budget" in outcomes[1].reason
+
+
+def test_too_long_for_the_model_names_the_keys(folder, tmp_path):
+    outcomes = execute(plan(folder, "task.passkey.lengths=[100000]"), Settings(tmp_path, efficiency="off"))
+    assert outcomes[0].status == "failed" and "task.passkey.lengths" in outcomes[0].reason
+
+
+def test_efficiency_is_added_later_without_recomputing_samples(folder, tmp_path):
+    cells_ = plan(folder, "method=[dense]")
+    execute(cells_, Settings(tmp_path, efficiency="off"))
+    before = records(tmp_path)
+    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="quick"))] == ["done"]
+    assert records(tmp_path) == before
+    stored = json.loads((tmp_path / "runs" / cells_[0].run_id / "efficiency.json").read_text())
+    assert stored["level"] == "quick" and stored["ttft_ms"]["median"] > 0
+
+
+def test_limit_covers_the_groups_evenly():
+    from harness.contracts.task import Example
+
+    examples = [Example(id=f"{length}-{i}", meta={"length": length}) for length in (1, 2) for i in range(3)]
+    assert [e.id for e in evenly(examples, ["length"])][:4] == ["1-0", "2-0", "1-1", "2-1"]
+
+
+def test_perplexity_goes_the_same_road(folder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
+    cells_ = cells(compose([f"model={folder}", "method=[power]", "task=perplexity", f"task.perplexity.path={text}"]))
+    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="off"))] == ["done", "done"]
+    dense = json.loads((tmp_path / "runs" / cells_[0].run_id / "metrics.json").read_text())
+    assert dense["values"]["ppl"]["value"] > 1
