@@ -2,12 +2,12 @@
 
     python benchmarks/ruler_generation.py [--length 4096] [--samples 100]
 
-How it measures. A byte-level BPE tokenizer (vocabulary 4096, a leading bos) is trained in memory on the built-in essays and
-word lists; training is not timed. All 13 tasks are then built once through `harness.prepare.prepared` into an empty folder
-(`generate`: texts, token counts, writing the file) and asked for a second time (`read back`: the file alone). Both are wall
-clock of one process; `TOKENIZERS_PARALLELISM=false`, so that one core does the work. The built-in questions, essays and word
-lists are used, hence nothing is downloaded. The process's CPU seconds stand beside the wall clock: on a busy machine they
-are the figure to compare.
+How it measures. A byte-level BPE tokenizer (vocabulary 4096, a leading bos) is trained in memory on the built-in
+essays and word lists; training is not timed. All 13 tasks are then built once through `harness.prepare.prepared` into
+an empty folder (`generate`: texts, token counts, writing the file) and asked for a second time (`read back`: the file
+alone). Both are wall clock of one process; `TOKENIZERS_PARALLELISM=false`, so that one core does the work. The
+built-in questions, essays and word lists are used, hence nothing is downloaded. The process's CPU seconds stand
+beside the wall clock: on a busy machine they are the figure to compare.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def main() -> None:
             items, wall, cpu = timed(lambda: prepared(task, tokens, Path(folder)))
             fills = [item.meta["fill"] for item in items if isinstance(item, Example)]
             print(
-                f"{name:>9}: {wall:6.2f} s wall, {cpu:6.2f} s cpu, {len(fills)} examples, {len(items) - len(fills)} skipped, "
-                f"fill {min(fills):.3f} to {max(fills):.3f} of {args.length} tokens"
+                f"{name:>9}: {wall:6.2f} s wall, {cpu:6.2f} s cpu, {len(fills)} examples, "
+                f"{len(items) - len(fills)} skipped, fill {min(fills):.3f} to {max(fills):.3f} of {args.length} tokens"
             )
 
 

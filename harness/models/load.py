@@ -120,6 +120,7 @@ class ModelSpec:
         folder = source.download(code=self.trust_remote_code)
         checkpoint.weight_files(folder)
         config = checkpoint.read_config(folder)
+        _check_values(self, folder)
         tokens = self.tokens()
         from harness.models.view import View
 
@@ -218,22 +219,39 @@ def cuda_available() -> bool:
 def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str) -> Any:
     """The model, checked against its checkpoint: every tensor found, none left over, all shapes right."""
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM  # its stub does not know output_loading_info
-    try:
-        with _quiet():
-            model, info = auto.from_pretrained(
-                str(folder), dtype=getattr(torch, dtype), attn_implementation=spec.backend, device_map=spec.device_map,
-                trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
-                ignore_mismatched_sizes=True, output_loading_info=True,
-            )  # fmt: skip
-    except (OSError, ValueError, TypeError, ImportError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded: {str(error).strip()}") from error
+    with _readable(folder), _quiet():
+        model, info = auto.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), attn_implementation=spec.backend, device_map=spec.device_map,
+            trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
     _check_loading(folder, info)
     model.requires_grad_(False).eval()
     return model if spec.device_map else model.to(spec.torch_device())
+
+
+def _check_values(spec: ModelSpec, folder: Path) -> None:
+    """`UserError` for values in `config.json` that the library refuses."""
+    from transformers import AutoConfig
+
+    with _readable(folder), _quiet():
+        AutoConfig.from_pretrained(str(folder), trust_remote_code=spec.trust_remote_code, local_files_only=True)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """What the library says about a checkpoint it cannot make sense of is the user's to repair."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{folder} cannot be loaded ({type(error).__name__}: {why}); check its config.json.") from error
 
 
 def _check_loading(folder: Path, info: Mapping[str, Any]) -> None:

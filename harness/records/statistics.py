@@ -6,8 +6,10 @@ Units of independence are clusters (document, dialogue, image); an example witho
   arXiv 2411.00640, section 2.2) with the factor for few clusters,
   `se^2 = G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2`; for clusters of one it is the usual standard error.
   Percentages are clipped to [0, 1].
-* mean of percentages that are all 0 or all 1: the formula would claim an interval of width 0. Instead the exact
-  Clopper-Pearson interval with n = G: for G successes [(alpha/2)^(1/G), 1].
+* mean of right and wrong answers (each 0 or 1, a percentage): the t interval claims too much near 0 and 1, and at 0 and
+  1 has the width 0. Instead the exact Clopper-Pearson interval; with clusters on the effective sample size
+  `mean (1 - mean) / se^2`, corrected for degrees of freedom and at most n (Korn and Graubard, Survey Methodology 24,
+  1998). If all answers are equal it is G: for G successes [(alpha/2)^(1/G), 1].
 * ratio (perplexity): percentile interval of a cluster bootstrap, 1000 resamples, fixed seed.
 * difference of means: the clustered formula on the differences per example. For accuracies without clusters, p is
   McNemar's exact one, and the interval is the union of the t interval and the one that belongs to that test
@@ -92,12 +94,22 @@ def _mean(metric: Metric, values: list[float], labels: list[Any], confidence: fl
     if half is None:
         return mean, None, None
     low, high = mean - half, mean + half
-    if metric.percent and set(values) in ({0.0}, {1.0}):
-        count = len(set(labels))
-        low, high = clopper_pearson(count if mean else 0, count, confidence)
+    if metric.percent and set(values) <= {0.0, 1.0}:
+        size = _effective_size(mean, half, len(values), len(set(labels)), confidence)
+        low, high = clopper_pearson(mean * size, size, confidence)
     if metric.percent:
         low, high = max(low, 0.0), min(high, 1.0)
     return mean, low, high
+
+
+def _effective_size(mean: float, half: float, n: int, count: int, confidence: float) -> float:
+    """How many independent answers `n` in `count` clusters are worth; `half`: half width of their t interval."""
+    if count == n:
+        return n
+    if mean in (0.0, 1.0):
+        return count
+    quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
+    return min(n, mean * (1 - mean) * quantile**2 / half**2) if half else n
 
 
 def _clustered(values: list[float], labels: list[Any], confidence: float) -> tuple[float, float | None]:
@@ -119,8 +131,8 @@ def _standard_error(values: list[float], labels: list[Any], mean: float) -> floa
     return math.sqrt(count / (count - 1) * squares) / len(values)
 
 
-def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a proportion, k of n."""
+def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion, k of n (for effective sizes not whole numbers)."""
     tail = (1 - confidence) / 2
     low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, tail))
     high = 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - tail))

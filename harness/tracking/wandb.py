@@ -83,8 +83,8 @@ def sync(
 ) -> Report:
     """Write finished cells again from the records; `run_ids` None: all of them.
 
-    A cell that did not change since it was written in this mode to this project is `kept`, unless `force`. `group` None:
-    the group it was written with. `UserError` for an id that has no folder.
+    A cell that did not change since it was written in this mode to this project is `kept`, unless `force`. `group`
+    None: the group it was written with. `UserError` for an id that has no folder.
     """
     cells = read_cells(root)
     wanted = None if run_ids is None else set(run_ids)
@@ -92,8 +92,6 @@ def sync(
     if unknown:
         names = ", ".join(sorted(unknown))
         raise UserError(f"no results for {names}: the folders in {Path(root) / 'runs'} are the run ids.")
-            f"no results for {', '.join(sorted(unknown))} in {Path(root) / 'runs'}; its folders are the run ids."
-        )
     chosen = [c for c in cells if (c.done if wanted is None else c.run_id in wanted)]
     return Report(tuple(_write(chosen, Path(root), mode, project, group, timeout, force)))
 

@@ -47,8 +47,8 @@ def wonderwords_files() -> tuple[Path, ...]:
     if found is None or found.origin is None:
         raise UserError(
             "ruler: the word lists of the reference are those of the Python package wonderwords, which is not "
-            "installed. Run pip install wonderwords==3.0.1, or set task.ruler.words=builtin: then prompts differ from the "
-            "reference's."
+            "installed. Run pip install wonderwords==3.0.1, or set task.ruler.words=builtin: then prompts differ from "
+            "the reference's."
         )
     return tuple(Path(found.origin).parent / "assets" / name for name in LISTS)
 

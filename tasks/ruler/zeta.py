@@ -14,8 +14,9 @@ def _norm(alpha: float) -> float:
     return float(zeta(alpha))
 
 
-def counts(ranks: int, total: int, alpha: float) -> list[int]:
+@lru_cache(maxsize=4096)
+def counts(ranks: int, total: int, alpha: float) -> tuple[int, ...]:
     """floor(total * rank^-alpha / zeta(alpha)) for ranks 1, 2, ..., in floating point as the reference computes it;
     never negative."""
     shares = total * (np.arange(1, ranks + 1) ** -float(alpha)) / _norm(float(alpha))
-    return [max(0, int(n)) for n in shares.astype(int)]
+    return tuple(max(0, n) for n in shares.astype(int).tolist())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
+from harness.generation import batches
 from harness.generation.batches import Mode, OutOfMemory, backoff, plan_batches
 
 
@@ -46,6 +47,12 @@ def oom(kind: str) -> Exception:
     if kind == "cpu":
         return RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried ...")
     return MemoryError()
+
+
+@pytest.fixture(autouse=True)
+def quick_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting garbage takes long in a test process and is not what is tested."""
+    monkeypatch.setattr(batches, "free_memory", lambda: None)
 
 
 class Device:

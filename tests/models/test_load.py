@@ -248,6 +248,14 @@ def fewer_layers(folder: Path) -> None:
     edit_json(folder / "config.json", num_hidden_layers=2)
 
 
+def odd_head_count(folder: Path) -> None:
+    edit_json(folder / "config.json", num_attention_heads=5)
+
+
+def unknown_activation(folder: Path) -> None:
+    edit_json(folder / "config.json", hidden_act="foo")
+
+
 def broken_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
 
@@ -258,6 +266,8 @@ SEEN_ON_LOADING = [
     (lost_tensor, r"are not in the weights.*: model\.layers\.1\.self_attn\.k_proj\.weight"),
     (extra_tensor, r"no place in the model: score\.weight\."),
     (fewer_layers, r"no place in the model: model\.layers\.2\..* and \d+ more\."),
+    (odd_head_count, r"cannot be loaded.*not a multiple.*config\.json"),
+    (unknown_activation, r"cannot be loaded.*'foo'.*config\.json"),
     (broken_tokenizer, r"tokenizer in .* cannot be read"),
 ]
 

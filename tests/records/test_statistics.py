@@ -45,10 +45,13 @@ def test_independent_values_give_the_textbook_interval():
 
 
 def test_a_worked_example_with_clusters():
-    got = aggregate(ACC, rows([1, 1, 0, 0, 1, 0]), ["a", "a", "b", "b", "c", "c"])
+    got = aggregate(TIME, rows([1, 1, 0, 0, 1, 0], "seconds"), ["a", "a", "b", "b", "c", "c"])
     error = math.sqrt(3 / 2 * (1**2 + 1**2 + 0**2)) / 6  # cluster sums of residuals: 1, -1, 0
     half = stats.t.ppf(0.975, 2) * error
-    assert (got.low, got.high) == pytest.approx((max(0, 0.5 - half), min(1, 0.5 + half)))
+    assert (got.low, got.high) == pytest.approx((0.5 - half, 0.5 + half))
+    size = 0.25 / error**2 * (stats.t.ppf(0.975, 5) / stats.t.ppf(0.975, 2)) ** 2
+    answers = aggregate(ACC, rows([1, 1, 0, 0, 1, 0]), ["a", "a", "b", "b", "c", "c"])
+    assert (answers.low, answers.high) == pytest.approx(clopper_pearson(size / 2, size))
 
 
 @pytest.mark.parametrize("clusters", [None, True])
@@ -60,9 +63,29 @@ def test_coverage_of_a_clustered_accuracy(clusters):
         got = aggregate(ACC, rows(answers.ravel()), names if clusters else None)
         hits += got.low <= 0.6 <= got.high
     if clusters:
-        assert 0.93 <= hits / runs <= 0.975
+        assert 0.93 <= hits / runs <= 0.985
     else:
         assert hits / runs < 0.93  # what ignoring the clusters would claim
+
+
+@pytest.mark.parametrize("rate", [0.95, 0.5])
+def test_coverage_of_an_accuracy_near_its_bound_and_far_from_it(rate):
+    rng = np.random.default_rng(9)
+    hits, runs = 0, 600
+    for _ in range(runs):
+        got = aggregate(ACC, rows(rng.random(100) < rate))
+        hits += got.low <= rate <= got.high
+    assert 0.94 <= hits / runs <= 0.99
+
+
+def test_one_error_never_raises_the_lower_bound():
+    bounds = [aggregate(ACC, rows([1] * (100 - k) + [0] * k)).low for k in range(100)]
+    assert bounds == sorted(bounds, reverse=True)
+
+
+def test_a_design_that_balances_every_cluster_does_not_claim_certainty():
+    got = aggregate(ACC, rows([1, 0] * 20), [f"image{i // 2}" for i in range(40)])
+    assert (got.low, got.high) == pytest.approx(clopper_pearson(20, 40))
 
 
 def test_coverage_of_a_perplexity():
@@ -102,9 +125,11 @@ def test_positive_correlation_widens_the_interval():
 
 def test_copies_of_the_same_answer_add_nothing():
     values = [1, 0, 1, 1, 0, 1, 0, 1]
-    once = aggregate(ACC, rows(values))
-    thrice = aggregate(ACC, rows(values * 3), [f"c{i}" for i in range(8)] * 3)
+    names = [f"c{i}" for i in range(8)] * 3
+    once, thrice = (aggregate(TIME, rows(v, "seconds"), names[: len(v)]) for v in (values, values * 3))
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high)) and thrice.n_clusters == 8
+    once, thrice = (aggregate(ACC, rows(v), names[: len(v)]) for v in (values, values * 3))
+    assert thrice.low <= once.low and thrice.high >= once.high
 
 
 @pytest.mark.parametrize("metric", [ACC, PPL, TIME])
@@ -141,7 +166,7 @@ def test_the_exact_interval_and_test_are_those_of_scipy(k, n):
 
 
 def test_percentages_stay_between_0_and_1_and_other_numbers_do_not():
-    assert aggregate(ACC, rows([0, 0, 1])).low == 0.0
+    assert aggregate(ACC, rows([0, 0, 0.1])).low == 0.0
     assert aggregate(TIME, rows([0, 0, 1], "seconds")).low < 0
 
 
@@ -253,7 +278,7 @@ def test_groups_are_each_key_and_their_combinations():
         {"length": 200, "kind": "a"}, {"length": 200, "kind": "b"}, {"length": 200, "kind": None},
         {"length": 1000, "kind": "a"}, {"length": 1000, "kind": "b"},
     ]  # fmt: skip
-    assert dict((str(k), i) for k, i in got)["{'length': 200}"] == [2, 3, 4]
+    assert got[0][1] == [2, 3, 4] and got[2][1] == [1, 3]
     assert groups(data, ()) == [] and groups([], ("length",)) == []
 
 

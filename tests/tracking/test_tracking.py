@@ -66,7 +66,7 @@ def fake(tmp_path, monkeypatch):
     return install
 
 
-# -- whether to track --------------------------------------------------------------------------------------------------
+# -- whether to track ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_disabled_imports_nothing_and_starts_nothing(cell, tmp_path):
     assert done.stdout.strip() == "disabled Weights & Biases: 2 disabled"
 
 
-# -- what is told --------------------------------------------------------------------------------------------------------
+# -- what is told ----------------------------------------------------------------------------------------------------
 
 
 def test_the_payload_is_a_function_of_the_records(cell):
@@ -156,7 +156,7 @@ def test_the_tracker_gets_config_table_pictures_and_numbers(cell, tmp_path, fake
     assert cell.done and read_cells(tmp_path)[1].done
 
 
-# -- it can never hurt a run -----------------------------------------------------------------------------------------------
+# -- it can never hurt a run -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_an_unfinished_cell_is_not_written(cell, tmp_path, fake):
     assert [t["init"]["id"] for t in told() if "init" in t] == ["v1-micro-dense-passkey"]
 
 
-# -- replay ------------------------------------------------------------------------------------------------------------------
+# -- replay ----------------------------------------------------------------------------------------------------------
 
 
 def test_replay_writes_only_what_changed(cell, tmp_path, fake):
@@ -257,7 +257,7 @@ def test_replay_of_an_unknown_id_is_an_error(cell, tmp_path):
     assert "nothing finished" in str(sync(tmp_path / "empty", mode="offline"))
 
 
-# -- the real one ------------------------------------------------------------------------------------------------------------
+# -- the real one ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
@@ -268,8 +268,8 @@ def test_the_real_tracker_offline_writes_a_file_that_can_be_read_back(cell, tmp_
         monkeypatch.setenv(name, str(tmp_path / "home"))
     (cell.path / "figures").mkdir()
     Image.new("RGB", (4, 4)).save(cell.path / "figures" / "heat.png")
-    status = track(cell, tmp_path, "offline", "proj", "sweep-1")
-    assert status.ok, status
+    report = sync(tmp_path, None, "offline", "proj", "sweep-1")
+    assert "2 offline" in str(report)
     (file,) = tmp_path.glob(f"wandb/offline-run-*/run-{cell.run_id}.wandb")
     seen, told = read_back(file), payload(cell)
     assert (seen["id"], seen["project"], seen["group"]) == (cell.run_id, "proj", "sweep-1")
@@ -281,4 +281,5 @@ def test_the_real_tracker_offline_writes_a_file_that_can_be_read_back(cell, tmp_
     stored = json.loads(table.read_text())
     assert stored["columns"] == told["columns"] and stored["data"] == told["rows"]
     assert list(file.parent.glob("files/media/images/figures/heat*.png"))
-    assert "2 offline" in str(sync(tmp_path, mode="offline", project="again"))
+    (other,) = tmp_path.glob("wandb/offline-run-*/run-v1-micro-dense-passkey.wandb")
+    assert read_back(other)["config"]["method"] == "dense"

@@ -52,7 +52,7 @@ def prepare(job: Job) -> Callable[[int], Sized]:
     return example
 
 
-def _clear(numbers: list[int]) -> bool:
+def _clear(numbers: tuple[int, ...]) -> bool:
     """Whether the answers are the most frequent words after the dots, without a tie."""
     after = numbers[ANSWERS + 1] if len(numbers) > ANSWERS + 1 else 0
     return numbers[ANSWERS] > after
