@@ -6,6 +6,7 @@ Nothing here imports torch: a wrong key must be answered at once.
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -76,8 +78,7 @@ def compose(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             cfg = hydra_compose("config", overrides=overrides)
-            for variant in variants:
-                _add_variant(cfg, *variant)
+            _add_variants(cfg, variants)
             _add_baseline(cfg)
             OmegaConf.resolve(cfg)
         except (HydraException, OmegaConfBaseException) as error:
@@ -151,19 +152,36 @@ def _split_variants(overrides: list[str]) -> tuple[list[str], list[tuple[str, st
     return rest, [(g, new, old, keys[g, new]) for (g, new), old in found.items()]
 
 
-def _add_variant(cfg: DictConfig, group: str, new: str, old: str, keys: list[str]) -> None:
-    base = cfg[group].get(old)
-    if base is None:
-        raise UserError(f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}")
-    copy = OmegaConf.create(OmegaConf.to_container(base, resolve=True))
-    for text in keys:
-        key, _, value = text.partition("=")
-        if OmegaConf.select(copy, key, default=_MISSING) is _MISSING:
-            raise UserError(f"Unknown key '{group}.{new}.{key}': {nearest(key, map(str, copy))}")
-        OmegaConf.update(copy, key, OmegaConf.create(f"v: {value}").v)
+def _add_variants(cfg: DictConfig, variants: list[tuple[str, str, str, list[str]]]) -> None:
+    parser = OverridesParser.create()
+    bases: dict[tuple[str, str], Any] = {}
+    added: dict[str, dict[str, Any]] = {}
+    for group, new, old, keys in variants:
+        base = cfg[group].get(old)
+        if base is None:
+            raise UserError(f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}")
+        if (group, old) not in bases:
+            bases[group, old] = OmegaConf.to_container(base, resolve=True)
+        node = deepcopy(bases[group, old])
+        for text in keys:
+            override = parser.parse_override(text)
+            _set(node, override.key_or_group, override.value(), f"{group}.{new}")
+        added.setdefault(group, {})[new] = node
     OmegaConf.set_struct(cfg, False)
-    cfg[group][new] = copy
+    for group, nodes in added.items():
+        cfg[group] = OmegaConf.merge(cfg[group], nodes)
     OmegaConf.set_struct(cfg, True)
+
+
+def _set(node: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Replace the value at dotted `key`, which must be there."""
+    *path, last = key.split(".")
+    inner = node
+    for part in (*path, last):
+        if not isinstance(inner, dict) or part not in inner:
+            raise UserError(f"Unknown key '{where}.{key}': {nearest(part, map(str, inner) if isinstance(inner, dict) else ())}")
+        parent, inner = inner, inner[part]
+    parent[last] = value
 
 
 def _add_baseline(cfg: DictConfig) -> None:
@@ -172,9 +190,6 @@ def _add_baseline(cfg: DictConfig) -> None:
         OmegaConf.set_struct(cfg, False)
         cfg.method = OmegaConf.merge(OmegaConf.load(CONFIGS / "method" / f"{BASELINE}.yaml"), cfg.method or {})
         OmegaConf.set_struct(cfg, True)
-
-
-_MISSING = object()
 
 
 def _check(cfg: DictConfig) -> None:

@@ -88,11 +88,11 @@ def cells(cfg: DictConfig) -> list[Cell]:
     model_ids = {m: spec.identity() for m, spec in specs.items()}
     method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed, "limit": cfg.limit}
+    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed, "limit": cfg.limit, "lowering": cfg.lowering}
     for m, spec in specs.items():
         for t, task in tasks.items():
             for a in order:
-                whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t], "lowering": cfg.lowering}
+                whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
                 run = identity.run_id(whole)
                 out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
     return list(out.values())
@@ -100,11 +100,11 @@ def cells(cfg: DictConfig) -> list[Cell]:
 
 def task_identity(task: Task) -> dict[str, Any]:
     """Class, parameters, source and data of a task; paths are replaced by the digest of what they name."""
-    from harness.models.digest import tokenizer_digest
+    from harness.models.load import tokenizer_identity
 
     digests = {str(path): f"sha256:{identity.file_digest(path)}" for path in task.data_files()}
     if task.tokenizer:
-        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_digest(task.tokenizer)}"
+        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(task.tokenizer)}"
     return identity.extension_identity(task, digests) | {"data": sorted(digests.values()), "provenance": dict(task.provenance())}
 
 

@@ -235,7 +235,7 @@ class CellRun:
             usage = attached.report()
             return [self._row(examples[i], o, usage) for i, o in zip(part, outputs, strict=True)]
 
-        return backoff(compute, list(range(len(examples))))
+        return backoff(compute, list(range(len(examples))), length=lambda i: len(prompts[i]))
 
     def _outputs(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
         if self.cell.task.mode == "nll":

@@ -23,6 +23,7 @@ from tests import tiny
 
 PROMPT = 90
 FAR = 10**6  # a budget no test context reaches
+VARIANTS = ("llama", "gemma3", "gpt2")  # where second settings of a method are tried
 ROTARY = tuple(f for f in tiny.FAMILIES if f != "gpt2")
 
 
@@ -45,6 +46,7 @@ CASES = (
     Case(
         PowerAttention(block_size=4, window_blocks=2, full_layers=(1,)),
         PowerAttention(block_size=4, window_blocks=2, full_layers=(0, 1, 2)),
+        VARIANTS,
         label="power_hybrid",
     ),
     Case(SlidingWindow(block_size=4, window_blocks=3), SlidingWindow(block_size=4, window_blocks=FAR)),
@@ -56,12 +58,14 @@ CASES = (
     Case(
         Quest(page=4, budget=12, dense_layers=1, share="group"),
         Quest(page=4, budget=FAR, dense_layers=0, share="group"),
+        VARIANTS,
         label="quest_group",
     ),
     Case(SnapKV(window=4, capacity=12), SnapKV(window=4, capacity=FAR)),
     Case(
         SnapKV(window=4, capacity=12, share="per_head", pool="max", kernel=7),
         SnapKV(window=4, capacity=PROMPT, share="per_head", pool="max"),
+        VARIANTS,
         label="snapkv_per_head",
     ),
     Case(HeavyHitters(heavy=6, recent=6), HeavyHitters(heavy=0.5, recent=FAR)),

@@ -35,7 +35,7 @@ class Attached:
         return self.method.batching
 
     def new_cache(self) -> Cache | None:
-        """An empty cache to pass as `past_key_values`; None where the library's default serves. One for each request."""
+        """An empty cache to pass as `past_key_values`; None: the library's default will do. One for each request."""
         return tracked_cache() if self.method.overrides("select", "edit_cache") else None
 
     def reset(self) -> None:

@@ -77,16 +77,16 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
         )
     reads = method.overrides("pattern", "select", "edit_cache")
     kept_less = method.overrides("edit_cache") and report["kv_tokens_kept"] < report["kv_tokens_seen"]
+    remedy = f"Lower its budget ({method.budget}) or use longer prompts."
     if reads and not kept_less and report["density"] >= 1:
         raise NotEngaged(
             f"Method '{method.name}' read every key that dense attention reads on a context of {n} tokens"
-            f"{_windows(view)}, so its number would be dense's. Lower its budget ({method.budget}) or use longer prompts."
+            f"{_windows(view)}, so its number would be dense's. {remedy}"
         )
     if moved == 0:
         raise NotEngaged(
-            f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} (density {report['density']:.3f}) "
-            f"but no logit moved on a context of {n} tokens{_windows(view)}: what it left out was not used. Lower its budget "
-            f"({method.budget}) or use longer prompts."
+            f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} of {view.n_layers}, "
+            f"but no logit moved on a context of {n} tokens{_windows(view)}: what it left out was not used. {remedy}"
         )
 
 

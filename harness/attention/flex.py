@@ -28,7 +28,7 @@ def _compiled() -> Any:
 
 
 def block_mask(blocks: Blocks, rows: range, keys: range, allowed: Allowed, device: Any, n_heads: int) -> BlockMask:
-    """The pattern over logical query rows and keys as a `BlockMask`, on a grid that starts at the first block of each."""
+    """The pattern over logical query rows and keys as a `BlockMask` on the grid of their blocks."""
     size, a, c = blocks.size, grid(rows, blocks.size), grid(keys, blocks.size)
     heads = list(range(n_heads)) if blocks.per_head else [None]
     kept = torch.stack([table(blocks, a, c, head) for head in heads])  # [H | 1, A, C]
@@ -42,9 +42,11 @@ def block_mask(blocks: Blocks, rows: range, keys: range, allowed: Allowed, devic
         kept_block = blocks.keep(h if blocks.per_head else None, i // size, j // size) | (i // size == j // size)
         return token_mask(blocks, i, j, allowed) & kept_block & (j >= start) & (j < stop)
 
-    lists = [x.to(device) for x in (*_lists(kept & ~whole), *_lists(kept & whole))]
+    partial_n, partial, full_n, full = (x.to(device) for x in (*_lists(kept & ~whole), *_lists(kept & whole)))
     shape = (len(a) * size, len(c) * size)
-    return BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=size, mask_mod=mask_mod, seq_lengths=shape)
+    return BlockMask.from_kv_blocks(
+        partial_n, partial, full_n, full, BLOCK_SIZE=size, mask_mod=mask_mod, seq_lengths=shape
+    )
 
 
 def _lists(kept: Tensor) -> tuple[Tensor, Tensor]:

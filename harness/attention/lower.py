@@ -62,6 +62,7 @@ def lower(
         if out is None:
             return result, read
         out[index, :, lines] = result
+    assert out is not None  # a batch without padding has one span, which returned
     return out, read
 
 

@@ -48,7 +48,7 @@ class Runtime:
         self.forward = Forward()
         self.tracked = method.overrides("select", "edit_cache")
 
-    # ---------------------------------------------------------------------------------------------- called by the model
+    # ----------------------------------------------------------------------------------------- called by the model
 
     def begin(self, cache: Cache | None) -> None:
         """The first layer of a forward is about to run."""
@@ -63,7 +63,7 @@ class Runtime:
     def attention(
         self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, scaling: float | None = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """The attention function: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, n_q, H, D]`, weights or None."""
+        """The attention function: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, n_q, H, D]` and weights."""
         if not isinstance(meta, Meta):
             raise UserError(
                 "Attention methods need a 2-D attention mask (or none); a prepared 4-D mask hides the padding."
@@ -81,14 +81,14 @@ class Runtime:
             out = out.transpose(1, 2).contiguous()
         evicted = self._edit(ctx, q)
         held = self.forward.layer(layer)
-        self.usage.kept[layer] = k.shape[2] if held is None else held.keys.shape[-2]
+        self.usage.kept[layer] = k.shape[2] if held is None or held.keys is None else held.keys.shape[-2]
         self.usage.seen[layer] = meta.q_offset + meta.n_q
         rows = q.shape[0] * q.shape[1]
         touched = evicted or (result is not None and ctx.phase in self.method.phases)
         self.usage.count(ctx.phase, layer, read, meta.pairs * q.shape[1], rows, touched)
         return out, weights
 
-    # ------------------------------------------------------------------------------------------------------------- parts
+    # ------------------------------------------------------------------------------------------------------ parts
 
     def call(self, layer: int, meta: Meta, k: Tensor | None = None, scaling: float = 1.0) -> Call:
         """The record handed to hooks."""

@@ -82,10 +82,10 @@ class Method:
             if isinstance(value, list):  # configs hold lists; equal methods must compare and hash alike
                 object.__setattr__(self, key, tuple(value))
 
-    # ------------------------------------------------------------------------------------------------------------- facts
+    # ------------------------------------------------------------------------------------------------------ facts
 
     def validate(self) -> None:
-        """Raise `UserError` for parameters that make no sense. Called when the plan is made, before a model is loaded."""
+        """Raise `UserError` for senseless parameters. Called when the plan is made, before a model is loaded."""
 
     def check(self, view: View) -> None:
         """Raise `UserError`, with the reason, if this model cannot be served."""
@@ -113,7 +113,7 @@ class Method:
                 f"Meaning of '{key}': {self.options.get(key, 'see the README of the methods')}."
             )
 
-    # ------------------------------------------------------------------------------- hooks, in the order data meets them
+    # ------------------------------------------------------------------------- hooks, in the order data meets them
 
     def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:
         """Prefill and decode: which key blocks are read. None: this call stays dense."""

@@ -58,34 +58,66 @@ def speeds(cfg: LlamaConfig) -> Tensor:
     return ROPE_BASE ** (-torch.arange(0, size, 2) / size)
 
 
+CODE = 8  # features of a token that an offset head writes into dimensions of its own
+CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
+GRAMS: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5)),
+    ((1, 2), (7, 4), (7, 4), (1, 1), (0, 1)),
+)
+MATCH_GAIN = 2.0
+
+
+CODE = 8  # features of a token that an offset head writes into dimensions of its own
+CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
+GRAMS: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5)),
+    ((1, 2), (7, 4), (7, 4), (1, 1), (0, 1)),
+)
+MATCH_GAIN = 2.0
+
+
 def fresh(cfg: LlamaConfig, seed: int) -> LlamaForCausalLM:
     """A model with the structured start; the same seed gives the same weights."""
     model = LlamaForCausalLM(cfg)
     with torch.no_grad():
         _noise(model, cfg, torch.Generator().manual_seed(seed))
-        for index, layer in enumerate(model.model.layers):
+        layers = [layer.self_attn for layer in model.model.layers]
+        code = layers[0].v_proj.weight[:CODE].clone()
+        for index, attention in enumerate(layers):
             if index < OFFSET_LAYERS:
-                _look_back(layer.self_attn, cfg, first=index * cfg.num_attention_heads + 1)
+                _look_back(attention, cfg, code, first=index * cfg.num_attention_heads + 1)
             else:
-                _copy_and_match(layer.self_attn, model.model.layers[0].self_attn, cfg)
+                _copy(attention, cfg)
+                _match(attention, cfg, code, GRAMS[index - OFFSET_LAYERS])
     return model
+
+
+def content(cfg: LlamaConfig) -> int:
+    """Dimensions of the residual stream that embeddings use; the rest belongs to the offset heads."""
+    return cfg.hidden_size - CODE * CODED
 
 
 def _noise(model: LlamaForCausalLM, cfg: LlamaConfig, generator: torch.Generator) -> None:
     """N(0, 1/fan_in) everywhere, unit embeddings, residual branches shrunk by the square root of their number."""
     depth = 1 / math.sqrt(2 * cfg.num_hidden_layers)
+    free = content(cfg)
     for name, weight in model.named_parameters():
         if name.endswith("embed_tokens.weight"):
             weight.normal_(0, 1, generator=generator)
+            weight[:, free:] = 0
         elif weight.dim() == 2:
-            shrink = depth if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            weight.normal_(0, shrink / math.sqrt(weight.shape[1]), generator=generator)
+            branch = name.endswith(("o_proj.weight", "down_proj.weight"))
+            weight.normal_(0, (depth if branch else 1.0) / math.sqrt(weight.shape[1]), generator=generator)
+            if branch:
+                weight[free:] = 0
+            elif name.endswith("v_proj.weight"):
+                weight[:, free:] = 0
         else:
             weight.fill_(0.0 if name.endswith("bias") else 1.0)
     model.model.norm.weight.fill_(FINAL_NORM)
 
 
-def _look_back(attention: Any, cfg: LlamaConfig, first: int) -> None:
+def _look_back(attention: Any, cfg: LlamaConfig, code: Tensor, first: int) -> None:
     """Heads that attend ``first``, ``first + 1``, ... tokens back; content contributes little to their scores."""
     size = head_size(cfg)
     half = size // 2
@@ -100,16 +132,36 @@ def _look_back(attention: Any, cfg: LlamaConfig, first: int) -> None:
         attention.k_proj.bias[low] = amplitude
         attention.q_proj.bias[low] = amplitude * torch.cos(turn)
         attention.q_proj.bias[high] = amplitude * torch.sin(turn)
+        if first + head <= CODED:
+            value = slice(head * size, head * size + CODE)
+            attention.v_proj.weight[value] = code
+            attention.o_proj.weight[:, value] = 0
+            attention.o_proj.weight[block(cfg, first + head), value] = torch.eye(CODE)
 
 
-def _copy_and_match(attention: Any, offsets: Any, cfg: LlamaConfig) -> None:
-    """Output = transposed value; head h compares the token here with the token that offset head h saw there."""
-    size, heads = head_size(cfg), cfg.num_attention_heads
+def block(cfg: LlamaConfig, offset: int) -> slice:
+    """The dimensions that carry the code of the token ``offset`` back."""
+    start = content(cfg) + (offset - 1) * CODE
+    return slice(start, start + CODE)
+
+
+def _copy(attention: Any, cfg: LlamaConfig) -> None:
     value = attention.v_proj.weight
-    attention.o_proj.weight.copy_(2 * value.T * (heads * size) / value.pow(2).sum())
-    slow = (speeds(cfg) < SLOW).repeat(2)[:, None]  # [D, 1], both halves of a pair
-    for head in range(heads):
-        rows = slice(head * size, (head + 1) * size)
-        seen, written = offsets.v_proj.weight[rows], offsets.o_proj.weight[:, rows].T
-        attention.q_proj.weight[rows] = slow * 2 * math.sqrt(size) * seen / seen.norm()
-        attention.k_proj.weight[rows] = slow * 2 * math.sqrt(size) * written / written.norm()
+    attention.o_proj.weight.copy_(2 * value.T * content(cfg) / value.pow(2).sum())
+
+
+def _match(attention: Any, cfg: LlamaConfig, code: Tensor, pairs: tuple[tuple[int, int], ...]) -> None:
+    """Head h compares the tokens ``a`` and ``a + 1`` back here with those ``b`` and ``b + 1`` back there."""
+    size = head_size(cfg)
+    slow = torch.arange(size // 2 - CODE, size // 2)  # the CODE slowest pairs: 2 * CODE dimensions
+    for head, pair in enumerate(pairs):
+        for projection, offset in zip((attention.q_proj, attention.k_proj), pair, strict=True):
+            rows = slice(head * size, (head + 1) * size)
+            projection.weight[rows] = 0
+            for half, at in ((0, offset), (size // 2, offset + 1)):
+                target = projection.weight[head * size + half + slow]
+                if at == 0:
+                    target += MATCH_GAIN * code
+                else:
+                    target[:, block(cfg, at)] = MATCH_GAIN * torch.eye(CODE)
+                projection.weight[head * size + half + slow] = target

@@ -33,15 +33,14 @@ class Stage:
     mixture: dict[str, float]
 
 
-EASY = {"passkey": 1, "niah1": 1, "niah4": 2, "short": 3, "tracking": 2, "dialogue": 2, "plain": 0.2}
-FULL = {
-    "passkey": 1, "niah1": 1, "niah4": 2.5, "haystack": 1, "short": 1.5, "many": 0.5, "tracking": 2.5, "dialogue": 1.5,
+MIXTURE = {
+    "passkey": 1, "niah1": 1, "niah4": 2, "haystack": 1, "short": 1, "many": 0.7, "tracking": 2.5, "dialogue": 1.5,
     "plain": 0.3,
 }  # fmt: skip
 LR = 2e-3
 STAGES = (
-    Stage(700, (128, 192), 4096, (LR, LR), (0.25, 0.1), EASY),
-    Stage(1500, (192, 256, 256), 4096, (LR, LR), (0.1, 0.05), FULL),
+    Stage(400, (128, 256), 4096, (LR, LR), (0.1, 0.03), MIXTURE),
+    Stage(1000, (256, 256, 512), 4096, (LR, LR), (0.03, 0.03), MIXTURE),
 )
 WARMUP = 40
 
@@ -157,7 +156,7 @@ def main() -> None:
         lengths = tuple(sorted({256, max(stage_at(step - 1)[0].lengths)}))
         return report(model, enc, lengths, 24)
 
-    settings = loop.Settings(total_steps())
+    settings = loop.Settings(total_steps(), save_every=100)
     loop.fit(model, settings, loss_at, lr_at, args.out, report_at, args.report_every)
     ship(model, args.out)
 
