@@ -88,8 +88,9 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=` accepts (files of `configs/<group>/` and of any `hydra.searchpath`)."""
-    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+    """The names that `group=` accepts: files of `configs/<group>/`, and models that `expand_models` added."""
+    added = ConfigStore.instance().repo.get(group) or {}
+    return sorted({p.stem for p in (CONFIGS / group).glob("*.yaml")} | {Path(name).stem for name in added})
 
 
 def expand_models(overrides: list[str]) -> list[str]:

@@ -25,18 +25,14 @@ No data: value None. One cluster: a value without an interval. Rows that lack th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from scipy import special  # not scipy.stats: it takes a second to import, and wraps these functions
 
 from harness.contracts.task import Metric
-
-RESAMPLES = 1000
-SEED = 20240229
-CHUNK = 2_000_000  # drawn indices held in memory at once
+from harness.records.bootstrap import bootstrap, cluster_sums, percentiles, ratio, ratio_of_totals, two_sided_p
 
 Row = Mapping[str, float]
 
@@ -143,54 +139,12 @@ def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float
 
 
 def _ratio(metric: Metric, rows: Sequence[Row], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
-    sums = _cluster_sums(((float(row[metric.num]), float(row[metric.den])) for row in rows), labels)
-    value = _transformed(metric, sums[:, 0].sum(), sums[:, 1].sum()) if len(sums) else None
+    sums = cluster_sums(((float(row[metric.num]), float(row[metric.den])) for row in rows), labels)
+    value = ratio_of_totals(metric, sums[:, 0].sum(), sums[:, 1].sum()) if len(sums) else None
     if value is None or len(sums) < 2:
         return value, None, None
-    drawn = _bootstrap(sums, lambda total: _curve(metric, total[:, 0], total[:, 1]))
-    return value, *_percentiles(drawn, confidence)
-
-
-def _cluster_sums(parts: Iterable[tuple[float, ...]], labels: list[Any]) -> np.ndarray:
-    """Sums per cluster `[G, parts]`, in an order that depends on the sums alone."""
-    groups: dict[Any, list[tuple[float, ...]]] = {}
-    for part, label in zip(parts, labels, strict=True):
-        groups.setdefault(label, []).append(part)
-    sums = sorted(tuple(math.fsum(column) for column in zip(*group, strict=True)) for group in groups.values())
-    return np.array(sums, dtype=np.float64)
-
-
-def _bootstrap(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """`statistic` of totals `[resamples, parts]` of clusters drawn with replacement, where it has a value."""
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    count = len(sums)
-    step = max(1, CHUNK // count)
-    totals = []
-    for start in range(0, RESAMPLES, step):
-        drawn = rng.integers(0, count, size=(min(step, RESAMPLES - start), count))
-        totals.append(np.stack([column[drawn].sum(axis=1) for column in sums.T], axis=1))
-    result = statistic(np.concatenate(totals))
-    return result[~np.isnan(result)]
-
-
-def _percentiles(drawn: np.ndarray, confidence: float) -> tuple[float | None, float | None]:
-    if not len(drawn):
-        return None, None
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def _transformed(metric: Metric, num: float, den: float) -> float | None:
-    value = float(_curve(metric, np.array([num]), np.array([den]))[0])
-    return None if math.isnan(value) else value
-
-
-def _curve(metric: Metric, num: np.ndarray, den: np.ndarray) -> np.ndarray:
-    """num / den, transformed; NaN where den is 0."""
-    with np.errstate(all="ignore"):
-        value = np.where(den == 0, np.nan, num / den)
-        return np.exp(value) if metric.transform == "exp" else value
+    drawn = bootstrap(sums, lambda total: ratio(metric, total[:, 0], total[:, 1]))
+    return value, *percentiles(drawn, confidence)
 
 
 # -- two methods on the same examples --------------------------------------------------------------------------------
@@ -268,25 +222,17 @@ def _mcnemar(differences: list[float], interval: tuple[float, float], confidence
 
 def _paired_ratio(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
     parts = ((float(a[metric.num]), float(a[metric.den]), float(b[metric.num]), float(b[metric.den])) for a, b in pairs)
-    sums = _cluster_sums(parts, labels)
+    sums = cluster_sums(parts, labels)
     if not len(sums):
         return None, None, None, None, "none"
-    a = _transformed(metric, sums[:, 0].sum(), sums[:, 1].sum())
-    b = _transformed(metric, sums[:, 2].sum(), sums[:, 3].sum())
+    a = ratio_of_totals(metric, sums[:, 0].sum(), sums[:, 1].sum())
+    b = ratio_of_totals(metric, sums[:, 2].sum(), sums[:, 3].sum())
     if a is None or b is None or not math.isfinite(a - b):
         return None, None, None, None, "none"
     if len(sums) < 2:
         return a - b, None, None, None, "none"
-    drawn = _bootstrap(sums, lambda t: _curve(metric, t[:, 0], t[:, 1]) - _curve(metric, t[:, 2], t[:, 3]))
-    return a - b, *_percentiles(drawn, confidence), _bootstrap_p(drawn), "cluster bootstrap"
-
-
-def _bootstrap_p(drawn: np.ndarray) -> float:
-    """Two-sided: twice the smaller share of resamples beyond 0, never below what this many resamples can show."""
-    if not len(drawn):
-        return 1.0
-    share = (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (1 + len(drawn))
-    return min(1.0, 2 * share)
+    drawn = bootstrap(sums, lambda t: ratio(metric, t[:, 0], t[:, 1]) - ratio(metric, t[:, 2], t[:, 3]))
+    return a - b, *percentiles(drawn, confidence), two_sided_p(drawn), "cluster bootstrap"
 
 
 def beats(difference: Difference | Mapping[str, Any], metric: Metric) -> bool:

@@ -48,48 +48,6 @@ VT_PREFIX = (
 FACT = "User: My favorite {noun} is {answer}.\nAssistant: OK. Thank you, I will remember that."
 FACT_QUESTION = "User: What is my favorite {noun}?\nAssistant:"
 FACT_PREFIX = " Your favorite {noun} is"
-SMALL_TALK = (
-    ("Hello there.", "Hello. How are you today?"),
-    ("I am fine, thank you.", "That is good to hear."),
-    ("It is raining again.", "Then take an umbrella with you."),
-    ("The sun is out at last.", "Enjoy the warm weather."),
-    ("I went to the market this morning.", "I hope you found what you wanted."),
-    ("I am a little tired.", "You should rest for an hour."),
-    ("What do you think about the news?", "I try to read it with care."),
-    ("My train was late.", "That must have been a long wait."),
-    ("I read a good book.", "A good book is a good friend."),
-    ("Do you like music?", "I like to hear people talk about it."),
-    ("We had soup for dinner.", "Soup is a fine meal in winter."),
-    ("The children are asleep.", "Then the house is quiet now."),
-    ("I walked along the river.", "A walk by the water clears the mind."),
-    ("My brother came to visit.", "It is nice to have family near."),
-    ("I have to work tomorrow.", "I wish you an easy day."),
-    ("The garden looks green.", "Plants grow fast at this time of the year."),
-    ("I cannot find my hat.", "Look behind the door."),
-    ("The bread is still warm.", "Fresh bread is hard to beat."),
-    ("I heard a strange sound.", "Perhaps it was only the wind."),
-    ("Can you tell me a story?", "Once there was a fox who loved snow."),
-    ("That was a short story.", "The best stories are short."),
-    ("I am learning to cook.", "Begin with something simple."),
-    ("The soup had too much salt.", "A little water will help next time."),
-    ("I planted a tree today.", "In ten years you will sit in its shade."),
-    ("My watch has stopped.", "Maybe it needs a new battery."),
-    ("The road was full of snow.", "Drive slowly and stay safe."),
-    ("I want to learn to swim.", "Start where the water is not deep."),
-    ("My sister plays the violin.", "It takes many years to play it well."),
-    ("I do not like long meetings.", "Few people do."),
-    ("The moon is bright tonight.", "It is a good night to look at the sky."),
-    ("I lost a game of chess.", "You learn more from a game you lose."),
-    ("We painted the kitchen.", "A new color makes a new room."),
-    ("The cat sat on my letters.", "Cats like warm paper."),
-    ("I bought a new lamp.", "Now you can read at night."),
-    ("My neighbor is very kind.", "A kind neighbor is worth a lot."),
-    ("Is it late already?", "Yes, the evening has come."),
-    ("I should write to my friend.", "A short letter is better than none."),
-    ("The stairs are steep.", "Hold on to the rail."),
-    ("I saw a boat on the lake.", "It sounds like a quiet morning."),
-    ("Let us talk about something else.", "Of course. What would you like to talk about?"),
-)
 
 VALIDATION_SHARE = 0.15  # the last part of the essays is never learned as text, see :func:`plain`
 Kind = Literal["context", "prefix", "answer"]
@@ -343,8 +301,7 @@ def dialogue(rng: random.Random, enc: Encoder, length: int, facts: int = 4, roun
 
 def _talk(rng: random.Random) -> Iterator[str]:
     while True:
-        user, assistant = rng.choice(SMALL_TALK)
-        yield f"User: {user}\nAssistant: {assistant}"
+        yield rng.choice(words.smalltalk())
 
 
 def plain(rng: random.Random, enc: Encoder, length: int) -> list[Part]:
@@ -457,6 +414,7 @@ def template_texts() -> Iterator[str]:
     yield from (NOISE, PASSKEY_HEAD, PASSKEY_NEEDLE.format(key=""), PASSKEY_QUESTION, PASSKEY_PREFIX)
     yield from (VT_HEAD, VT_QUESTION.format(value=""), VT_PREFIX.format(count="", value=""))
     yield from (FACT.format(noun="", answer=""), FACT_QUESTION.format(noun=""), FACT_PREFIX.format(noun=""))
-    for pair in SMALL_TALK:
-        yield from pair
+    for exchange in words.smalltalk():
+        yield from exchange.split("\n")
+        yield from (line.split(": ", 1)[1] for line in exchange.split("\n"))
     yield "What is the best thing to do? Yes. No. yes no and, or; (one) 'two' \"three\""
