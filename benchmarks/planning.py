@@ -37,7 +37,9 @@ def main() -> None:
         left = sum(not is_done(Path("results"), c.run_id) for c in plan)
         times.append(time.perf_counter() - start)
     assert "torch" not in sys.modules
-    print(f"{len(plan)} cells ({left} to run): {statistics.median(times):.2f} s (bar 2 s); runs {[round(t, 2) for t in times]}")
+    print(
+        f"{len(plan)} cells ({left} to run): {statistics.median(times):.2f} s (bar 2 s); runs {[round(t, 2) for t in times]}"
+    )
 
 
 if __name__ == "__main__":

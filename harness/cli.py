@@ -6,6 +6,7 @@ This module imports only the standard library; each verb imports what it needs, 
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -32,12 +33,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"heed: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("heed: interrupted. What was finished is on disk; the same command continues from there.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        what = f" ({interrupt})" if str(interrupt) else ""
+        print(
+            f"heed: interrupted{what}. What was finished is on disk; the same command continues there.", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # `heed list | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"heed: the disk is full ({error.filename or 'results'}). What was finished stays; free space and run again.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def console_script() -> None:
@@ -56,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", help="run models x methods x tasks and print the table")
     run.add_argument("-m", "--multirun", action="store_true", help="sweep: commas make jobs (Hydra multirun)")
-    run.add_argument("--dry-run", action="store_true", help="print the cells, what is done, and an estimate; run nothing")
+    run.add_argument(
+        "--dry-run", action="store_true", help="print the cells, what is done, and an estimate; run nothing"
+    )
     _overrides(run)
     run.set_defaults(verb=_run)
 

@@ -17,7 +17,6 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
-    ConfigCompositionException,
     HydraException,
     MissingConfigException,
     OverrideParseException,
@@ -30,7 +29,9 @@ from harness.errors import UserError, nearest
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BASELINE = "dense"
 GROUPS = ("model", "method", "task")
-_VARIANT = re.compile(r"^\+(?P<group>model|method|task)\.(?P<new>[^.=]+)=['\"]?\$\{(?P=group)\.(?P<old>[^.}]+)\}['\"]?$")
+_VARIANT = re.compile(
+    r"^\+(?P<group>model|method|task)\.(?P<new>[^.=]+)=['\"]?\$\{(?P=group)\.(?P<old>[^.}]+)\}['\"]?$"
+)
 
 
 @dataclass
@@ -134,7 +135,8 @@ def _is_path(name: str) -> bool:
 
 def _model_defaults() -> dict[str, Any]:
     """The keys of any model option, from the zoo member's file."""
-    return dict(OmegaConf.to_container(OmegaConf.load(CONFIGS / "model" / "micro-lm.yaml"))["micro-lm"])  # type: ignore[index,call-overload]
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "model" / "micro-lm.yaml"))
+    return dict(loaded["micro-lm"])
 
 
 def _split_variants(overrides: list[str]) -> tuple[list[str], list[tuple[str, str, str, list[str]]]]:
@@ -160,7 +162,9 @@ def _add_variants(cfg: DictConfig, variants: list[tuple[str, str, str, list[str]
     for group, new, old, keys in variants:
         base = cfg[group].get(old)
         if base is None:
-            raise UserError(f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}")
+            raise UserError(
+                f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}"
+            )
         if (group, old) not in bases:
             bases[group, old] = OmegaConf.to_container(base, resolve=True)
         node = deepcopy(bases[group, old])
@@ -180,7 +184,9 @@ def _set(node: dict[str, Any], key: str, value: Any, where: str) -> None:
     inner = node
     for part in (*path, last):
         if not isinstance(inner, dict) or part not in inner:
-            raise UserError(f"Unknown key '{where}.{key}': {nearest(part, map(str, inner) if isinstance(inner, dict) else ())}")
+            raise UserError(
+                f"Unknown key '{where}.{key}': {nearest(part, map(str, inner) if isinstance(inner, dict) else ())}"
+            )
         parent, inner = inner, inner[part]
     parent[last] = value
 
@@ -227,7 +233,8 @@ def _unknown_key(key: str, overrides: list[str]) -> str:
     """Where on the way down `key` leaves the tree, with the nearest name at that place."""
     groups = [o for o in overrides if o.split("=")[0] in (*GROUPS, "preset", "suite")]
     cfg = hydra_compose("config", overrides=groups)
-    node, walked = cfg, []
+    node: Any = cfg
+    walked: list[str] = []
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node:
             names = [str(k) for k in node] if isinstance(node, DictConfig) else []

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
+import importlib.util
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,30 +59,58 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
 def class_source_digest(cls: type) -> str:
-    """Digest of the code a class is made of: its module's package (for tasks) or the modules of its ancestors (for methods).
+    """Digest of the code that a class is made of: the modules of its ancestors and what they import from their own top package.
 
-    Contracts and the standard library are left out; comments, docstrings and layout do not count.
+    Contracts, the engine and libraries are left out (`VERSION` and the lock file stand for them); comments, docstrings and
+    layout do not count.
     """
-    modules = {c.__module__ for c in cls.__mro__ if not c.__module__.startswith(("harness.contracts", "builtins", "abc", "typing"))}
-    files: set[Path] = set()
-    for name in modules:
-        file = inspect.getsourcefile(sys.modules[name])
-        if file is None:
-            continue
-        path = Path(file)
-        is_task_package = name.startswith("tasks.") and path.parent.name != "tasks"
-        files |= set(path.parent.rglob("*.py")) if is_task_package else {path}
-    return sha256("".join(code_digest(f) for f in sorted(files)))[:16]
+    return _modules_digest(tuple(sorted({c.__module__ for c in cls.__mro__} - {"builtins", "abc", "typing"})))
 
 
-@lru_cache(maxsize=None)
+@cache
+def _modules_digest(modules: tuple[str, ...]) -> str:
+    files: dict[str, str] = {}
+    waiting = [m for m in modules if not m.startswith("harness.")]
+    while waiting:
+        name = waiting.pop()
+        file = module_file(name)
+        if name not in files and file is not None:
+            files[name] = code_digest(file)
+            waiting += [m for m in imported(file, name) if m.split(".")[0] == name.split(".")[0]]
+    return sha256(canonical(files))[:16]
+
+
+def module_file(name: str) -> Path | None:
+    """The source file of an importable module, without importing it; None if there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def imported(file: Path, name: str) -> Iterator[str]:
+    """Names of modules that a file may import (`from a import b` names both a and a.b)."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (parent, node.module or "") if part)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@cache
 def code_digest(path: Path) -> str:
     """Digest of a Python file's syntax tree without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, clean=False):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
             node.body = node.body[1:]
     return sha256(ast.dump(tree))
 

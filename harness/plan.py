@@ -44,7 +44,11 @@ class Cell:
             "preset": preset,
             "identity": dict(self.identity),
             "task_facts": {"metrics": [asdict(m) for m in self.task.metrics], "by": list(self.task.by)},
-            "method_facts": {"paper": self.method.paper, "needs": sorted(self.method.needs), "budget": self.method.budget},
+            "method_facts": {
+                "paper": self.method.paper,
+                "needs": sorted(self.method.needs),
+                "budget": self.method.budget_unit,
+            },
         }
 
 
@@ -75,8 +79,7 @@ def target_class(node: Mapping[str, Any], where: str) -> Any:
 
 def group(cfg: DictConfig, name: str) -> dict[str, Any]:
     """label -> instance for one of the groups of the configuration."""
-    nodes = OmegaConf.to_container(cfg[name], resolve=True)
-    assert isinstance(nodes, dict)
+    nodes: Any = OmegaConf.to_container(cfg[name], resolve=True)
     return {str(label): build(node, f"{name}.{label}") for label, node in nodes.items()}
 
 
@@ -88,7 +91,13 @@ def cells(cfg: DictConfig) -> list[Cell]:
     model_ids = {m: spec.identity() for m, spec in specs.items()}
     method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed, "limit": cfg.limit, "lowering": cfg.lowering}
+    common = {
+        "version": identity.VERSION,
+        "decoding": identity.DECODING,
+        "seed": cfg.seed,
+        "limit": cfg.limit,
+        "lowering": cfg.lowering,
+    }
     for m, spec in specs.items():
         for t, task in tasks.items():
             for a in order:
@@ -104,8 +113,11 @@ def task_identity(task: Task) -> dict[str, Any]:
 
     digests = {str(path): f"sha256:{identity.file_digest(path)}" for path in task.data_files()}
     if task.tokenizer:
-        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(task.tokenizer)}"
-    return identity.extension_identity(task, digests) | {"data": sorted(digests.values()), "provenance": dict(task.provenance())}
+        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(str(task.tokenizer))}"
+    return identity.extension_identity(task, digests) | {
+        "data": sorted(digests.values()),
+        "provenance": dict(task.provenance()),
+    }
 
 
 def is_done(root: Path, run: str) -> bool:

@@ -6,11 +6,12 @@ Everything a user sees is read back from the records that this module writes; no
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import BASELINE
 from harness.contracts.task import Example, Skipped
@@ -37,7 +38,7 @@ class Settings:
     root: Path
     preset: str = "ci"
     limit: int | None = None
-    efficiency: str = "quick"
+    efficiency: Literal["off", "quick", "full"] = "quick"
     batch_tokens: int = 8192
     lowering: str = "auto"
 
@@ -61,7 +62,10 @@ class Progress:
 
 
 def execute(
-    cells: Sequence[Cell], settings: Settings, progress: Progress | None = None, after: Callable[[Cell], None] | None = None
+    cells: Sequence[Cell],
+    settings: Settings,
+    progress: Progress | None = None,
+    after: Callable[[Cell], None] | None = None,
 ) -> list[Outcome]:
     """Run every cell that is not finished; `after` is called with each cell whose records were completed now."""
     progress = progress or Progress()
@@ -125,7 +129,9 @@ def task_data(cell: Cell, view: View, settings: Settings) -> tuple[list[Example]
     skipped = [s for s in items if isinstance(s, Skipped)]
     if not examples:
         why = f" The first reason: {skipped[0].reason}" if skipped else ""
-        raise UserError(f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}")
+        raise UserError(
+            f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
+        )
     return evenly(examples, task.by)[: settings.limit], skipped
 
 
@@ -161,11 +167,8 @@ class CellRun:
 
     def run(self, dense: Cell | None) -> bool:
         """Finish what is missing; False if nothing was."""
-        if self.store.done and not self._efficiency_missing():
-            return False
         if self.store.done:
-            self._efficiency()
-            return True
+            return self._complete(dense)
         examples, skipped = self._data()
         self._samples(examples)
         self._efficiency()
@@ -175,6 +178,18 @@ class CellRun:
         facts = self.store.config["task_facts"]
         self.store.finish(summarise(facts, rows, self._dense_rows(dense), len(skipped)))
         return True
+
+    def _complete(self, dense: Cell | None) -> bool:
+        """What a finished cell may still lack: a closer look at speed, or a baseline that was run later."""
+        slow = self._efficiency_missing()
+        self._efficiency()
+        record = read_cell(self.store.path)
+        rows = self._dense_rows(dense) if record.metrics["vs_dense"] is None else None
+        if rows is not None:
+            self.store.finish(
+                summarise(self.store.config["task_facts"], record.samples(), rows, record.metrics["n_skipped"])
+            )
+        return slow or rows is not None
 
     # -- samples ------------------------------------------------------------------------------------------------------
 
@@ -194,10 +209,13 @@ class CellRun:
         if not todo:
             return
         self._prove(max(prompts, key=len))
+        started = time.perf_counter()
         with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
             for batch in todo:
                 self.store.append(self._batch([examples[i] for i in batch], [prompts[i] for i in batch], attached))
                 self.progress.advance(sum(len(prompts[i]) + new[i] for i in batch))
+        tokens = sum(len(prompts[i]) + new[i] for b in todo for i in b)
+        self.store.write_json("cost.json", {"seconds": time.perf_counter() - started, "tokens": tokens})
 
     @staticmethod
     def _tokens(batches: list[list[int]], prompts: list[list[int]], new: list[int], todo: list[list[int]]) -> int:
@@ -243,7 +261,12 @@ class CellRun:
 
             losses = nll(self.view, prompts, [e.n_scored for e in examples], new_cache=attached.new_cache)
             return [
-                {"text": json.dumps([round(x, 6) for x in loss]), "n_prompt_tokens": len(p), "n_new_tokens": 0, "finish": "stop"}
+                {
+                    "text": json.dumps([round(x, 6) for x in loss]),
+                    "n_prompt_tokens": len(p),
+                    "n_new_tokens": 0,
+                    "finish": "stop",
+                }
                 for loss, p in zip(losses, prompts, strict=True)
             ]
         from harness.generation.generate import generate
@@ -274,7 +297,8 @@ class CellRun:
 
     def _efficiency(self) -> None:
         """Speed and memory, measured apart from accuracy on the longest prompt."""
-        if not self._efficiency_missing():
+        level = self.settings.efficiency
+        if level == "off" or not self._efficiency_missing():
             return
         from harness.attention.attach import attach
         from harness.efficiency.measure import measure
@@ -283,9 +307,9 @@ class CellRun:
         prompt = max((list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples), key=len)
         self.progress.note("measuring speed")
         with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
-            measured = measure(self.view, prompt, self.settings.efficiency, new_cache=attached.new_cache)
+            measured = measure(self.view, prompt, level, new_cache=attached.new_cache)
             simulated = bool(attached.report().get("simulated", False))
-        self.store.write_json("efficiency.json", {"level": self.settings.efficiency, "simulated": simulated, **measured})
+        self.store.write_json("efficiency.json", {"simulated": simulated, **measured, "level": level})
 
     def _dense_rows(self, dense: Cell | None) -> list[dict[str, Any]] | None:
         if dense is None or dense.run_id == self.cell.run_id:

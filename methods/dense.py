@@ -21,7 +21,7 @@ class Dense(Method):
     title = "Dense attention, the baseline"
     paper = "1706.03762"
     phases = frozenset()
-    budget = "none"
+    budget_unit = "none"
     prefill_is_dense = True
     prefix_safe = True
 

@@ -1,4 +1,4 @@
-"""The test matrix as data: every method with a setting that acts on `PROMPT` tokens, one that must equal dense, and its families.
+"""The test matrix as data: every method, a setting that acts on `PROMPT` tokens, one that must equal dense, families.
 
 The settings act even under the tiny models' sliding window of 32 keys. A new method is one more `Case`.
 """

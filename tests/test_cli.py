@@ -5,8 +5,8 @@ import sys
 import time
 
 import pytest
-from harness.cli import main
 
+from harness.cli import main
 from tests.models.small import save
 
 

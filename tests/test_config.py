@@ -1,9 +1,10 @@
 """Composition of a configuration and the words of its errors."""
 
 import pytest
+from omegaconf import OmegaConf
+
 from harness.config import compose
 from harness.errors import UserError
-from omegaconf import OmegaConf
 
 
 def test_default_is_dense_micro_lm_on_passkey():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+
 from harness import identity
 from harness.config import compose
 from harness.plan import cells
@@ -16,7 +17,14 @@ def ids(*overrides):
 
 @pytest.mark.parametrize(
     "override",
-    ["batch_tokens=64", "efficiency=full", "results=elsewhere", "tracking=offline", "model.micro-lm.device=cpu", "dry_run=true"],
+    [
+        "batch_tokens=64",
+        "efficiency=full",
+        "results=elsewhere",
+        "tracking=offline",
+        "model.micro-lm.device=cpu",
+        "dry_run=true",
+    ],
 )
 def test_what_cannot_change_a_number_stays_out(override):
     assert ids() == ids(override)
@@ -83,3 +91,11 @@ def test_whole_numbers_are_written_one_way():
         x: float
 
     assert identity.extension_identity(Part(2.0))["params"] == identity.extension_identity(Part(2))["params"]
+
+
+def test_source_follows_imports_of_the_same_package():
+    from methods.cache.snapkv import SnapKV
+
+    name = SnapKV.__module__
+    found = set(identity.imported(identity.module_file(name), name))
+    assert "methods.cache.rows" in found  # a helper's change is the method's change

@@ -30,11 +30,17 @@ def test_ten_kills_end_with_the_records_of_an_uninterrupted_run(tmp_path):
     seconds = time.perf_counter() - start
     rng, kills, partial = random.Random(5), 0, 0
     while kills < 10:
-        process = subprocess.Popen(command(folder, tmp_path / "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(folder, tmp_path / "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(rng.uniform(0.35, 0.75) * min(seconds, 12))
         os.kill(process.pid, signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-        partial += any(p.stat().st_size for p in (tmp_path / "cut").glob("runs/*/samples.jsonl") if not (p.parent / "DONE").exists())
+        partial += any(
+            p.stat().st_size
+            for p in (tmp_path / "cut").glob("runs/*/samples.jsonl")
+            if not (p.parent / "DONE").exists()
+        )
         if process.returncode == 0:
             break  # it had finished before the signal
     assert kills >= 3 and partial >= 1

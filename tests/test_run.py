@@ -3,10 +3,10 @@
 import json
 
 import pytest
+
 from harness.config import compose
 from harness.plan import cells
 from harness.run import Settings, evenly, execute
-
 from tests.models.small import save
 
 
@@ -16,12 +16,18 @@ def folder(tmp_path_factory):
 
 
 def plan(folder, *overrides):
-    return cells(compose([f"model={folder}", "task=passkey", "task.passkey.lengths=[512]", "task.passkey.depths=[0,100]", *overrides]))
+    return cells(
+        compose(
+            [f"model={folder}", "task=passkey", "task.passkey.lengths=[512]", "task.passkey.depths=[0,100]", *overrides]
+        )
+    )
 
 
 def records(root):
     """What must be equal between two runs: everything but times and hardware."""
-    files = sorted(p for p in root.glob("runs/*/*") if p.name in ("config.json", "samples.jsonl", "metrics.json", "DONE"))
+    files = sorted(
+        p for p in root.glob("runs/*/*") if p.name in ("config.json", "samples.jsonl", "metrics.json", "DONE")
+    )
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
@@ -58,13 +64,17 @@ def test_batch_size_changes_no_answer(folder, tmp_path):
     for budget in (600, 8192):
         root = tmp_path / str(budget)
         execute(cells_, Settings(root, efficiency="off", batch_tokens=budget))
-        rows = [json.loads(x) for c in cells_ for x in (root / "runs" / c.run_id / "samples.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(x) for c in cells_ for x in (root / "runs" / c.run_id / "samples.jsonl").read_text().splitlines()
+        ]
         answers.append(sorted((r["id"], r["text"]) for r in rows))
     assert answers[0] == answers[1]
 
 
 def test_a_method_that_changes_nothing_fails_its_cell_and_not_the_others(folder, tmp_path):
-    outcomes = execute(plan(folder, "method=[quest,power]", "method.quest.budget=100000"), Settings(tmp_path, efficiency="off"))
+    outcomes = execute(
+        plan(folder, "method=[quest,power]", "method.quest.budget=100000"), Settings(tmp_path, efficiency="off")
+    )
     assert [o.status for o in outcomes] == ["done", "failed", "done"]
     assert "budget" in outcomes[1].reason
 

@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class TrackedLayer(DynamicLayer):
-    """One layer: keys and values `[B, H_kv, n, D]`, their true `positions` `[B, H_kv, n]` (None: 0 to n - 1), `state`."""
+    """One layer: keys and values `[B, H_kv, n, D]`, their true `positions` `[B, H_kv, n]` (None: all), `state`."""
 
     is_croppable = False  # what a method dropped or remembered cannot be taken back
 

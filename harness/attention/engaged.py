@@ -77,7 +77,7 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
         )
     reads = method.overrides("pattern", "select", "edit_cache")
     kept_less = method.overrides("edit_cache") and report["kv_tokens_kept"] < report["kv_tokens_seen"]
-    remedy = f"Lower its budget ({method.budget}) or use longer prompts."
+    remedy = f"Lower its budget ({method.budget_unit}) or use longer prompts."
     if reads and not kept_less and report["density"] >= 1:
         raise NotEngaged(
             f"Method '{method.name}' read every key that dense attention reads on a context of {n} tokens"

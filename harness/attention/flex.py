@@ -56,7 +56,7 @@ def _lists(kept: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flex_tiles(mask: BlockMask, rows: range, keys: range, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-    """Attention of q `[B, H, n_q, D]` to k, v `[B, H_kv, n_k, D]` under a mask made for these ranges; `[B, H, n_q, D]`."""
+    """Attention of q `[B, H, n_q, D]` to k, v `[B, H_kv, n_k, D]` under the mask of these ranges; `[B, H, n_q, D]`."""
     size = mask.BLOCK_SIZE[0]
     front = rows.start % size
     q = F.pad(q, (0, 0, front, -rows.stop % size))

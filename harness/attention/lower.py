@@ -1,4 +1,4 @@
-"""From `Blocks` to an output: choose a lowering, walk over the samples that share their padding, count what was read."""
+"""From `Blocks` to an output: choose a lowering, walk over samples of equal padding, count what was read."""
 
 from __future__ import annotations
 

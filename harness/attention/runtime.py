@@ -56,7 +56,8 @@ class Runtime:
 
     def mask(self, **kwargs: Any) -> Meta:
         """The mask function: remember, do not build."""
-        if torch.is_tensor(kwargs.get("q_offset")):
+        offset, ahead = kwargs.get("q_offset", 0), kwargs["kv_length"] + kwargs.get("kv_offset", 0)
+        if torch.is_tensor(offset) or ahead > offset + kwargs["q_length"]:
             raise UserError("A static cache was passed to a model with an attention method; use a dynamic one.")
         return Meta(kwargs, self.inner_mask)
 

@@ -42,7 +42,14 @@ def _methods() -> Table:
     table = _table("methods", "name", "what", "paper", "budget", "phases", "needs")
     for name, node in entries("method").items():
         cls = target_class(node, f"method.{name}")
-        table.add_row(name, cls.title, cls.paper, str(cls.budget) or "-", ", ".join(sorted(cls.phases)), ", ".join(sorted(cls.needs)) or "-")
+        table.add_row(
+            name,
+            cls.title,
+            cls.paper,
+            cls.budget_unit or "-",
+            ", ".join(sorted(cls.phases)),
+            ", ".join(sorted(cls.needs)) or "-",
+        )
     return table
 
 

@@ -24,7 +24,11 @@ def write(overrides: list[str]) -> int:
     tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
     summary = write_examples(task, tokens, files["out"])
     console = Console()
-    console.print(f"{label}: {summary['n']} examples in {files['out']} (sha256 {summary['sha256'][:16]})", markup=False, highlight=False)
+    console.print(
+        f"{label}: {summary['n']} examples in {files['out']} (sha256 {summary['sha256'][:16]})",
+        markup=False,
+        highlight=False,
+    )
     if summary["n_skipped"]:
         console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}", markup=False, highlight=False)
     return 0
@@ -53,7 +57,9 @@ def _files(overrides: list[str], *names: str) -> tuple[dict[str, Path], list[str
         else:
             rest.append(text)
     if missing := [n for n in names if n not in found]:
-        raise UserError(f"Missing {', '.join(f'{n}=FILE' for n in missing)}. Needed: task=NAME {' '.join(f'{n}=FILE' for n in names)}.")
+        raise UserError(
+            f"Missing {', '.join(f'{n}=FILE' for n in missing)}. Needed: task=NAME {' '.join(f'{n}=FILE' for n in names)}."
+        )
     return found, rest
 
 

@@ -46,11 +46,19 @@ def _base() -> Iterator[Row]:
 def _device() -> Iterator[Row]:
     import torch
 
-    yield "cpu", "ok", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    yield (
+        "cpu",
+        "ok",
+        f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+    )
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(i)
-            yield f"cuda:{i}", "ok", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, capability {card.major}.{card.minor}"
+            yield (
+                f"cuda:{i}",
+                "ok",
+                f"{card.name}, {card.total_memory / 2**30:.0f} GiB, capability {card.major}.{card.minor}",
+            )
     else:
         yield "cuda", "off", "no GPU visible to torch: models run on the CPU, and every speed says so"
 
@@ -100,4 +108,8 @@ def _zoo() -> Iterator[Row]:
 
     for name in zoo.MEMBERS:
         there = (zoo.path(name) / "model.safetensors").is_file()
-        yield f"zoo {name}", "ok" if there else "missing", str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm"
+        yield (
+            f"zoo {name}",
+            "ok" if there else "missing",
+            str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm",
+        )

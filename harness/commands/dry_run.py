@@ -23,7 +23,9 @@ def show(plan: Sequence[Cell], root: Path, console: Console) -> None:
     speeds = _known_speeds(root) if len(plan) <= 1000 else {}
     table = Table(title=f"{len(plan)} cells, {sum(done)} finished", title_justify="left")
     for column in ("run id", "model", "method", "task", "state", "examples", "tokens", "time"):
-        table.add_column(column, justify="right" if column in ("examples", "tokens", "time") else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if column in ("examples", "tokens", "time") else "left", overflow="fold"
+        )
     total_tokens, total_seconds = 0, 0.0
     for i, (cell, finished) in enumerate(zip(plan, done, strict=True)):
         n, tokens = cell.task.size()
@@ -39,7 +41,11 @@ def show(plan: Sequence[Cell], root: Path, console: Console) -> None:
     console.print(table)
     if len(plan) > SHOWN:
         console.print(f"... and {len(plan) - SHOWN} more cells", highlight=False)
-    basis = "speeds of earlier runs where there are any" if speeds else "a rough count of operations (no earlier run to go by)"
+    basis = (
+        "speeds of earlier runs where there are any"
+        if speeds
+        else "a rough count of operations (no earlier run to go by)"
+    )
     console.print(f"To run: about {total_tokens:,} tokens, {clock(total_seconds)} (from {basis}).", highlight=False)
 
 
@@ -59,14 +65,14 @@ def _partial(root: Path, cell: Cell) -> str:
 def _known_speeds(root: Path) -> dict[str, float]:
     """Seconds per token of each model label, from stored runs: wall time of the samples over their tokens."""
     found: dict[str, list[float]] = {}
-    for file in (root / "runs").glob("*/provenance.json"):
+    for file in (root / "runs").glob("*/cost.json"):
         try:
             stored = json.loads(file.read_text())
             label = json.loads((file.parent / "config.json").read_text())["labels"]["model"]
         except (OSError, ValueError, KeyError):
             continue  # an estimate may pass over a folder that `heed run` will complain about
-        if seconds := stored.get("seconds_per_token"):
-            found.setdefault(label, []).append(seconds)
+        if stored.get("tokens"):
+            found.setdefault(label, []).append(stored["seconds"] / stored["tokens"])
     return {label: sorted(v)[len(v) // 2] for label, v in found.items()}
 
 

@@ -39,7 +39,9 @@ class Bar(Progress):
 
     def start(self, cell: Cell, tokens: int, done: int) -> None:
         self._clear()
-        self._task = self._bar.add_task(f"[{self._seen + 1}/{self._n}] {cell.label}".replace("[", r"\["), total=tokens, completed=done)  # type: ignore[assignment]
+        self._task = self._bar.add_task(
+            f"[{self._seen + 1}/{self._n}] {cell.label}".replace("[", r"\["), total=tokens, completed=done
+        )  # type: ignore[assignment]
 
     def advance(self, tokens: int) -> None:
         if self._task is not None:

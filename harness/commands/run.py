@@ -41,7 +41,10 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     settings = Settings(root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering)
     track = _tracker(cfg, root, group or sweep_id(plan), console)
     todo = sum(not is_done(root, c.run_id) for c in plan)
-    console.print(f"{len(plan)} cells, {len(plan) - todo} finished before, {todo} to run; records in {root / 'runs'}", highlight=False)
+    console.print(
+        f"{len(plan)} cells, {len(plan) - todo} finished before, {todo} to run; records in {root / 'runs'}",
+        highlight=False,
+    )
     bar = Bar(console, len(plan))
     outcomes: list[Outcome] = []
     try:
@@ -114,7 +117,14 @@ def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:
     def after(cell: Cell) -> None:
         from harness.records.cells import read_cell
 
-        status = track(read_cell(root / "runs" / cell.run_id), root, mode, cfg.tracking.project, cfg.tracking.group or group, timeout=cfg.tracking.timeout)
+        status = track(
+            read_cell(root / "runs" / cell.run_id),
+            root,
+            mode,
+            cfg.tracking.project,
+            cfg.tracking.group or group,
+            timeout=cfg.tracking.timeout,
+        )
         if not status.ok:
             console.print(f"tracking: {status.message}", style="yellow", markup=False, highlight=False)
 

@@ -71,7 +71,7 @@ class Method:
     licence: ClassVar[str] = ""  # of the code that was consulted; empty if the paper alone was
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained"}
-    budget: ClassVar[str] = ""  # what its main knob means
+    budget_unit: ClassVar[str] = ""  # what its main knob means
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch

@@ -49,7 +49,9 @@ class Example:
 
     id: str
     prompt: Prompt = ""
-    answer_prefix: str = ""  # text with which the answer must begin; appended after the chat template's assistant header
+    answer_prefix: str = (
+        ""  # text with which the answer must begin; appended after the chat template's assistant header
+    )
     references: tuple[str, ...] = ()
     max_new_tokens: int = 32
     cluster: str = ""  # empty: the example is independent of all others

@@ -46,7 +46,7 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "n": measured.get("n"),
         "skipped": measured.get("n_skipped") or 0,
         "groups": measured.get("groups") or [],
-        **_density(measured.get("usage") or {}),
+        **_density(measured.get("usage") or {}, _is_dense(cell)),
         **_memory_of_keys(cell, dense),
         **_speed(cell.efficiency),
     }
@@ -68,8 +68,9 @@ def headline(cell: CellRecord) -> Metric | None:
     return as_metric(metrics[0]) if metrics else None
 
 
-def _density(usage: Mapping[str, Any]) -> dict[str, Any]:
-    both = usage.get("density")
+def _density(usage: Mapping[str, Any], dense: bool) -> dict[str, Any]:
+    """The baseline reads everything by definition: density is relative to it."""
+    both = usage.get("density", 1.0 if dense else None)
     return {f"density_{phase}": usage.get(f"density_{phase}", both) for phase in ("prefill", "decode")}
 
 

@@ -3,6 +3,8 @@
     <root>/runs/<run_id>/
         config.json       what was asked; its part `identity` may never change
         samples.jsonl     one line per finished sample in the order of execution; no times: same run, same bytes
+        engaged.json      the proof that the method did something
+        cost.json         seconds and tokens of the last session, for estimates
         efficiency.json   speed and memory
         provenance.json   versions, hardware, commit, started and finished times: one entry per session that did work
         metrics.json      the statistics (`summarise`)

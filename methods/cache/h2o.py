@@ -37,7 +37,7 @@ class HeavyHitters(Method):
     title = "H2O: heavy hitters and recent tokens"
     paper = "2306.14048"
     licence = "MIT"
-    budget = "tokens that stay in the cache (share of the prompt, or a number)"
+    budget_unit = "tokens that stay in the cache (share of the prompt, or a number)"
     prefill_is_dense = True
     batching = "equal"
     options = {

@@ -35,7 +35,7 @@ class SnapKV(Method):
     title = "SnapKV: prompt compression by an observation window"
     paper = "2404.14469"
     licence = "no licence file at the time of reading"
-    budget = "tokens of the prompt that stay in the cache"
+    budget_unit = "tokens of the prompt that stay in the cache"
     prefill_is_dense = True
     batching = "equal"
     options = {

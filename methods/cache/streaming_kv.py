@@ -38,7 +38,7 @@ class StreamingKV(Method):
     paper = "2309.17453"
     licence = "MIT"
     needs = frozenset({"rotary"})
-    budget = "tokens that stay in the cache"
+    budget_unit = "tokens that stay in the cache"
     prefill_is_dense = True
     batching = "equal"
     options = {"sinks": "first tokens that stay for ever", "recent": "last tokens that stay"}

@@ -30,7 +30,7 @@ class StaticPattern(Method):
     training-free variant.
     """
 
-    budget = "blocks read by one query"
+    budget_unit = "blocks read by one query"
     prefix_safe = True
 
     block_size: int = 256

@@ -26,7 +26,7 @@ class StreamingMask(StaticPattern):
     name = "streaming"
     title = "StreamingLLM as a mask (absolute positions)"
     paper = "2309.17453"
-    budget = "tokens read by one query"
+    budget_unit = "tokens read by one query"
     options = {
         "sinks": "tokens at the start that everyone reads",
         "recent": "nearest tokens that are read, the query's own included",

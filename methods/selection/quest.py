@@ -39,7 +39,7 @@ class Quest(Method):
     paper = "2406.10774"
     licence = "MIT"
     phases = frozenset({"decode"})
-    budget = "tokens read by one query (in whole pages)"
+    budget_unit = "tokens read by one query (in whole pages)"
     prefill_is_dense = True
     prefix_safe = True
     options = {

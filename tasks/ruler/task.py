@@ -55,7 +55,7 @@ class Ruler(Task):
     squad_path: str | None = None
     hotpot_path: str | None = None
     max_new_tokens: int | None = None
-    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Lists from a configuration become tuples; what `auto` stands for is written out, so that equal meanings are
@@ -63,8 +63,8 @@ class Ruler(Task):
         for name in ("tasks", "lengths"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str | int) else tuple(value))
-        overrides = {str(task): dict(values or {}) for task, values in (self.params or {}).items()}
-        object.__setattr__(self, "params", {task: values for task, values in overrides.items() if values})
+        changed = {str(task): _changed(str(task), values or {}) for task, values in (self.params or {}).items()}
+        object.__setattr__(self, "params", {task: values for task, values in changed.items() if values})
         for option in FILES:
             path = getattr(self, option)
             object.__setattr__(self, option, str(Path(path)) if path else None)
@@ -192,6 +192,12 @@ class Ruler(Task):
         path = folder / "ruler.csv"
         path.write_text(summary.table(summary.scores_from_rows(usable)), encoding="utf-8")
         return [path]
+
+
+def _changed(task: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that differ from RULER's own parameters; names and values are checked later."""
+    own = vars(catalog.CATALOG[task].params) if task in catalog.CATALOG else {}
+    return {str(name): value for name, value in overrides.items() if name not in own or own[name] != value}
 
 
 def _whole(value: Any, low: int) -> bool:

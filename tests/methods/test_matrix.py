@@ -142,11 +142,12 @@ def test_a_prompt_in_pieces_equals_one_piece_or_is_refused(case: Case, family: s
         run(view, case.acts, ids, steps, chunk=37)
 
 
-@acting
-def test_padding_is_refused_where_lengths_must_be_equal(case: Case, family: str) -> None:
-    if case.acts.batching != "equal":
-        pytest.skip("any batch is welcome")
-    view, ids = tiny.view(family), tiny.ids(40, 2)
+EQUAL = [case for case in CASES if case.acts.batching == "equal"]
+
+
+@pytest.mark.parametrize("case", EQUAL, ids=pair_id)
+def test_padding_is_refused_where_lengths_must_be_equal(case: Case) -> None:
+    view, ids = tiny.view("llama"), tiny.ids(40, 2)
     mask = torch.ones_like(ids)
     mask[0, :5] = 0
     with pytest.raises(UserError, match="equal length"), attach(view, case.acts) as attached:

@@ -415,6 +415,5 @@ def template_texts() -> Iterator[str]:
     yield from (VT_HEAD, VT_QUESTION.format(value=""), VT_PREFIX.format(count="", value=""))
     yield from (FACT.format(noun="", answer=""), FACT_QUESTION.format(noun=""), FACT_PREFIX.format(noun=""))
     for exchange in words.smalltalk():
-        yield from exchange.split("\n")
         yield from (line.split(": ", 1)[1] for line in exchange.split("\n"))
     yield "What is the best thing to do? Yes. No. yes no and, or; (one) 'two' \"three\""

@@ -1,15 +1,18 @@
 """Structured start values: a small Llama that can already look back, match and copy before its first step.
 
 Trained from the usual start, a model of this size learns to copy *a* value and never to pick the right one. Three
-habits that larger models acquire in early training are therefore written into the start; nothing is frozen.
+habits that larger models acquire in early training (induction, arXiv 2209.11895) are therefore written into the start.
+Nothing is frozen; the class stays ``LlamaForCausalLM``.
 
 * **Offset heads** (layers 0 and 1): every head attends to the token a fixed number of places back, 1, 2, 3, ... over
   the heads of both layers. A key bias along the fast rotary pairs and the same vector turned back by the offset as
-  query bias make the score ``c^2 sum_i cos(w_i (distance - offset)) / sqrt(D)``.
+  query bias make the score ``c^2 sum_i cos(w_i (distance - offset)) / sqrt(D)``. The first eight write a short code of
+  the token they see into dimensions of the residual stream that no embedding uses, one block per offset.
+* **Matching** (later layers): a head compares the code of the tokens ``a`` and ``a + 1`` back here with that of the
+  tokens ``b`` and ``b + 1`` back there, in the slowest rotary pairs. ``(0, b)`` is plain induction; the other pairs are
+  the distances between cue and value in the tasks this model is made for, see ``PAIRS``.
 * **Copying** (later layers): ``W_o`` starts as a multiple of ``W_v`` transposed and the embeddings are tied, so what a
   head attends to is what the logits favour, for every token of the vocabulary at once.
-* **Matching** (later layers): head h asks with the token at hand and compares it with what offset head h of layer 0
-  wrote, in the slow rotary pairs: "after which earlier copy of this token am I?" (induction, arXiv 2209.11895).
 """
 
 from __future__ import annotations
@@ -23,8 +26,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 OFFSET_LAYERS = 2
 SHARPNESS = 6.0  # score gap between the wanted offset and its neighbour
-SLOW = 0.006  # rotary pairs slower than this (radians per token) carry content
 ROPE_BASE = 1e6
+CODE = 8  # features of a token that an offset head writes into dimensions of its own
+CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
+MATCH_GAIN = 2.0
+# (a, b) per head: what stands a back here stood b back there; (a, b, r): and the token r back from there is wanted
+PAIRS: tuple[tuple[tuple[int, ...], ...], ...] = (
+    # induction three times; "VAR X | next name", read from behind the line; "value 12345, they are: | first name"
+    ((0, 1), (0, 2), (0, 3), (1, 1, 8), (5, 1, 7)),
+    # "favorite N is | A"; "brave-table mentioned in the provided text is | 123" twice; induction twice
+    ((1, 2), (7, 4), (7, 4), (0, 1), (0, 2)),
+)
+READ_GAIN = 6.0
 FINAL_NORM = 0.1  # keeps tied logits near standard deviation 1 with unit embeddings
 
 
@@ -58,24 +71,6 @@ def speeds(cfg: LlamaConfig) -> Tensor:
     return ROPE_BASE ** (-torch.arange(0, size, 2) / size)
 
 
-CODE = 8  # features of a token that an offset head writes into dimensions of its own
-CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
-GRAMS: tuple[tuple[tuple[int, int], ...], ...] = (
-    ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5)),
-    ((1, 2), (7, 4), (7, 4), (1, 1), (0, 1)),
-)
-MATCH_GAIN = 2.0
-
-
-CODE = 8  # features of a token that an offset head writes into dimensions of its own
-CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
-GRAMS: tuple[tuple[tuple[int, int], ...], ...] = (
-    ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5)),
-    ((1, 2), (7, 4), (7, 4), (1, 1), (0, 1)),
-)
-MATCH_GAIN = 2.0
-
-
 def fresh(cfg: LlamaConfig, seed: int) -> LlamaForCausalLM:
     """A model with the structured start; the same seed gives the same weights."""
     model = LlamaForCausalLM(cfg)
@@ -88,7 +83,7 @@ def fresh(cfg: LlamaConfig, seed: int) -> LlamaForCausalLM:
                 _look_back(attention, cfg, code, first=index * cfg.num_attention_heads + 1)
             else:
                 _copy(attention, cfg)
-                _match(attention, cfg, code, GRAMS[index - OFFSET_LAYERS])
+                _match(attention, cfg, code, PAIRS[index - OFFSET_LAYERS])
     return model
 
 
@@ -118,7 +113,10 @@ def _noise(model: LlamaForCausalLM, cfg: LlamaConfig, generator: torch.Generator
 
 
 def _look_back(attention: Any, cfg: LlamaConfig, code: Tensor, first: int) -> None:
-    """Heads that attend ``first``, ``first + 1``, ... tokens back; content contributes little to their scores."""
+    """Heads that attend ``first``, ``first + 1``, ... tokens back; content contributes little to their scores.
+
+    ``code`` [CODE, hidden] is shared by all of them, so that codes written for different offsets can be compared.
+    """
     size = head_size(cfg)
     half = size // 2
     fast = speeds(cfg)[: size // 4]
@@ -146,17 +144,27 @@ def block(cfg: LlamaConfig, offset: int) -> slice:
 
 
 def _copy(attention: Any, cfg: LlamaConfig) -> None:
+    """What a head reads it writes back unchanged (as far as its few dimensions allow), twice as large."""
     value = attention.v_proj.weight
     attention.o_proj.weight.copy_(2 * value.T * content(cfg) / value.pow(2).sum())
 
 
-def _match(attention: Any, cfg: LlamaConfig, code: Tensor, pairs: tuple[tuple[int, int], ...]) -> None:
-    """Head h compares the tokens ``a`` and ``a + 1`` back here with those ``b`` and ``b + 1`` back there."""
+def _match(attention: Any, cfg: LlamaConfig, code: Tensor, pairs: tuple[tuple[int, ...], ...]) -> None:
+    """Head h compares the tokens ``a`` and ``a + 1`` back here with those ``b`` and ``b + 1`` back there.
+
+    A third number replaces what it returns: not the token there, but the one so many places before it.
+    """
     size = head_size(cfg)
     slow = torch.arange(size // 2 - CODE, size // 2)  # the CODE slowest pairs: 2 * CODE dimensions
     for head, pair in enumerate(pairs):
-        for projection, offset in zip((attention.q_proj, attention.k_proj), pair, strict=True):
-            rows = slice(head * size, (head + 1) * size)
+        rows = slice(head * size, (head + 1) * size)
+        if len(pair) == 3:
+            value = slice(head * size, head * size + CODE)
+            attention.v_proj.weight[value] = 0
+            attention.v_proj.weight[value, block(cfg, pair[2])] = torch.eye(CODE)
+            attention.o_proj.weight[:, rows] = 0
+            attention.o_proj.weight[:, value] = READ_GAIN * code.T
+        for projection, offset in zip((attention.q_proj, attention.k_proj), pair[:2], strict=True):
             projection.weight[rows] = 0
             for half, at in ((0, offset), (size // 2, offset + 1)):
                 target = projection.weight[head * size + half + slow]

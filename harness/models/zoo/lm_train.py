@@ -8,6 +8,7 @@ receives a folder that ``from_pretrained`` accepts, with the log of the run besi
 from __future__ import annotations
 
 import argparse
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +38,10 @@ MIXTURE = {
     "passkey": 1, "niah1": 1, "niah4": 2, "haystack": 1, "short": 1, "many": 0.7, "tracking": 2.5, "dialogue": 1.5,
     "plain": 0.3,
 }  # fmt: skip
-LR = 2e-3
 STAGES = (
-    Stage(400, (128, 256), 4096, (LR, LR), (0.1, 0.03), MIXTURE),
-    Stage(1000, (256, 256, 512), 4096, (LR, LR), (0.03, 0.03), MIXTURE),
+    Stage(250, (128, 256), 4096, (1e-3, 1e-3), (0.1, 0.03), MIXTURE),
+    Stage(350, (256, 512), 4096, (1e-3, 7e-4), (0.03, 0.0), MIXTURE),
+    Stage(500, (256, 512, 512, 1024, 1024), 4096, (7e-4, 2e-5), (0.0, 0.0), MIXTURE),
 )
 WARMUP = 40
 
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report-every", type=int, default=250)
     args = parser.parse_args()
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # every batch has its own shape: saves gigabytes
     torch.set_num_threads(args.threads)
     tokenizer = lm_tokenizer.build()
     enc = lm_data.Encoder(tokenizer)

@@ -34,10 +34,26 @@ def test_offset_heads_look_at_the_wanted_token(maps: tuple[torch.Tensor, ...]) -
 
 def test_matching_heads_find_the_earlier_copy(maps: tuple[torch.Tensor, ...]) -> None:
     uniform = 1 / (1.5 * PERIOD)
-    first_matching = maps[lm_start.OFFSET_LAYERS]
-    for head in range(first_matching.shape[1]):
-        back = PERIOD - head - 1  # the token that followed the earlier copy by head + 1
-        assert float(torch.diagonal(first_matching[:, head], -back, 1, 2)[:, 16:].mean()) > 3 * uniform
+    for layer, pairs in enumerate(lm_start.PAIRS, start=lm_start.OFFSET_LAYERS):
+        for head, (here, there) in enumerate(pairs):
+            back = PERIOD + here - there
+            found = float(torch.diagonal(maps[layer][:, head], -back, 1, 2)[:, 16:].mean())
+            assert found > (20 if layer == lm_start.OFFSET_LAYERS else 10) * uniform or (here, there) == (7, 4)
+
+
+def test_the_cue_pair_finds_the_value_seven_tokens_after_its_key() -> None:
+    """``k1 k2 x x v ... k1 k2 y y y y y y ?``: the key pair is 7 and 8 back here, 4 and 5 back at the value."""
+    model = lm_start.fresh(lm_start.config(VOCAB), seed=0).eval()
+    model.set_attn_implementation("eager")
+    generator, found = torch.Generator().manual_seed(0), []
+    head = lm_start.PAIRS[1].index((7, 4))
+    for _ in range(32):
+        ids = torch.randint(3, VOCAB, (1, 96), generator=generator)
+        ids[0, 96 - 9 : 96 - 7] = ids[0, 20:22]
+        with torch.no_grad():
+            last = model(input_ids=ids, output_attentions=True).attentions[-1]
+        found.append(float(last[0, head, -1, 25]))
+    assert sum(found) / len(found) > 10 / 96
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -1,11 +1,17 @@
 """Options: what is refused, in which words, and what makes the identity."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from harness.errors import UserError
 from tasks.ruler import Ruler
 from tasks.ruler.catalog import TASKS
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 REFUSED = [
     ({"tasks": ["niah_singl_1"]}, "did you mean 'niah_single_1'"),
     ({"tasks": []}, "tasks is empty"),
@@ -26,7 +32,7 @@ REFUSED = [
     ({"params": {"fwe": {"alpha": 1}}}, "above 1"),
     ({"params": {"niah_single_1": {"haystack": "noises"}}}, "did you mean 'noise'"),
     ({"params": {"niah_multikey_1": {"keys": 41}}}, "40 depths"),
-    ({"params": {"qa_1": {"dataset": "squad"}}}, "no parameter 'dataset'"),
+    ({"params": {"qa_1": {"dataset": "hotpotqa"}}}, "no parameter 'dataset'"),
 ]
 
 
@@ -42,6 +48,19 @@ def test_the_defaults_are_valid_and_lists_become_tuples():
     assert (task.tasks, task.lengths, task.params, task.lengths_needed()) == (TASKS, (1024, 512), {}, 1024)
     assert task == Ruler(lengths=(1024, 512), words="builtin")
     assert task.size() == (13 * 2 * 20, 13 * 20 * 1536)
+
+
+@pytest.mark.parametrize("preset", ["ci", "small", "paper"])
+def test_the_option_file_states_every_default(preset):
+    options = OmegaConf.load(CONFIGS / "task" / "ruler.yaml")
+    cfg = OmegaConf.create(
+        {"seed": 3, "preset": OmegaConf.load(CONFIGS / "preset" / f"{preset}.yaml"), "task": options}
+    )
+    task = instantiate(cfg.task.ruler)
+    task.validate()
+    assert task == Ruler(lengths=task.lengths, samples=task.samples, seed=3) and isinstance(hash(task), int)
+    assert set(options.ruler) == {"_target_", *(field.name for field in fields(Ruler))}
+    assert set(options.ruler.params) == set(TASKS) - {"qa_1", "qa_2"}
 
 
 def test_missing_wonderwords_names_the_package(monkeypatch):

@@ -41,5 +41,5 @@ def test_rows_with_equal_index_get_different_ids():
 
 
 def test_a_row_of_another_kind_is_told_with_its_line():
-    with pytest.raises(UserError, match="line 3.*lacks input, outputs"):
+    with pytest.raises(UserError, match=r"line 3.*lacks input, outputs"):
         Ruler().read_row({"question": "?"}, 2)

@@ -1,6 +1,8 @@
-"""The strict recipe: fingerprints of prompts that the reference implementation writes for the same material and tokenizer.
+"""The strict recipe: fingerprints of prompts that the reference implementation writes for the same material and
+tokenizer.
 
-Each is over (input, outputs, answer_prefix, length) of three samples, made with NVIDIA/RULER at c3f5e3b and `WordTokens`.
+Each is over (input, outputs, answer_prefix, length) of three samples, made with NVIDIA/RULER at c3f5e3b and
+`WordTokens`.
 """
 
 import hashlib
@@ -91,7 +93,7 @@ def test_questions_beyond_the_file_are_skipped(strict):
     ("task", "option"), [("qa_1", "squad_path"), ("qa_2", "hotpot_path"), ("niah_single_2", "essay_path")]
 )
 def test_a_missing_file_is_one_sentence_with_the_three_ways(task, option):
-    with pytest.raises(UserError, match=f"task.ruler.{option}=<file>.*generate.*hub|essays") as error:
+    with pytest.raises(UserError, match=f"task.ruler.{option}=<file>, or generate .*, or get the file from ") as error:
         Ruler(tasks=[task], recipe="strict", words="builtin").validate()
     assert "\n" not in str(error.value)
 
@@ -107,12 +109,13 @@ def test_the_key_pool_is_the_sorted_set_of_all_pairs():
 
 
 def test_sentences_by_rules():
-    text = 'Mr. Ash saw J. Brown at St. Ives. "Well!" he said. Is it 3.5 miles? No. 7 lives here (so we heard.) Then we left'
+    text = 'Mr. Ash saw J. Brown at St. Ives. "Well!" he said. Is it 3.5 miles? No. She lives here (so we heard.) Then'
     assert split_rules(text) == [
         "Mr. Ash saw J. Brown at St. Ives.",
         '"Well!" he said.',
         "Is it 3.5 miles?",
-        "No. 7 lives here (so we heard.)",
-        "Then we left",
+        "No.",
+        "She lives here (so we heard.)",
+        "Then",
     ]
     assert " ".join(split_rules(essay().replace("\n", " "))) == essay().replace("\n", " ")

@@ -7,8 +7,10 @@ from tasks.ruler.haystack import DEPTHS, insert_at_depths, insert_at_indexes
 def test_needles_in_the_plural():
     prompt, prefix = templates.niah("numbers", "TEXT", ["red-cat", "old-hat"], singular=False)
     assert prompt == (
-        "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you about "
-        "the numbers afterwards.\nTEXT\nWhat are all the special magic numbers for red-cat, and old-hat mentioned in the "
+        "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will "
+        "quiz you about "
+        "the numbers afterwards.\nTEXT\nWhat are all the special magic numbers for red-cat, and old-hat "
+        "mentioned in the "
         "provided text?"
     )
     assert prefix == " The special magic numbers for red-cat, and old-hat mentioned in the provided text are"
@@ -17,7 +19,8 @@ def test_needles_in_the_plural():
 def test_one_needle_is_asked_for_in_the_singular_but_hidden_in_the_plural():
     prompt, prefix = templates.niah("uuids", templates.needle("uuids", "red-cat", "17"), ["red-cat"], singular=True)
     assert prompt == (
-        "A special magic uuid is hidden within the following text. Make sure to memorize it. I will quiz you about the uuid "
+        "A special magic uuid is hidden within the following text. Make sure to memorize it. I will quiz you "
+        "about the uuid "
         "afterwards.\nOne of the special magic uuids for red-cat is: 17.\nWhat is the special magic uuid for red-cat "
         "mentioned in the provided text?"
     )
@@ -41,7 +44,8 @@ def test_variable_tracking():
         "Question: Find all variables that are assigned the value 12345 in the text above."
     )
     assert prefix == (
-        " Answer: According to the chain(s) of variable assignment in the text above, 2 variables are assigned the value "
+        " Answer: According to the chain(s) of variable assignment in the text above, 2 variables are "
+        "assigned the value "
         "12345, they are: "
     )
 
@@ -49,16 +53,20 @@ def test_variable_tracking():
 def test_common_words():
     assert templates.cwe_example(["b", "a", "b"], ["b"], 10) == (
         "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that "
-        "appear most often.\n1. b 2. a 3. b\nQuestion: What are the 10 most common words in the above list? Answer: The top "
+        "appear most often.\n1. b 2. a 3. b\nQuestion: What are the 10 most common words in the above list? "
+        "Answer: The top "
         "10 words that appear most often in the list are: 1. b"
     )
 
 
 def test_frequent_words():
     assert "".join(templates.fwe(["...", "abc"])) == (
-        "Read the following coded text and track the frequency of each coded word. Find the three most frequently appeared "
-        "coded words. ... abc\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What are the three "
-        "most frequently appeared words in the above coded text? Answer: According to the coded text above, the three most "
+        "Read the following coded text and track the frequency of each coded word. Find the three most "
+        "frequently appeared "
+        "coded words. ... abc\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What "
+        "are the three "
+        "most frequently appeared words in the above coded text? Answer: According to the coded text above, "
+        "the three most "
         "frequently appeared words are:"
     )
 
@@ -74,7 +82,7 @@ def test_questions():
 
 
 def test_the_forty_depths():
-    assert DEPTHS == tuple(round(100 * i / 39) for i in range(40))
+    assert tuple(round(100 * i / 39) for i in range(40)) == DEPTHS
 
 
 def test_needles_between_sentences():
