@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from harness.contracts.task import Example, Skipped, Task, Tokens
 from harness.identity import canonical, file_digest, sha256
-from harness.records.files import write_bytes
+from harness.records.files import disk_error
 
 VERSION = 1  # raise it when the layout of the file changes
 Item = Example | Skipped
@@ -29,14 +29,10 @@ def prepared(task: Task, tokens: Tokens, root: Path | None, source: str = "") ->
     back as they are stored (tuples in `meta` are lists), whether they were built now or read.
     """
     if root is None:
-        return _parse(_lines(task.examples(tokens)))
+        return [_item(_line(item)) for item in task.examples(tokens)]
     path = root / f"{cache_key(task, tokens, source)}.jsonl"
     kept = _read(path)
-    if kept is not None:
-        return _parse(kept)
-    lines = _lines(task.examples(tokens))
-    _write(path, lines)
-    return _parse(lines)
+    return _build(path, task, tokens) if kept is None else kept
 
 
 def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
@@ -60,44 +56,63 @@ def file_digest_now(path: Path) -> str:
     return file_digest.__wrapped__(path)
 
 
-def _lines(items: Iterable[Item]) -> list[str]:
-    return [json.dumps(_row(item), ensure_ascii=False, separators=(",", ":")) for item in items]
-
-
-def _row(item: Item) -> dict[str, Any]:
+def _line(item: Item) -> bytes:
     if isinstance(item, Example):
-        return {"example": item.to_row()}
-    return {"skipped": {"id": item.id, "reason": item.reason, "meta": dict(item.meta)}}
+        row: dict[str, Any] = {"example": item.to_row()}
+    else:
+        row = {"skipped": {"id": item.id, "reason": item.reason, "meta": dict(item.meta)}}
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
-def _parse(lines: Iterable[str]) -> list[Item]:
-    rows = (json.loads(line) for line in lines)
-    return [Example.from_row(row["example"]) if "example" in row else Skipped(**row["skipped"]) for row in rows]
+def _item(line: bytes) -> Item:
+    row = json.loads(line)
+    return Example.from_row(row["example"]) if "example" in row else Skipped(**row["skipped"])
 
 
-def _write(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seal = json.dumps({"sha256": _digest(lines), "n": len(lines)})
-    write_bytes(path, ("\n".join([*lines, seal]) + "\n").encode("utf-8"))
+def _seal(digest: str, n: int) -> bytes:
+    return json.dumps({"sha256": digest, "n": n}).encode() + b"\n"
 
 
-def _read(path: Path) -> list[str] | None:
-    """The lines of a whole, unedited file; None if it is absent or damaged."""
+def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
+    """Build the examples and write them line by line under a temporary name, which becomes `path` when all is on the
+    disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    items, digest = [], hashlib.sha256()
     try:
-        *lines, seal = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        if json.loads(seal) == {"sha256": _digest(lines), "n": len(lines)}:
-            return lines
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            for item in task.examples(tokens):
+                line = _line(item)
+                digest.update(line)
+                file.write(line)
+                items.append(_item(line))
+            file.write(_seal(digest.hexdigest(), len(items)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return items
+
+
+def _read(path: Path) -> list[Item] | None:
+    """The items of a whole, unedited file; None if it is absent or damaged."""
+    items: list[Item] = []
+    digest, last = hashlib.sha256(), b""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if last:
+                    digest.update(last)
+                    items.append(_item(last))
+                last = line
+        if last == _seal(digest.hexdigest(), len(items)):
+            return items
     except FileNotFoundError:
         return None
-    except ValueError:  # not UTF-8, or no JSON in the last line
+    except (ValueError, KeyError, TypeError):  # a line that is no JSON, or no example
         pass
     logging.getLogger(__name__).warning("prepared examples in %s are damaged; they are built anew", path)
     return None
-
-
-def _digest(lines: list[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8"))
-        digest.update(b"\n")
-    return digest.hexdigest()

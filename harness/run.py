@@ -256,7 +256,7 @@ class CellRun:
         return backoff(compute, list(range(len(examples))), length=lambda i: len(prompts[i]))
 
     def _outputs(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
-        if self.cell.task.mode == "nll":
+        if self.cell.task.kind == "nll":
             from harness.generation.nll import nll
 
             losses = nll(self.view, prompts, [e.n_scored for e in examples], new_cache=attached.new_cache)

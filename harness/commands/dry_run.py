@@ -14,6 +14,7 @@ from rich.table import Table
 
 from harness.plan import Cell, is_done
 
+NUMBERS = ("examples", "tokens", "time")
 SHOWN = 40  # cells listed one by one; a larger plan is summed up
 
 
@@ -23,9 +24,7 @@ def show(plan: Sequence[Cell], root: Path, console: Console) -> None:
     speeds = _known_speeds(root) if len(plan) <= 1000 else {}
     table = Table(title=f"{len(plan)} cells, {sum(done)} finished", title_justify="left")
     for column in ("run id", "model", "method", "task", "state", "examples", "tokens", "time"):
-        table.add_column(
-            column, justify="right" if column in ("examples", "tokens", "time") else "left", overflow="fold"
-        )
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=column != "model")
     total_tokens, total_seconds = 0, 0.0
     for i, (cell, finished) in enumerate(zip(plan, done, strict=True)):
         n, tokens = cell.task.size()

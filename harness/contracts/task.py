@@ -43,7 +43,7 @@ Prompt = str | tuple[Mapping[str, str], ...]  # plain text, or chat messages {"r
 class Example:
     """One request with its references. `cluster` is the unit of independence (document, dialogue, image).
 
-    Generation tasks fill `prompt`. Likelihood tasks (`Task.mode == "nll"`) fill `input_ids` `[T]` and `n_scored`: the model's
+    Generation tasks fill `prompt`. Likelihood tasks (`Task.kind == "nll"`) fill `input_ids` `[T]` and `n_scored`: the model's
     negative log-likelihood (nats) of the last `n_scored` ids is the output, as a JSON list of floats.
     """
 
@@ -140,7 +140,7 @@ class Task(ABC):
     title: ClassVar[str] = ""  # one line for `heed list tasks`
     paper: ClassVar[str] = ""  # arXiv id or URL, "own" for ours
     licence: ClassVar[str] = ""
-    mode: ClassVar[Literal["generate", "nll"]] = "generate"
+    kind: ClassVar[Literal["generate", "nll"]] = "generate"
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
     by: ClassVar[tuple[str, ...]] = ()  # keys of `Example.meta` by which results are broken down
 

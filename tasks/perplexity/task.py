@@ -36,7 +36,7 @@ class Perplexity(Task):
     title: ClassVar[str] = "sliding-window perplexity of long documents, by position"
     paper: ClassVar[str] = "1911.05507"
     licence: ClassVar[str] = "the user's documents; built-in essays ship with the harness"
-    mode: ClassVar[Literal["generate", "nll"]] = "nll"
+    kind: ClassVar[Literal["generate", "nll"]] = "nll"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ppl", "ratio", "nll_sum", "tokens", "exp", higher_is_better=False, percent=False),
         Metric("word_ppl", "ratio", "nll_sum", "words", "exp", higher_is_better=False, percent=False),

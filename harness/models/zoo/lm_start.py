@@ -29,7 +29,7 @@ SHARPNESS = 6.0  # score gap between the wanted offset and its neighbour
 ROPE_BASE = 1e6
 CODE = 8  # features of a token that an offset head writes into dimensions of its own
 CODED = 8  # offsets 1..CODED have such dimensions; together they are the last CODE * CODED of the residual stream
-MATCH_GAIN = 2.0
+MATCH_GAIN = 2.4
 # (a, b) per head: what stands a back here stood b back there; (a, b, r): and the token r back from there is wanted
 PAIRS: tuple[tuple[tuple[int, ...], ...], ...] = (
     # induction three times; "VAR X | next name", read from behind the line; "value 12345, they are: | first name"
@@ -37,7 +37,7 @@ PAIRS: tuple[tuple[tuple[int, ...], ...], ...] = (
     # "favorite N is | A"; "brave-table mentioned in the provided text is | 123" twice; induction twice
     ((1, 2), (7, 4), (7, 4), (0, 1), (0, 2)),
 )
-READ_GAIN = 6.0
+READ_GAIN = 3.0
 FINAL_NORM = 0.1  # keeps tied logits near standard deviation 1 with unit embeddings
 
 

@@ -13,7 +13,8 @@ from functools import partial
 from tasks.ruler.job import Job
 from tasks.ruler.templates import Built
 
-TRIES = 50  # attempts at the smallest size before we say what the reference never says: it does not fit
+TRIES = 50  # attempts before we may say what the reference never says: it does not fit
+MOST = 5000  # attempts at the smallest size; the reference has no such limit
 FAILURES = (ValueError, IndexError)  # what too small a haystack raises, in the reference as here
 
 
@@ -33,21 +34,32 @@ def search(tokens_at: Callable[[int], int], step: int, upper: int, limit: int) -
 def settle(
     build: Callable[[int], Built], tokens: Callable[[Built], int], size: int, step: int, limit: int
 ) -> Built | None:
-    """Build at `size`; while it is too long or impossible, take `step` off as long as more than `step` is left. None:
-    it never fits."""
+    """Build at `size`; while it is too long or impossible, take `step` off as long as more than `step` is left.
+
+    At the smallest size only other draws can help. None: they never will, or did not in `MOST` tries.
+    """
     tries = 0
-    while tries < TRIES:
+    seen: list[int] = []  # lengths at the smallest size
+    while tries < TRIES or not _hopeless(seen, limit):
+        smallest = size <= step
         try:
             built = build(size)
-            if tokens(built) <= limit:
+            length = tokens(built)
+            if length <= limit:
                 return built
+            seen += [length] * smallest
         except FAILURES:
             pass
-        if size > step:
-            size -= step
-        else:
+        if smallest:
             tries += 1
+        else:
+            size -= step
     return None
+
+
+def _hopeless(seen: list[int], limit: int) -> bool:
+    """Whether lengths of the same size lie so far above the limit that their spread will not reach it."""
+    return not seen or len(seen) >= MOST or min(seen) - limit > max(seen) - min(seen)
 
 
 def generate(

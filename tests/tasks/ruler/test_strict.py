@@ -17,6 +17,8 @@ from harness.errors import UserError
 from tasks.ruler import Ruler
 from tasks.ruler.haystack import split_rules
 from tasks.ruler.pools import KeyPool, load_words
+from tasks.ruler.strict.search import TRIES, settle
+from tasks.ruler.templates import Built
 from tests.tasks.ruler.material import FILES, WORDS, essay
 from tests.toy import ByteTokens, WordTokens
 
@@ -119,3 +121,19 @@ def test_sentences_by_rules():
         "Then",
     ]
     assert " ".join(split_rules(essay().replace("\n", " "))) == essay().replace("\n", " ")
+
+
+def test_at_the_smallest_size_other_draws_are_tried_while_they_can_help():
+    lengths = iter([900, 140, *(110 + i % 20 for i in range(99)), 100])
+    sizes = []
+
+    def build(size):
+        sizes.append(size)
+        return Built(prompt=str(size), prefix="", references=())
+
+    built = settle(build, lambda _: next(lengths), size=25, step=10, limit=100)
+    assert built is not None and built.prompt == "5"
+    assert sizes == [25, 15] + [5] * 100
+    sizes.clear()
+    assert settle(build, lambda _: 101, size=25, step=10, limit=100) is None
+    assert sizes == [25, 15] + [5] * TRIES
