@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.task import Example, Skipped, Task, Tokens
-from harness.identity import canonical, file_digest, sha256
+from harness.identity import canonical, sha256
 from harness.records.files import disk_error
 
 VERSION = 1  # raise it when the layout of the file changes
@@ -43,7 +43,7 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
         "version": VERSION,
         "task": f"{cls.__module__}.{cls.__qualname__}",
         "fields": {f.name: getattr(task, f.name) for f in fields(task)},
-        "files": [file_digest_now(path) for path in task.data_files()],
+        "files": [_content(path) for path in task.data_files()],
         "provenance": dict(task.provenance()),
         "source": source,
         "tokens": tokens.digest,
@@ -51,9 +51,10 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
     return sha256(canonical(facts))[:32]
 
 
-def file_digest_now(path: Path) -> str:
-    """The digest of a file's present content: not remembered from an earlier call, because files change."""
-    return file_digest.__wrapped__(path)
+def _content(path: Path) -> str:
+    """The digest of a file as it is now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(item: Item) -> bytes:

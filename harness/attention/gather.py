@@ -16,7 +16,7 @@ from harness.attention.plan import Allowed, Plan, grid, table, token_mask
 from harness.attention.sdpa import attend
 from harness.contracts.method import Blocks
 
-CHUNK = 1 << 25  # gathered key elements per call of SDPA (measured: larger copies leave the CPU's cache and are slower)
+CHUNK = 1 << 20  # gathered key elements per call of SDPA (measured: larger copies leave the CPU's cache and are slower)
 
 
 def gather_tiles(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scaling: float, sinks: Tensor | None) -> Tensor:

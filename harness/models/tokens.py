@@ -72,9 +72,8 @@ class TextTokens:
         if self.template == "chat":
             return self.encode(text)
         ids = list(self.tokenizer(text)["input_ids"])
-        bare = self.encode(text)
         eos = self.tokenizer.eos_token_id
-        if eos is not None and ids[-1:] == [eos] and bare[-1:] != [eos]:
+        if eos is not None and ids[-1:] == [eos] and self.encode(text)[-1:] != [eos]:
             ids.pop()  # a tokenizer that closes every text; generation must go on from here
         return ids
 

@@ -38,9 +38,7 @@ def _strict(job: Job, facts: Mapping[str, str]) -> Iterator[Example | Skipped]:
             yield _skipped(job, index, built, "strict")
         else:
             used = job.meter.text(built.text) + job.max_new_tokens
-            yield _example(
-                job, index, built, job.meter.prompt(built), {**facts, "recipe": "strict", "row_length": used}
-            )
+            yield _example(job, index, built, job.meter.prompt(built), {**facts, "mode": "strict", "row_length": used})
 
 
 def _robust(job: Job, facts: Mapping[str, str]) -> Iterator[Example | Skipped]:
@@ -52,7 +50,7 @@ def _robust(job: Job, facts: Mapping[str, str]) -> Iterator[Example | Skipped]:
             yield _skipped(job, index, f"the smallest prompt does not fit into {job.limit} tokens", "robust")
         else:
             built, size, tokens = fitted
-            facts = {**facts, "recipe": "robust"}
+            facts = {**facts, "mode": "robust"}
             yield _example(
                 job, index, built, tokens, {**facts, "units": size, "row_length": tokens + job.max_new_tokens}
             )
@@ -93,6 +91,6 @@ def _example(job: Job, index: int, built: Built, tokens: int, facts: Mapping[str
     )
 
 
-def _skipped(job: Job, index: int, reason: str, recipe: str) -> Skipped:
-    meta = {"task": job.task, "length": job.length, "index": index, "recipe": recipe}
+def _skipped(job: Job, index: int, reason: str, mode: str) -> Skipped:
+    meta = {"task": job.task, "length": job.length, "index": index, "mode": mode}
     return Skipped(f"{job.task}-{job.length}-{index}", f"{job.task} at {job.length} tokens: {reason}", meta)

@@ -114,7 +114,7 @@ class Job:
         return self.sources.questions(self.params.dataset)
 
     def rng(self, index: int, *parts: object) -> Random:
-        """The example's own generator (robust recipe)."""
+        """The example's own generator (robust mode)."""
         return example_rng("ruler", self.seed, self.task, self.length, index, *parts)
 
     def draw(self, kind: str, rng: Random) -> str:
@@ -131,17 +131,19 @@ def material(params: Params, sources: Sources) -> dict[str, str]:
     they apply."""
     if isinstance(params, Qa):
         return {"questions": sources.questions(params.dataset).name}
-    if isinstance(params, Cwe):
-        return {"words": sources.words.name}
-    return _haystack_material(params, sources) if isinstance(params, Niah) else {}
+    facts = _haystack_material(params, sources) if isinstance(params, Niah) else {}
+    return facts | ({"words": sources.words.name} if uses_words(params) else {})
+
+
+def uses_words(params: Params) -> bool:
+    """Whether a generator draws from the word lists."""
+    return isinstance(params, Cwe) or (isinstance(params, Niah) and "words" in (params.key_type, params.value_type))
 
 
 def _haystack_material(params: Niah, sources: Sources) -> dict[str, str]:
     essay = params.haystack == "essay"
     sentence = NOISE if params.haystack == "noise" else NEEDLE
     facts = {"haystack": sources.essay.name if essay else f"{params.haystack}#{digest(sentence)}"}
-    if "words" in (params.key_type, params.value_type):
-        facts["words"] = sources.words.name
     if essay:
         facts["sentence_splitter"] = sources.splitter[0]
     return facts

@@ -40,7 +40,7 @@ def read(row: Mapping[str, Any], line: int, tasks: Sequence[str], lengths: Seque
     used = int(row.get("length", 0))
     length = min((each for each in lengths if each >= used), default=used)
     room = int(row.get("max_new_tokens") or (CATALOG[task].max_new_tokens if task in CATALOG else 128))
-    meta = {"task": task, "length": length, "row_length": used, "index": row.get("index", line), "recipe": "file"}
+    meta = {"task": task, "length": length, "row_length": used, "index": row.get("index", line), "mode": "file"}
     return Example(
         id=f"{task or 'ruler'}-{length}-{line}",
         prompt=str(row["input"]),

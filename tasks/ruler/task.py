@@ -12,10 +12,10 @@ from harness.errors import UserError, nearest
 from tasks.ruler import catalog, rows, scoring, summary
 from tasks.ruler.catalog import MIN_LENGTH, TASKS, Niah, Params, Qa, resolve, spec
 from tasks.ruler.generate import examples_of
-from tasks.ruler.job import Job, Meter, Sources, material
+from tasks.ruler.job import Job, Meter, Sources, material, uses_words
 from tasks.ruler.pools import wonderwords_files
 
-RECIPES = ("robust", "strict")
+MODES = ("robust", "strict")
 WORDS = ("auto", "builtin", "wonderwords")
 # option -> (what it is, where it can be had)
 FILES = {
@@ -32,7 +32,7 @@ FILES = {
 class Ruler(Task):
     """RULER: 13 generated long-context tasks at chosen lengths (arXiv 2404.06654; NVIDIA/RULER, Apache-2.0).
 
-    `recipe`: `robust` fills every length exactly and always ends; `strict` repeats the reference draw by draw.
+    `mode`: `robust` fills every length exactly and always ends; `strict` repeats the reference draw by draw.
     `words`: `auto` is `wonderwords` for strict and `builtin` for robust. `max_new_tokens`: None is RULER's own per
     task. `params`: overrides of generator parameters per task, such as `{"vt": {"hops": 2}}`.
     Lengths are in tokens and hold prompt and answer.
@@ -49,7 +49,7 @@ class Ruler(Task):
     tasks: Sequence[str] = TASKS
     lengths: Sequence[int] = (4096,)
     samples: int = 20
-    recipe: Literal["robust", "strict"] = "robust"
+    mode: Literal["robust", "strict"] = "robust"
     words: Literal["auto", "builtin", "wonderwords"] = "auto"
     essay_path: str | None = None
     squad_path: str | None = None
@@ -69,7 +69,7 @@ class Ruler(Task):
             path = getattr(self, option)
             object.__setattr__(self, option, str(Path(path)) if path else None)
         if self.words == "auto":
-            object.__setattr__(self, "words", "wonderwords" if self.recipe == "strict" else "builtin")
+            object.__setattr__(self, "words", "wonderwords" if self.mode == "strict" else "builtin")
 
     def validate(self) -> None:
         """Raise `UserError` for unknown names, impossible numbers and missing files."""
@@ -78,11 +78,11 @@ class Ruler(Task):
             spec(task)
         for task, overrides in self.params.items():
             resolve(task, overrides)
-        for name, value, known in (("recipe", self.recipe, RECIPES), ("words", self.words, WORDS)):
+        for name, value, known in (("mode", self.mode, MODES), ("words", self.words, WORDS)):
             if value not in known:
                 raise UserError(f"ruler: {name}={value!r} is not a choice; {nearest(str(value), known)}")
         self._check_files()
-        if self.words == "wonderwords":
+        if self.words == "wonderwords" and any(uses_words(self._params(task)) for task in self.tasks):
             wonderwords_files()
 
     def _check_numbers(self) -> None:
@@ -112,10 +112,10 @@ class Ruler(Task):
             if path is not None and not Path(path).is_file():
                 raise UserError(f"ruler: {option}={path} is not a file; it must be {what}.")
             users = [task for task in self.tasks if self._needs(task) == option]
-            if self.recipe == "strict" and users and path is None:
+            if self.mode == "strict" and users and path is None:
                 raise UserError(
-                    f"ruler: recipe=strict needs {what} for {', '.join(users)}. Give task.ruler.{option}=<file>, or "
-                    f"generate with task.ruler.recipe=robust, which has texts of its own, or get the file from {where}."
+                    f"ruler: mode=strict needs {what} for {', '.join(users)}. Give task.ruler.{option}=<file>, or "
+                    f"generate with task.ruler.mode=robust, which has texts of its own, or get the file from {where}."
                 )
 
     def _needs(self, task: str) -> str:
@@ -151,7 +151,7 @@ class Ruler(Task):
     def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:
         """All examples: by task, then length, then sample."""
         self.validate()
-        strict = self.recipe == "strict"
+        strict = self.mode == "strict"
         sources, meter = self._sources(), Meter(tokens)
         for task in self.tasks:
             for length in self.lengths:
@@ -161,7 +161,7 @@ class Ruler(Task):
         return resolve(task, self.params.get(task, {}))
 
     def _sources(self) -> Sources:
-        return Sources(self.words, self.essay_path, self.squad_path, self.hotpot_path, self.recipe == "strict")
+        return Sources(self.words, self.essay_path, self.squad_path, self.hotpot_path, self.mode == "strict")
 
     def _job(self, task: str, length: int, sources: Sources, meter: Meter) -> Job:
         room = self.max_new_tokens or spec(task).max_new_tokens

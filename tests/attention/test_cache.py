@@ -41,7 +41,9 @@ def test_the_batch_may_be_reordered_repeated_and_selected() -> None:
     assert layer.positions.flatten().tolist() == [2, 3, 0, 1] and layer.state["scores"].tolist() == [20, 10]
     layer.batch_repeat_interleave(2)
     layer.batch_select_indices(torch.tensor([0, 2]))
-    assert layer.positions.flatten().tolist() == [2, 3, 0, 1] and layer.state == {"n": 5} | {"scores": layer.state["scores"]}
+    assert layer.positions.flatten().tolist() == [2, 3, 0, 1] and layer.state == {"n": 5} | {
+        "scores": layer.state["scores"]
+    }
     layer.reset()
     assert layer.get_seq_length() == 0 and layer.positions is None and layer.state == {}
 
@@ -52,7 +54,12 @@ def test_cropping_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Quest(page=4, budget=12, dense_layers=1), SnapKV(window=4, capacity=12, share="per_head"), SnapKV(window=4, capacity=12)]
+    "method",
+    [
+        Quest(page=4, budget=12, dense_layers=1),
+        SnapKV(window=4, capacity=12, share="per_head"),
+        SnapKV(window=4, capacity=12),
+    ],
 )
 def test_copies_of_a_cache_go_their_own_ways(method) -> None:
     view, ids = tiny.view("llama"), tiny.ids(60)

@@ -1,4 +1,6 @@
-"""The three lowerings of one pattern agree with each other and with an explicit mask; what they read is counted exactly."""
+"""The three lowerings of one pattern agree with each other and with an explicit mask; what they read is counted
+exactly.
+"""
 
 from __future__ import annotations
 

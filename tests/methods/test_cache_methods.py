@@ -134,7 +134,9 @@ def test_h2o_sizes_are_shares_below_one_and_tokens_from_one_on() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "phi3"])
 def test_streaming_kv_equals_rotating_unrotated_keys_by_their_place_in_the_cache(family: str) -> None:
-    """The paper's form, recomputed: take keys before rotation, rotate each by its index in the cache, the query by the last."""
+    """The paper's form, recomputed: take keys before rotation, rotate each by its index in the cache, the query by the
+    last.
+    """
     view, ids, sinks, recent, seen = tiny.view(family), tiny.ids(60), 3, 9, {}
     method = StreamingKV(sinks=sinks, recent=recent)
 
@@ -152,7 +154,9 @@ def test_streaming_kv_equals_rotating_unrotated_keys_by_their_place_in_the_cache
     assert torch.equal(full, view.model(ids).logits)
     z, kept = seen["z"][0, 0].double().view(4, 16), [*range(sinks), *range(59 - recent, 60)]
     with torch.no_grad():
-        plain = view.model(ids, use_cache=True).past_key_values.layers[0]  # layer 0 keys depend on token and position only
+        plain = view.model(ids, use_cache=True).past_key_values.layers[
+            0
+        ]  # layer 0 keys depend on token and position only
         queries = _queries(view, ids)
     back = -torch.arange(60)
     keys = rotate(plain.keys.double(), back)  # R(-j) R(j) k: as before rotation

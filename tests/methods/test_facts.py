@@ -1,4 +1,6 @@
-"""What holds for all methods as a set: no torch at import, configs that match the fields, options explained, senseless refused."""
+"""What holds for all methods as a set: no torch at import, configs that match the fields, options explained, senseless
+refused.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ Nothing is frozen; the class stays ``LlamaForCausalLM``.
   the token they see into dimensions of the residual stream that no embedding uses, one block per offset.
 * **Matching** (later layers): a head compares the code of the tokens ``a`` and ``a + 1`` back here with that of the
   tokens ``b`` and ``b + 1`` back there, in the slowest rotary pairs. ``(0, b)`` is plain induction; the other pairs are
-  the distances between cue and value in the tasks this model is made for, see ``PAIRS``.
+  the distances between cue and value in the tasks this model is made for, see ``PAIRS``. Two heads return not what
+  stands there but the token ``r`` places before it, from its code.
 * **Copying** (later layers): ``W_o`` starts as a multiple of ``W_v`` transposed and the embeddings are tied, so what a
   head attends to is what the logits favour, for every token of the vocabulary at once.
 """

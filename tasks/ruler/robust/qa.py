@@ -36,7 +36,7 @@ def prepare(job: Job) -> Callable[[int], Sized]:
                 costs.append(costs[-1] + job.meter.piece(text) + job.meter.piece(f"\n\nDocument {len(costs)}:\n"))
             return costs[size]
 
-        return Sized(build, growth, low=len(question.core))
+        return Sized(build, growth, low=len(set(question.core)))
 
     return example
 

@@ -1,4 +1,4 @@
-"""Word lists, an essay and files that never change, so that the fingerprints of the strict recipe can be fixed."""
+"""Word lists, an essay and files that never change, so that the fingerprints of the strict mode can be fixed."""
 
 from __future__ import annotations
 

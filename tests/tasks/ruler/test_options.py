@@ -22,7 +22,7 @@ REFUSED = [
     ({"samples": 0}, "samples=0"),
     ({"max_new_tokens": 0}, "max_new_tokens=0"),
     ({"max_new_tokens": 300, "lengths": [256]}, "no room"),
-    ({"recipe": "strickt"}, "did you mean 'strict'"),
+    ({"mode": "strickt"}, "did you mean 'strict'"),
     ({"words": "wonderword"}, "did you mean 'wonderwords'"),
     ({"essay_path": "no/such.txt"}, "essay_path=no/such.txt is not a file"),
     ({"params": {"vtt": {"hops": 1}}}, "no task 'vtt'; did you mean 'vt'"),
@@ -66,7 +66,8 @@ def test_the_option_file_states_every_default(preset):
 def test_missing_wonderwords_names_the_package(monkeypatch):
     monkeypatch.setattr("tasks.ruler.pools.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install wonderwords"):
-        Ruler(tasks=["vt"], recipe="strict").validate()
+        Ruler(tasks=["vt", "cwe"], mode="strict").validate()
+    Ruler(tasks=["vt", "fwe", "niah_multikey_3"], mode="strict").validate()  # these draw no words
 
 
 def test_given_files_and_built_in_texts_enter_the_identity(tmp_path):

@@ -1,4 +1,4 @@
-"""What the default recipe promises of every example."""
+"""What the default mode promises of every example."""
 
 import json
 
@@ -122,7 +122,7 @@ def test_meta_says_what_the_text_is_made_of(examples):
     assert by_task["niah_single_2"]["haystack"].startswith("builtin-essay#")
     assert by_task["cwe"]["words"].startswith("builtin#")
     assert by_task["qa_1"]["questions"].startswith("builtin-squad#")
-    assert {meta["recipe"] for meta in by_task.values()} == {"robust"}
+    assert {meta["mode"] for meta in by_task.values()} == {"robust"}
 
 
 @pytest.mark.parametrize("task", ["niah_single_1", "cwe", "qa_1"])

@@ -1,4 +1,4 @@
-"""The strict recipe: fingerprints of prompts that the reference implementation writes for the same material and
+"""The strict mode: fingerprints of prompts that the reference implementation writes for the same material and
 tokenizer.
 
 Each is over (input, outputs, answer_prefix, length) of three samples, made with NVIDIA/RULER at c3f5e3b and
@@ -47,7 +47,7 @@ def strict(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "strict_splitter", lambda: ("rules", split_rules))
     path = tmp_path / "essay.txt"
     path.write_text(essay())
-    return lambda **options: Ruler(recipe="strict", words="builtin", essay_path=str(path), **FILES, **options)
+    return lambda **options: Ruler(mode="strict", words="builtin", essay_path=str(path), **FILES, **options)
 
 
 def fingerprint(task, items):
@@ -96,7 +96,7 @@ def test_questions_beyond_the_file_are_skipped(strict):
 )
 def test_a_missing_file_is_one_sentence_with_the_three_ways(task, option):
     with pytest.raises(UserError, match=f"task.ruler.{option}=<file>, or generate .*, or get the file from ") as error:
-        Ruler(tasks=[task], recipe="strict", words="builtin").validate()
+        Ruler(tasks=[task], mode="strict", words="builtin").validate()
     assert "\n" not in str(error.value)
 
 
