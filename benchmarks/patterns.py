@@ -121,13 +121,11 @@ def _row(method: StaticPattern, n: int, mine: Tensor, dense: Tensor, lists: floa
 def show(result: dict[str, Any]) -> None:
     """One table."""
     print(
-        f"{result['tokens']} tokens, {result['lowering']}, {result['device']}, median of {result['rounds']} rounds;",
-        end=" ",
+        f"{result['tokens']} tokens, {result['lowering']}, {result['device']}, median of {result['rounds']} rounds; "
+        f"dense causal SDPA {result['dense_ms']:.0f} ms"
     )
-    print(f"dense causal SDPA {result['dense_ms']:.0f} ms")
-    print(
-        f"{'pattern':<14}{'ms':>8}{'ratio':>8}{'20-80 %':>14}{'share':>8}{'bound':>8}{'of bound':>10}{'lists ms':>10}{'break-even':>12}"
-    )
+    columns = {"ms": 8, "ratio": 8, "20-80 %": 14, "share": 8, "bound": 8, "of bound": 10, "lists ms": 10, "break-even": 12}
+    print(f"{'pattern':<14}" + "".join(name.rjust(width) for name, width in columns.items()))
     for row in result["rows"]:
         even = "never" if row["break_even_layers"] is None else f"{row['break_even_layers']:.1f}"
         spread = f"{row['ratio_20']:.2f}-{row['ratio_80']:.2f}"

@@ -1,6 +1,7 @@
 """Planning 10,000 cells: from the command-line overrides to cells with run ids and what is done.
 
-How it is measured: wall time of `compose` + `cells` + the look for DONE files, in a fresh process without torch, median of R runs. The plan is
+How it is measured: wall time of `compose` + `cells` + the look for DONE files, in a process without torch, median of R
+runs. The plan is
 100 methods (99 variants of `power` with different parameters, and dense) x 100 tasks (variants of `passkey`) x 1 model.
 
     python benchmarks/planning.py [--repeats 3]

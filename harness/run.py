@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,7 +73,7 @@ def execute(
     outcomes = []
     for _, same_model in groupby(cells, key=lambda c: c.model_label):
         group = list(same_model)
-        loaded = Lazy(group[0].spec.load)
+        loaded = Lazy(partial(_load, group[0], progress))
         for _, same_task in groupby(group, key=lambda c: c.task_label):
             for outcome in _run_task(list(same_task), loaded, settings, progress):
                 progress.finish(outcome)
@@ -82,20 +83,36 @@ def execute(
     return outcomes
 
 
+def _load(cell: Cell, progress: Progress) -> View:
+    progress.note(f"loading {cell.model_label}")
+    return cell.spec.load()
+
+
 class Lazy:
-    """A value made on first use: a plan whose cells are all finished loads no model and prepares no data."""
+    """A value made on first use: a plan whose cells are all finished loads no model and prepares no data.
+
+    What cannot be made is not tried again for the next cell: it fails with the same words.
+    """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._made = make, []  # type: ignore[var-annotated]
+        self._make = make
+        self._made: list[Any] = []
+        self._error: UserError | None = None
 
     def __call__(self) -> Any:
+        if self._error is not None:
+            raise self._error
         if not self._made:
-            self._made.append(self._make())
+            try:
+                self._made.append(self._make())
+            except UserError as error:
+                self._error = error
+                raise
         return self._made[0]
 
 
 def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
-    data = Lazy(lambda: task_data(cells[0], view(), settings))
+    data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
     dense = next((c for c in cells if c.method_label == BASELINE), None)
     for cell in cells:
         try:
@@ -114,7 +131,9 @@ def _run_cell(cell: Cell, work: CellRun, dense: Cell | None) -> Outcome:
         return Outcome(cell, "failed", str(error))
 
 
-def task_data(cell: Cell, view: View, settings: Settings) -> tuple[list[Example], list[Skipped]]:
+def task_data(
+    cell: Cell, view: View, settings: Settings, progress: Progress | None = None
+) -> tuple[list[Example], list[Skipped]]:
     """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
     task, limit = cell.task, view.max_positions
     if limit and task.lengths_needed() > limit:
@@ -123,6 +142,8 @@ def task_data(cell: Cell, view: View, settings: Settings) -> tuple[list[Example]
             f"(max_position_embeddings). Choose shorter lengths (task.{cell.task_label}.lengths=[...]), or raise "
             f"model.{cell.model_label}.max_positions if the model was made to go further."
         )
+    if progress:
+        progress.note(f"preparing {cell.task_label} for {cell.model_label}")
     tokens = tokens_of(cell.task.tokenizer, view)
     items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
     examples = [e for e in items if isinstance(e, Example)]
@@ -305,7 +326,7 @@ class CellRun:
 
         examples, _ = self._data()
         prompt = max((list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples), key=len)
-        self.progress.note("measuring speed")
+        self.progress.note(f"measuring speed: {self.cell.label}")
         with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
             measured = measure(self.view, prompt, level, new_cache=attached.new_cache)
             simulated = bool(attached.report().get("simulated", False))

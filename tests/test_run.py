@@ -84,6 +84,24 @@ def test_too_long_for_the_model_names_the_keys(folder, tmp_path):
     assert outcomes[0].status == "failed" and "task.passkey.lengths" in outcomes[0].reason
 
 
+def test_a_model_that_cannot_be_loaded_is_tried_once_and_fails_its_cells(folder, tmp_path, monkeypatch):
+    from harness.errors import UserError
+    from harness.models.load import ModelSpec
+
+    tried = []
+
+    def load(self):
+        tried.append(self.path)
+        raise UserError("the weights are torn")
+
+    monkeypatch.setattr(ModelSpec, "load", load)
+    outcomes = execute(
+        cells(compose([f"model={folder}", "method=[power]", "task=[passkey,recall]"])),
+        Settings(tmp_path, efficiency="off"),
+    )
+    assert [o.reason for o in outcomes] == ["the weights are torn"] * 4 and len(tried) == 1
+
+
 def test_efficiency_is_added_later_without_recomputing_samples(folder, tmp_path):
     cells_ = plan(folder, "method=[dense]")
     execute(cells_, Settings(tmp_path, efficiency="off"))

@@ -128,7 +128,7 @@ class Meta:
         if self.causal:
             return None
         sample = torch.tensor(span.samples[0], device=self.device)
-        predicate, shift = self.kwargs["mask_function"], span.start
+        predicate, shift = self.kwargs["mask_function"], torch.tensor(span.start, device=self.device)
         return lambda i, j: predicate(sample, torch.zeros_like(sample), i + shift, j + shift)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -24,7 +24,8 @@ class Bar(Progress):
     """One line per cell: a live bar while it runs, a plain line when it is over (also in a log file)."""
 
     def __init__(self, console: Console, n_cells: int) -> None:
-        self._console, self._n, self._seen, self._task = console, n_cells, 0, None
+        self._console, self._n, self._seen = console, n_cells, 0
+        self._task: TaskID | None = None
         self._bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
             _Rate(), TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
@@ -41,14 +42,17 @@ class Bar(Progress):
         self._clear()
         self._task = self._bar.add_task(
             f"[{self._seen + 1}/{self._n}] {cell.label}".replace("[", r"\["), total=tokens, completed=done
-        )  # type: ignore[assignment]
+        )
 
     def advance(self, tokens: int) -> None:
         if self._task is not None:
             self._bar.advance(self._task, tokens)
 
     def note(self, text: str) -> None:
-        if self._task is not None:
+        """What happens beside the samples: loading, preparing data, measuring speed."""
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=None)
+        else:
             self._bar.update(self._task, description=text)
 
     def finish(self, outcome: Outcome) -> None:

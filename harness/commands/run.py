@@ -66,12 +66,15 @@ def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
 
 
 def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
-    """Name every failed cell; exit code 2, since each failure carries a way to repair it."""
-    failed = [o for o in outcomes if o.status == "failed"]
-    for outcome in failed:
-        console.print(f"[bold red]failed[/] {outcome.cell.label}: ", end="", highlight=False)
-        console.print(outcome.reason, markup=False, highlight=False)
-    return 2 if failed else 0
+    """Say each reason once, with the cells it struck; exit code 2, since each failure carries a way to repair it."""
+    struck: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            struck.setdefault(outcome.reason, []).append(outcome.cell.label)
+    for reason, labels in struck.items():
+        console.print(f"[bold red]failed[/] {', '.join(labels)}: ", end="", highlight=False)
+        console.print(reason, markup=False, highlight=False)
+    return 2 if struck else 0
 
 
 def sweep_id(plan: Sequence[Cell]) -> str:

@@ -87,8 +87,8 @@ def test_facts_are_stated(case) -> None:
     [
         PowerAttention(block_size=0), PowerAttention(window_blocks=0), PowerAttention(sink_blocks=-1),
         PowerAttention(full_layers=(-1,)), StrideSlash(stride=0), DilatedWindow(dilation=-1), LongNet(widths=(8,)),
-        LongNet(widths=(3,), rates=(1,)), StreamingMask(recent=0), StreamingMask(sinks=-1), Quest(budget=0), Quest(page=0),
-        Quest(share="both"), SnapKV(capacity=32), SnapKV(kernel=4), SnapKV(pool="sum"), SnapKV(window=0),  # type: ignore[arg-type]
+        LongNet(widths=(3,), rates=(1,)), StreamingMask(recent=0), StreamingMask(sinks=-1), Quest(budget=0),
+        Quest(page=0), Quest(share="both"), SnapKV(capacity=32), SnapKV(kernel=4), SnapKV(pool="sum"), SnapKV(window=0),  # type: ignore[arg-type]
         HeavyHitters(heavy=0), HeavyHitters(variant="global"), StreamingKV(recent=0),
     ],
     ids=repr,

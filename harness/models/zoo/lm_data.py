@@ -77,6 +77,7 @@ class Encoder:
     tokenizer: Any
     prefix_weight: float = 0.3
     first_weight: float = 3.0
+    rest_weight: float = 1.0
     _memory: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,12 +102,12 @@ class Encoder:
         for part in parts:
             for token in self.encode(part.text):
                 fresh = part.kind == "answer" and (ids[-1] == self.space or weights[-1] in (0.0, self.prefix_weight))
-                weight = {"context": 0.0, "prefix": self.prefix_weight, "answer": 1.0}[part.kind]
+                weight = {"context": 0.0, "prefix": self.prefix_weight, "answer": self.rest_weight}[part.kind]
                 if part.kind == "answer" and token == self.space:
                     weight = self.prefix_weight
                 ids.append(token)
                 weights.append(self.first_weight if fresh and token != self.space else weight)
-        return Row([*ids, self.eos], [*weights, 1.0 if parts[-1].kind == "answer" else 0.0])
+        return Row([*ids, self.eos], [*weights, self.rest_weight if parts[-1].kind == "answer" else 0.0])
 
 
 # ---------------------------------------------------------------------------------------------------- filler and keys

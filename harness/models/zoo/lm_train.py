@@ -32,16 +32,18 @@ class Stage:
     lr: tuple[float, float]
     repeats: tuple[float, float]
     mixture: dict[str, float]
+    rest: float = 1.0  # weight of the later chunks of an answer; the first one weighs 3
 
 
 MIXTURE = {
     "passkey": 1, "niah1": 1, "niah4": 2, "haystack": 1, "short": 1, "many": 0.7, "tracking": 2.5, "dialogue": 1.5,
     "plain": 0.3,
 }  # fmt: skip
+LONG = MIXTURE | {"haystack": 1.5, "short": 0.4, "many": 0.5}
 STAGES = (
     Stage(250, (128, 256), 4096, (1e-3, 1e-3), (0.1, 0.03), MIXTURE),
-    Stage(350, (256, 512), 4096, (1e-3, 7e-4), (0.03, 0.0), MIXTURE),
-    Stage(500, (256, 512, 512, 1024, 1024), 4096, (7e-4, 2e-5), (0.0, 0.0), MIXTURE),
+    Stage(250, (256, 512), 4096, (1e-3, 7.857e-4), (0.03, 0.0085714), MIXTURE),
+    Stage(900, (256, 512, 512, 1024, 1024), 4096, (7.857e-4, 2e-5), (0.0, 0.0), LONG, rest=2.5),
 )
 WARMUP = 40
 
@@ -68,6 +70,7 @@ def rows_at(step: int, seed: int, enc: lm_data.Encoder, vocab: int) -> list[lm_d
     stage, done = stage_at(step)
     rng = random.Random(f"length/{seed}/{step}")
     length = rng.choice(stage.lengths)
+    enc.rest_weight = stage.rest
     repeats = stage.repeats[0] + (stage.repeats[1] - stage.repeats[0]) * done
     return lm_data.batch(seed, step, enc, length, max(1, stage.tokens // length), stage.mixture, repeats, vocab)
 
