@@ -124,8 +124,7 @@ def show(result: dict[str, Any]) -> None:
         f"{result['tokens']} tokens, {result['lowering']}, {result['device']}, median of {result['rounds']} rounds; "
         f"dense causal SDPA {result['dense_ms']:.0f} ms"
     )
-    columns = {"ms": 8, "ratio": 8, "20-80 %": 14, "share": 8, "bound": 8, "of bound": 10, "lists ms": 10, "break-even": 12}
-    print(f"{'pattern':<14}" + "".join(name.rjust(width) for name, width in columns.items()))
+    print(f"{'pattern':<14}      ms   ratio       20-80 %   share   bound  of bound  lists ms  break-even")
     for row in result["rows"]:
         even = "never" if row["break_even_layers"] is None else f"{row['break_even_layers']:.1f}"
         spread = f"{row['ratio_20']:.2f}-{row['ratio_80']:.2f}"

@@ -80,6 +80,7 @@ def compose(overrides: list[str]) -> DictConfig:
         try:
             cfg = hydra_compose("config", overrides=overrides)
             _add_variants(cfg, variants)
+            _drop_unused(cfg)
             _add_baseline(cfg)
             OmegaConf.resolve(cfg)
         except (HydraException, OmegaConfBaseException) as error:
@@ -189,6 +190,15 @@ def _set(node: dict[str, Any], key: str, value: Any, where: str) -> None:
             )
         parent, inner = inner, inner[part]
     parent[last] = value
+
+
+def _drop_unused(cfg: DictConfig) -> None:
+    """A suite may set keys of an option that the command line left out: those settings have nothing to act on."""
+    OmegaConf.set_struct(cfg, False)
+    for group in GROUPS:
+        for label in [k for k in cfg[group] or () if "_target_" not in cfg[group][k] and k in options(group)]:
+            del cfg[group][label]
+    OmegaConf.set_struct(cfg, True)
 
 
 def _add_baseline(cfg: DictConfig) -> None:

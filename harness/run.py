@@ -260,7 +260,8 @@ class CellRun:
 
         ids = torch.tensor([prompt], device=self.view.device)
         try:
-            proof = prove(self.view, self.cell.method, ids, lowering=self.settings.lowering)
+            steps = 0 if self.cell.task.kind == "nll" else 2  # a likelihood task has no decode: acting there is not enough
+            proof = prove(self.view, self.cell.method, ids, steps=steps, lowering=self.settings.lowering)
         except NotEngaged as error:
             raise NotEngaged(f"{self.cell.label}: {error}") from error
         self.store.write_json("engaged.json", proof)

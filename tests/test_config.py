@@ -80,3 +80,8 @@ def test_every_option_file_composes_under_every_preset():
         groups = [f"{g}=[{','.join(options(g))}]" for g in ("model", "method", "task")]
         cfg = compose([f"preset={preset}", *groups])
         assert not OmegaConf.missing_keys(cfg)
+
+
+def test_a_suite_can_be_narrowed():
+    cfg = compose(["suite=demo", "task=[passkey]", "method=[power]"])
+    assert list(cfg.task) == ["passkey"] and list(cfg.method) == ["dense", "power"]

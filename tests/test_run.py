@@ -126,3 +126,9 @@ def test_perplexity_goes_the_same_road(folder, tmp_path):
     assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="off"))] == ["done", "done"]
     dense = json.loads((tmp_path / "runs" / cells_[0].run_id / "metrics.json").read_text())
     assert dense["values"]["ppl"]["value"] > 1
+
+
+def test_a_method_that_acts_in_decode_alone_cannot_be_scored_by_likelihood(folder, tmp_path):
+    cells_ = cells(compose([f"model={folder}", "method=[quest]", "task=perplexity"]))
+    outcomes = execute(cells_, Settings(tmp_path, efficiency="off"))
+    assert [o.status for o in outcomes] == ["done", "failed"] and "quest" in outcomes[1].reason

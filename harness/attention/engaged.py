@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 def prove(view: View, method: Method, input_ids: Tensor, steps: int = 2, lowering: str = "auto") -> dict[str, Any]:
     """Evidence for one method on `input_ids` `[1, T]`: usage, `logits_moved` (largest difference), `restored`.
 
+    Tasks that score the prompt in one forward want `steps=0`: a method that acts only afterwards is then not engaged.
     Compares the last row of the prompt and `steps` decode steps that are fed dense's own greedy tokens. Raises
     `NotEngaged`.
     """
     if not method.overrides(*HOOKS):
         return {**Attached(method, None).report(), "logits_moved": 0.0, "restored": True}
+    if steps == 0 and method.prefill_is_dense:
+        raise NotEngaged(
+            f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
+            "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
+        )
     before, tokens = _logits(view, input_ids, steps)
     with attach(view, method, lowering) as attached:
         during, _ = _logits(view, input_ids, steps, attached, tokens)

@@ -1,9 +1,9 @@
-"""FlexAttention from block lists: the GPU lowering of prefill, and on a CPU the same kernel compiled (there on request).
+"""FlexAttention from block lists: the GPU lowering of prefill, and the same kernel compiled on a CPU (on request).
 
 The block lists say which tiles exist; tiles that something can cut into (diagonal, ragged, windowed) go to the partial
-list, where `mask_mod` is evaluated. Uncompiled FlexAttention ignores the lists, so `mask_mod` is complete: it repeats the
-block predicate. Lengths are rounded up to a few buckets, and what changes with the prompt is captured as tensors, so a new
-prompt rarely means a new compilation.
+list, where `mask_mod` is evaluated. Uncompiled FlexAttention ignores the lists, so `mask_mod` is complete: it repeats
+the block predicate. Lengths are rounded up to a few buckets, and what changes with the prompt is captured as tensors,
+so a new prompt rarely means a new compilation.
 """
 
 from __future__ import annotations

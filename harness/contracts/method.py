@@ -68,7 +68,6 @@ class Method:
     name: ClassVar[str] = ""  # key under which `configs/method/<name>.yaml` puts it
     title: ClassVar[str] = ""  # one line for people
     paper: ClassVar[str] = ""  # arXiv id or URL; "own" for ours
-    licence: ClassVar[str] = ""  # of the code that was consulted; empty if the paper alone was
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained"}
     budget_unit: ClassVar[str] = ""  # what its main knob means

@@ -36,7 +36,7 @@ class HeavyHitters(Method):
     name = "h2o"
     title = "H2O: heavy hitters and recent tokens"
     paper = "2306.14048"
-    licence = "MIT"
+    phases = frozenset({"decode"})
     budget_unit = "tokens that stay in the cache (share of the prompt, or a number)"
     prefill_is_dense = True
     batching = "equal"

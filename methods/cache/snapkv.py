@@ -34,7 +34,7 @@ class SnapKV(Method):
     name = "snapkv"
     title = "SnapKV: prompt compression by an observation window"
     paper = "2404.14469"
-    licence = "no licence file at the time of reading"
+    phases = frozenset({"decode"})
     budget_unit = "tokens of the prompt that stay in the cache"
     prefill_is_dense = True
     batching = "equal"

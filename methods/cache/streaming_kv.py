@@ -36,8 +36,8 @@ class StreamingKV(Method):
     name = "streaming_kv"
     title = "StreamingLLM: rolling cache with attention sinks"
     paper = "2309.17453"
-    licence = "MIT"
     needs = frozenset({"rotary"})
+    phases = frozenset({"decode"})
     budget_unit = "tokens that stay in the cache"
     prefill_is_dense = True
     batching = "equal"

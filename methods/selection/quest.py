@@ -37,7 +37,6 @@ class Quest(Method):
     name = "quest"
     title = "Quest: query-aware page selection"
     paper = "2406.10774"
-    licence = "MIT"
     phases = frozenset({"decode"})
     budget_unit = "tokens read by one query (in whole pages)"
     prefill_is_dense = True

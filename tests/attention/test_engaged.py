@@ -32,6 +32,13 @@ def test_a_budget_that_covers_everything_is_named_with_its_key() -> None:
         prove(tiny.view("llama"), Quest(budget=1024), tiny.ids(480))
 
 
+def test_a_decode_method_on_a_task_without_decode_is_named() -> None:
+    with pytest.raises(NotEngaged, match="acts only after the prompt"):
+        prove(tiny.view("llama"), Quest(page=4, budget=12, dense_layers=1), tiny.ids(100), steps=0)
+    proof = prove(tiny.view("llama"), PowerAttention(block_size=8, window_blocks=1), tiny.ids(100), steps=0)
+    assert proof["density_decode"] is None and proof["logits_moved"] > 0
+
+
 def test_a_sliding_model_that_sees_less_than_the_budget_is_named() -> None:
     method = PowerAttention(block_size=16, window_blocks=3)
     assert not method.idle(202)

@@ -2,12 +2,14 @@
 
 Everything that decides the result is data in this file: the model, the stages, the mixture. A stage fixes the length,
 the tokens per step and the learning rate; the clock decides nothing, so a run can be stopped and resumed. ``--out``
-receives a folder that ``from_pretrained`` accepts, with the log of the run beside the weights.
+receives a folder that ``from_pretrained`` accepts, with the log of the run beside the weights. An interrupted run
+leaves ``state.pt`` there and goes on from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 from dataclasses import dataclass
@@ -24,7 +26,10 @@ from harness.training import loop
 
 @dataclass(frozen=True)
 class Stage:
-    """``lengths`` are drawn with equal weight per step; ``lr`` and ``repeats`` go linearly from first to last."""
+    """``lengths`` are drawn with equal weight per step; ``lr`` and ``repeats`` go linearly from first to last.
+
+    ``repeats`` is the share of steps that see repeated random tokens instead of the ``mixture`` (relative weights).
+    """
 
     steps: int
     lengths: tuple[int, ...]
@@ -42,8 +47,9 @@ MIXTURE = {
 LONG = MIXTURE | {"haystack": 1.5, "short": 0.4, "many": 0.5}
 STAGES = (
     Stage(250, (128, 256), 4096, (1e-3, 1e-3), (0.1, 0.03), MIXTURE),
-    Stage(250, (256, 512), 4096, (1e-3, 7.857e-4), (0.03, 0.0085714), MIXTURE),
-    Stage(900, (256, 512, 512, 1024, 1024), 4096, (7.857e-4, 2e-5), (0.0, 0.0), LONG, rest=2.5),
+    Stage(250, (256, 512), 4096, (1e-3, 7.857143e-4), (0.03, 0.008571429), MIXTURE),
+    Stage(300, (256, 512, 512, 1024, 1024), 4096, (7.857143e-4, 5.304762e-4), (0.0, 0.0), LONG, rest=2.5),
+    Stage(400, (256, 512, 512, 1024, 1024), 4096, (5.304762e-4, 2e-5), (0.0, 0.0), LONG, rest=2.5),
 )
 WARMUP = 40
 
@@ -73,6 +79,13 @@ def rows_at(step: int, seed: int, enc: lm_data.Encoder, vocab: int) -> list[lm_d
     enc.rest_weight = stage.rest
     repeats = stage.repeats[0] + (stage.repeats[1] - stage.repeats[0]) * done
     return lm_data.batch(seed, step, enc, length, max(1, stage.tokens // length), stage.mixture, repeats, vocab)
+
+
+def data_digest(seed: int, steps: tuple[int, ...] = (0, 300, 700, 1199)) -> str:
+    """First 16 hex digits of the sha256 over the training rows of some steps: tells whether the data are still the same."""
+    tokenizer = lm_tokenizer.build()
+    rows = [rows_at(step, seed, lm_data.Encoder(tokenizer), len(tokenizer)) for step in steps]
+    return hashlib.sha256(repr([[(row.ids, row.weights) for row in batch] for batch in rows]).encode()).hexdigest()[:16]
 
 
 def collate(rows: list[lm_data.Row], pad: int) -> tuple[Tensor, Tensor]:
@@ -139,8 +152,8 @@ def ship(model: LlamaForCausalLM, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1, help="1 is the shipped checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="run again with the same folder to resume")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report-every", type=int, default=250)
     args = parser.parse_args()
@@ -164,6 +177,8 @@ def main() -> None:
     settings = loop.Settings(total_steps(), save_every=100)
     loop.fit(model, settings, loss_at, lr_at, args.out, report_at, args.report_every)
     ship(model, args.out)
+    (args.out / "log.jsonl").replace(args.out / "training_log.jsonl")
+    (args.out / "state.pt").unlink()
 
 
 if __name__ == "__main__":

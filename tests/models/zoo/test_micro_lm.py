@@ -1,5 +1,6 @@
 """The shipped checkpoint loads offline, carries its own tokenizer and retrieves."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from harness.models import zoo
-from harness.models.zoo import lm_data, lm_eval, lm_tokenizer
+from harness.models.zoo import lm_data, lm_eval, lm_tokenizer, lm_train
+from harness.text import words
 
 FOLDER = zoo.path("micro-lm")
 
@@ -45,10 +47,19 @@ def test_a_narrow_window_loses_the_passkey(model: LlamaForCausalLM, enc: lm_data
     assert right == 0
 
 
-def test_the_log_ends_where_the_card_says(enc: lm_data.Encoder) -> None:
+def test_the_log_is_that_of_the_whole_recipe() -> None:
     rows = [json.loads(line) for line in (FOLDER / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [row["step"] for row in rows]
     assert steps == sorted(steps)
+    assert steps[-1] == lm_train.total_steps()
+
+
+def test_the_card_belongs_to_these_weights_and_this_data() -> None:
+    """Fails when templates, word lists, tokenizer or stages change: then train again and write a new card."""
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    weights = hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest()[:16]
+    for digest in (weights, lm_train.data_digest(seed=1), words.digest()):
+        assert f"`{digest}`" in card
 
 
 def test_an_unknown_member_is_named_with_the_known_ones() -> None:
