@@ -31,7 +31,7 @@ types: $(STAMP)
 
 check: lint types test slow
 
-zoo-lm: $(STAMP)        ## train micro-lm again from scratch (about two hours of one core); overwrites the checkpoint
+zoo-lm: $(STAMP)        ## train micro-lm again from scratch (a quarter of an hour to an hour of one core); overwrites the checkpoint
 	$(BIN)/python -m harness.models.zoo.lm_train --out harness/models/zoo/micro_lm
 
 clean:

@@ -70,6 +70,8 @@ def read_examples(task: Task, path: Path) -> list[Example]:
             ) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}, line {number} is no example of this task ({error}).") from error
+        if "id" not in row and example.id in lines:  # official files may repeat their own number (RULER's niah does)
+            example = replace(example, id=_repeat(example.id, lines))
         _once(example.id, lines, number, path)
         found.append(example)
     return found
@@ -86,6 +88,8 @@ def read_outputs(path: Path, known: set[str]) -> dict[str, dict[str, Any]]:
                 f'{path}, line {number} lacks the key \'{missing}\': an output is {{"id": ..., "text": ...}}.'
             )
         name = str(row["id"])
+        if name in lines and _repeat(name, lines) in known:
+            name = _repeat(name, lines)
         if name not in known:
             raise UserError(
                 f"{path}, line {number}: no example has the id '{name}'. Score outputs against the file of examples "
@@ -94,6 +98,14 @@ def read_outputs(path: Path, known: set[str]) -> dict[str, dict[str, Any]]:
         _once(name, lines, number, path)
         found[name] = row
     return found
+
+
+def _repeat(name: str, lines: Mapping[str, int]) -> str:
+    """`7`, then `7#2`, `7#3`, ...: rows of examples and outputs that share a number are matched in their order."""
+    number = 2
+    while f"{name}#{number}" in lines:
+        number += 1
+    return f"{name}#{number}"
 
 
 def _once(name: str, lines: dict[str, int], number: int, path: Path) -> None:

@@ -16,6 +16,7 @@ from harness.files import read_rows, sha256, write_rows
 from harness.score import rescore
 from tasks.passkey import Passkey
 from tasks.perplexity import Perplexity
+from tasks.ruler import Ruler
 from tests.toy import ByteTokens, WordTokens
 
 TASK = Passkey(lengths=[256, 512], depths=[0, 100], trials=2)
@@ -191,3 +192,15 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_rows(tmp_path / "a", [{"id": 2}, {"id": float("nan")}])
     assert read_rows(tmp_path / "a") == [(1, {"id": 1})] and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_official_rows_with_a_repeated_index_are_matched_in_order(tmp_path):
+    rows = [
+        {"index": i, "input": "?", "outputs": [o], "answer_prefix": "", "length": 9}
+        for i, o in ((5, "a"), (5, "b"), (6, "c"))
+    ]
+    outputs = [{"id": 5, "text": "a"}, {"id": 6, "text": "c"}, {"id": 5, "text": "b"}]
+    for name, content in (("a.jsonl", rows), ("b.jsonl", outputs)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in content))
+    result = rescore(Ruler(tasks=["vt"]), tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.json")
+    assert [e["id"] for e in result["examples"]] == ["5", "5#2", "6"] and result["metrics"]["score"] == 1.0
