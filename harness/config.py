@@ -185,9 +185,8 @@ def _set(node: dict[str, Any], key: str, value: Any, where: str) -> None:
     inner = node
     for part in (*path, last):
         if not isinstance(inner, dict) or part not in inner:
-            raise UserError(
-                f"Unknown key '{where}.{key}': {nearest(part, map(str, inner) if isinstance(inner, dict) else ())}"
-            )
+            known = [str(k) for k in inner if k != "_target_"] if isinstance(inner, dict) else []
+            raise UserError(f"Unknown key '{where}.{key}': {nearest(part, known)}")
         parent, inner = inner, inner[part]
     parent[last] = value
 

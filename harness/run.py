@@ -260,7 +260,9 @@ class CellRun:
 
         ids = torch.tensor([prompt], device=self.view.device)
         try:
-            steps = 0 if self.cell.task.kind == "nll" else 2  # a likelihood task has no decode: acting there is not enough
+            steps = (
+                0 if self.cell.task.kind == "nll" else 2
+            )  # a likelihood task has no decode: acting there is not enough
             proof = prove(self.view, self.cell.method, ids, steps=steps, lowering=self.settings.lowering)
         except NotEngaged as error:
             raise NotEngaged(f"{self.cell.label}: {error}") from error
