@@ -26,7 +26,8 @@ def read(row: Mapping[str, Any], line: int, tasks: Sequence[str], lengths: Seque
     """An example from our own envelope (it has `id` and `prompt`) or from an official row.
 
     An official row states how many tokens it uses, not which length it was made for: it is filed under the smallest of
-    `lengths` that holds it. Its id is `index`, else the line number. Its task is the row's `task`, else the only one of `tasks`, else unknown (scored as `all`).
+    `lengths` that holds it. Its id is `index`, else the line number.
+    Its task is the row's `task`, else the only one of `tasks`, else unknown (scored as `all`).
     """
     if "id" in row and "prompt" in row:
         return Example.from_row(row)
