@@ -85,9 +85,12 @@ def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
 
     values = [[float("nan") if v is None else 100 * v for v in row] for row in found.matrix]
     wide, high = 2.6 + 0.75 * len(found.lengths), 1.8 + 0.38 * len(found.depths)
-    figure = Figure(figsize=(max(4.6, wide), max(2.8, high)), layout="constrained")
+    width, height = max(4.6, wide), max(2.8, high)
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    # fixed margins in inches: an automatic layout draws everything a second time
+    axes = figure.add_axes((0.75 / width, 0.72 / height, 1 - 1.75 / width, 1 - 1.24 / height))
+    bar = figure.add_axes((1 - 0.85 / width, 0.72 / height, 0.16 / width, 1 - 1.24 / height))
     image = axes.imshow(values, cmap=colormaps["cividis"], vmin=0, vmax=100, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):
@@ -101,7 +104,7 @@ def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
     reach = "none" if found.reach is None else f"{found.reach}"
     name = f"passkey · {label}" if label else "passkey"
     axes.set_title(f"{name}\nmean {100 * (found.mean or 0):.1f} %, reach {reach}", fontsize=10)
-    figure.colorbar(image, ax=axes, label="accuracy (%)")
+    figure.colorbar(image, cax=bar, label="accuracy (%)")
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
