@@ -181,6 +181,7 @@ class CellRun:
     ) -> None:
         self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
         self._view, self._data = view, data
+        self._fields: dict[int, float | None] = {}
 
     @property
     def view(self) -> View:
@@ -195,10 +196,17 @@ class CellRun:
         self._efficiency()
         finished = self.store.finished()
         rows = [finished[e.id] for e in examples]
-        self.cell.task.figures([dict(row, method=self.cell.method_label) for row in rows], self.store.figures)
+        self.cell.task.figures([self._for_figures(row) for row in rows], self.store.figures)
         facts = self.store.config["task_facts"]
         self.store.finish(summarise(facts, rows, self._dense_rows(dense), len(skipped)))
         return True
+
+    def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A sample row with what a picture may want to say about the method."""
+        n, layers = row["n_prompt_tokens"], self.view.n_layers
+        if n not in self._fields:
+            self._fields[n] = self.cell.method.receptive_field(n, layers)
+        return row | {"method": self.cell.method_label, "receptive_field": self._fields[n]}
 
     def _complete(self, dense: Cell | None) -> bool:
         """What a finished cell may still lack: a closer look at speed, or a baseline that was run later."""

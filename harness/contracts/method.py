@@ -99,6 +99,12 @@ class Method:
         """
         return ""
 
+    def receptive_field(self, n: int, n_layers: int) -> float | None:
+        """Share of a context of `n` tokens that can reach its last token through `n_layers`, by arithmetic on the pattern.
+
+        None: not a static pattern, so arithmetic does not tell.
+        """
+
     @classmethod
     def overrides(cls, *hooks: str) -> bool:
         """True if the class defines one of `hooks` itself."""

@@ -183,7 +183,11 @@ class Task(ABC):
         return Example.from_row(row)
 
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-        """Write pictures and tables made from sample rows (`{"id", "meta", "metrics", ...}`) into `folder`; return their paths."""
+        """Write pictures and tables made from sample rows into `folder`; return their paths.
+
+        A row is a stored sample (`{"id", "meta", "metrics", ...}`) with `method` (its label) and `receptive_field` (the share of
+        the prompt that a static pattern can reach, or None).
+        """
         return []
 
 

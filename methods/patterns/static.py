@@ -64,3 +64,14 @@ class StaticPattern(Method):
             f"the pattern reads every one of the {rows} blocks of a context of {n} tokens; "
             f"lower method.{self.name}.block_size (now {self.block_size}) or use longer prompts"
         )
+
+    def receptive_field(self, n: int, n_layers: int) -> float | None:
+        """Follow the links down from the last block, one layer at a time (blocks are counted whole)."""
+        rows = -(-n // self.block_size)
+        seen = {rows - 1}
+        for layer in reversed(range(n_layers)):
+            if layer in self.full_layers:
+                seen = set(range(max(seen) + 1))
+            else:
+                seen |= {c for a in seen for c in range(a) if self.keep(None, a, c)}
+        return len(seen) / rows

@@ -60,3 +60,9 @@ class StreamingMask(StaticPattern):
             f"{self.sinks} sinks and {self.recent} recent tokens cover the whole context of {n} tokens; "
             f"lower method.{self.name}.recent or use longer prompts"
         )
+
+    def receptive_field(self, n: int, n_layers: int) -> float | None:
+        """Exact to the token: every windowed layer adds `recent - 1` tokens of reach."""
+        if any(layer in self.full_layers for layer in range(n_layers)):
+            return 1.0
+        return min(n, self.sinks + 1 + n_layers * (self.recent - 1)) / n

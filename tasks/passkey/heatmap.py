@@ -25,6 +25,7 @@ class Matrix:
     column_means: list[float | None]
     mean: float | None
     reach: int | None  # the longest length with a mean of at least REACHED
+    receptive_field: list[float | None]  # per length: share of the prompt that the method's pattern can reach at all
 
 
 def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
@@ -44,7 +45,12 @@ def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
         column_means=columns,
         mean=_mean(v for _, c in sorted(cells.items()) for v in c),
         reach=max(reached, default=None),
+        receptive_field=[_field(rows, length) for length in lengths],
     )
+
+
+def _field(rows: Sequence[Mapping[str, Any]], length: int) -> float | None:
+    return _mean(f for r in rows if r["meta"]["length"] == length and (f := r.get("receptive_field")) is not None)
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -84,22 +90,24 @@ def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
     from matplotlib.figure import Figure
 
     values = [[float("nan") if v is None else 100 * v for v in row] for row in found.matrix]
-    wide, high = 2.6 + 0.75 * len(found.lengths), 1.8 + 0.38 * len(found.depths)
+    wide, high = 2.6 + 0.75 * len(found.lengths), 1.94 + 0.38 * len(found.depths)
     width, height = max(4.6, wide), max(2.8, high)
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     # fixed margins in inches: an automatic layout draws everything a second time
-    axes = figure.add_axes((0.75 / width, 0.72 / height, 1 - 1.75 / width, 1 - 1.24 / height))
-    bar = figure.add_axes((1 - 0.85 / width, 0.72 / height, 0.16 / width, 1 - 1.24 / height))
+    axes = figure.add_axes((0.75 / width, 0.86 / height, 1 - 1.75 / width, 1 - 1.38 / height))
+    bar = figure.add_axes((1 - 0.85 / width, 0.86 / height, 0.16 / width, 1 - 1.38 / height))
     image = axes.imshow(values, cmap=colormaps["cividis"], vmin=0, vmax=100, aspect="auto")
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             if value == value:
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if value < 55 else "black")
-    ticks = [_tick(length, mean) for length, mean in zip(found.lengths, found.column_means, strict=True)]
+    columns = zip(found.lengths, found.column_means, found.receptive_field, strict=True)
+    ticks = [_tick(*column) for column in columns]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_yticks(range(len(found.depths)), [f"{depth:g}" for depth in found.depths])
-    axes.set_xlabel(f"length ({unit}); below it the mean (%)")
+    reachable = any(field is not None for field in found.receptive_field)
+    axes.set_xlabel(f"length ({unit}); mean (%)" + ("; within reach of the pattern" if reachable else ""))
     axes.set_ylabel("needle depth (%)")
     reach = "none" if found.reach is None else f"{found.reach}"
     name = f"passkey · {label}" if label else "passkey"
@@ -108,5 +116,6 @@ def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def _tick(length: int, mean: float | None) -> str:
-    return f"{length}\n{'-' if mean is None else f'{100 * mean:.0f}'}"
+def _tick(length: int, mean: float | None, field: float | None) -> str:
+    text = f"{length}\n{'-' if mean is None else f'{100 * mean:.0f}'}"
+    return text if field is None else f"{text}\nsees {100 * field:.0f} %"

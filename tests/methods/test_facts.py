@@ -21,6 +21,7 @@ from methods.cache.streaming_kv import StreamingKV
 from methods.patterns.dilated import DilatedWindow
 from methods.patterns.longnet import LongNet
 from methods.patterns.power import PowerAttention
+from methods.patterns.sliding import SlidingWindow
 from methods.patterns.streaming import StreamingMask
 from methods.patterns.stride_slash import StrideSlash
 from methods.selection.quest import Quest
@@ -100,3 +101,25 @@ def test_senseless_parameters_are_refused_with_the_option_named(method: Method) 
 
 def test_lists_from_configs_compare_like_tuples() -> None:
     assert LongNet(widths=[8, 16], rates=[1, 2]) == LongNet(widths=(8, 16), rates=(1, 2))  # type: ignore[arg-type]
+
+
+# share of the 128 blocks of a 32K input that reach the last block within 1, 2, 3, ... layers (methods-llm.md, section 3)
+RECEPTIVE_FIELDS = [
+    (PowerAttention(), [0.08, 0.27, 0.59, 0.86, 0.98, 1.0]),
+    (SlidingWindow(), [0.08, 0.14, 0.20, 0.27, 0.33, 0.39, 0.45]),
+    (StrideSlash(), [0.08, 0.23, 0.39, 0.55, 0.70, 0.86, 0.98]),
+]
+
+
+@pytest.mark.parametrize(("method", "shares"), RECEPTIVE_FIELDS)
+def test_receptive_field_by_layers(method: Method, shares: list[float]) -> None:
+    found = [round(method.receptive_field(32768, n + 1) or 0, 2) for n in range(len(shares))]
+    assert found == pytest.approx(shares, abs=0.011)
+
+
+def test_receptive_fields_that_never_close() -> None:
+    assert DilatedWindow().receptive_field(32768, 40) == 0.5
+    assert LongNet().receptive_field(32768, 40) == pytest.approx(0.62, abs=0.011)
+    assert PowerAttention(full_layers=(0,)).receptive_field(32768, 2) == 1.0
+    assert StreamingMask(sinks=4, recent=100).receptive_field(1000, 3) == (4 + 1 + 3 * 99) / 1000
+    assert Quest().receptive_field(1000, 3) is None
