@@ -101,7 +101,7 @@ def sweep(overrides: list[str]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that mistakes reach us as exceptions and not as printed text
     os.environ["HEED_SWEEP"] = "sweep-" + __import__("hashlib").sha256(" ".join(overrides).encode()).hexdigest()[:10]
     expanded = config.expand_models([config._tracking_short(o) for o in overrides])
-    sys.argv = ["heed", "--multirun", *expanded, "hydra.sweep.dir=results/sweeps", "hydra.output_subdir=null"]
+    sys.argv = ["heed", "--multirun", *expanded, "hydra.sweep.dir=${results}/sweeps", "hydra.output_subdir=null"]
     try:
         job()
     except (config.HydraException, config.OmegaConfBaseException) as error:
