@@ -27,7 +27,12 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 fine, 1 a bug or a failed check, 2 a user's mistake, 130 interrupted)."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides behind a flag
+        args.overrides = [*args.overrides, *rest]
     try:
         return int(args.verb(args) or 0)
     except UserError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,14 @@ CHOICES = {
     "tracking.mode": ("auto", "disabled", "offline", "online"),
 }
 
+ROOT_KEYS = (*(f.name for f in fields(RunConfig)), "suite")
 ConfigStore.instance().store(name="heed_schema", node=RunConfig)
 
 
 def compose(overrides: list[str]) -> DictConfig:
     """Compose `configs/config.yaml` with command-line `overrides`; every mistake becomes a `UserError`."""
     overrides, variants = _split_variants(expand_models([_tracking_short(o) for o in overrides]))
+    _check_groups(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
@@ -83,7 +85,7 @@ def compose(overrides: list[str]) -> DictConfig:
             _drop_unused(cfg)
             _add_baseline(cfg)
             OmegaConf.resolve(cfg)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(_explain(error, overrides)) from error
     _check(cfg)
     return cfg
@@ -195,7 +197,8 @@ def _drop_unused(cfg: DictConfig) -> None:
     """A suite may set keys of an option that the command line left out: those settings have nothing to act on."""
     OmegaConf.set_struct(cfg, False)
     for group in GROUPS:
-        for label in [k for k in cfg[group] or () if "_target_" not in cfg[group][k] and k in options(group)]:
+        nodes = cfg[group] if isinstance(cfg[group], DictConfig) else {}
+        for label in [k for k in nodes if "_target_" not in (nodes[k] or ()) and k in options(group)]:
             del cfg[group][label]
     OmegaConf.set_struct(cfg, True)
 
@@ -208,6 +211,18 @@ def _add_baseline(cfg: DictConfig) -> None:
         OmegaConf.set_struct(cfg, True)
 
 
+def _check_groups(overrides: list[str]) -> None:
+    """What Hydra would take silently: an optional suite that is not there, several presets, new keys at the root."""
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key == "suite" and value not in ("null", "", *options("suite")):
+            raise UserError(f"Unknown suite '{value}': {nearest(value, options('suite'))}")
+        if key == "preset" and value.startswith("["):
+            raise UserError(f"preset={value}: a run has one preset; {nearest(value, options('preset'))}")
+        if key.startswith("+") and key.lstrip("+").split(".")[0] not in (*GROUPS, "hydra"):
+            raise UserError(f"Unknown key '{key.lstrip('+')}': {nearest(key.lstrip('+'), ROOT_KEYS)}")
+
+
 def _check(cfg: DictConfig) -> None:
     for key, allowed in CHOICES.items():
         value = OmegaConf.select(cfg, key)
@@ -217,7 +232,7 @@ def _check(cfg: DictConfig) -> None:
         if cfg[key] is not None and cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]} must be at least 1.")
     for group in GROUPS:
-        if not cfg[group]:
+        if not cfg[group] or not isinstance(cfg[group], DictConfig):
             raise UserError(f"No {group} was chosen: {group}=[...] is empty. Known: {', '.join(options(group))}.")
 
 
@@ -235,7 +250,8 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         return f"'{bad}': commas make jobs and need `heed run -m`; brackets make a matrix in one job: {key}=[{value}]."
     if match := re.search(r"Could not (?:override|append to config)[^']*'([^']+)'", text):
         return _unknown_key(match[1], overrides)
-    return " ".join(text.split())
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
+    return " ".join(f"{text} {cause}".split())
 
 
 def _unknown_key(key: str, overrides: list[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness.errors import UserError
 from harness.files import write_rows
 
 
-def write_examples(task: Task, tokens: Tokens, out: Path) -> dict[str, Any]:
+def write_examples(task: Task, tokens: Tokens, out: Path, limit: int | None = None) -> dict[str, Any]:
     """Write one line per example and return `{n, n_skipped, reasons, skipped, sha256}`.
 
     Skipped examples are counted by reason and listed by id. A file without any example is not written: `UserError`.
@@ -24,6 +25,8 @@ def write_examples(task: Task, tokens: Tokens, out: Path) -> dict[str, Any]:
     if not examples:
         why = f" The first reason: {skipped[0].reason}." if skipped else ""
         raise UserError(f"The task has no example that fits these settings ({len(skipped)} skipped).{why}")
+    if limit is not None:
+        examples = evenly(examples, task.by)[:limit]
     reasons = Counter(item.reason for item in skipped)
     return {
         "n": len(examples),
@@ -32,6 +35,14 @@ def write_examples(task: Task, tokens: Tokens, out: Path) -> dict[str, Any]:
         "skipped": [{"id": item.id, "reason": item.reason} for item in skipped],
         "sha256": write_rows(out, _rows(task, examples)),
     }
+
+
+def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
+    """Examples taken in turn from each group (length, depth, ...), so that any `limit` covers all groups."""
+    groups: dict[tuple[Any, ...], list[Example]] = {}
+    for e in examples:
+        groups.setdefault(tuple(e.meta.get(k) for k in by), []).append(e)
+    return [e for turn in zip_longest(*groups.values()) for e in turn if e is not None]
 
 
 def _rows(task: Task, examples: list[Example]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from harness import identity
 from harness.config import BASELINE
 from harness.errors import UserError, nearest
+from harness.options import check_types
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -54,12 +55,15 @@ class Cell:
 
 def build(node: Mapping[str, Any], where: str) -> Any:
     """Instantiate `node["_target_"]` with the other keys; a wrong key or class is the user's error."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{where} is no option of this group: it has no _target_ that names a class.")
     values = {k: v for k, v in node.items() if k != "_target_"}
     cls = target_class(node, where)
     known = [f.name for f in fields(cls)]
     for key in values:
         if key not in known:
             raise UserError(f"Unknown key '{where}.{key}': {nearest(str(key), known)}")
+    check_types(cls, values, where)
     try:
         part = cls(**values)
     except TypeError as error:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, zip_longest
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import BASELINE
 from harness.contracts.task import Example, Skipped
+from harness.data import evenly
 from harness.errors import NotEngaged, UserError
 from harness.identity import canonical
 from harness.plan import Cell
@@ -163,14 +164,6 @@ def tokens_of(tokenizer: str | None, view: Any) -> Any:
     from harness.models.load import ModelSpec
 
     return ModelSpec(path=tokenizer).tokens()
-
-
-def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
-    """Examples taken in turn from each group (length, depth, ...), so that any `limit` covers all groups."""
-    groups: dict[tuple[Any, ...], list[Example]] = {}
-    for e in examples:
-        groups.setdefault(tuple(e.meta.get(k) for k in by), []).append(e)
-    return [e for turn in zip_longest(*groups.values()) for e in turn if e is not None]
 
 
 class CellRun:

@@ -85,3 +85,21 @@ def test_every_option_file_composes_under_every_preset():
 def test_a_suite_can_be_narrowed():
     cfg = compose(["suite=demo", "task=[passkey]", "method=[power]"])
     assert list(cfg.task) == ["passkey"] and list(cfg.method) == ["dense", "power"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("suite=nope", ["Unknown suite 'nope'", "demo"]),
+        ("preset=[ci,small]", ["one preset"]),
+        ("+foo=1", ["Unknown key 'foo'"]),
+        ("method={power: {window_blocks: 9}}", ["string or a list"]),
+        ("method=null", ["string or a list"]),
+    ],
+)
+def test_what_hydra_would_take_silently_is_refused(override, words):
+    from harness.plan import cells
+
+    with pytest.raises(UserError) as error:
+        cells(compose([override]))
+    assert all(w in str(error.value) for w in words), str(error.value)

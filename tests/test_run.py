@@ -5,8 +5,9 @@ import json
 import pytest
 
 from harness.config import compose
+from harness.data import evenly
 from harness.plan import cells
-from harness.run import Settings, evenly, execute
+from harness.run import Settings, execute
 from tests.models.small import save
 
 

@@ -20,9 +20,9 @@ def write(overrides: list[str]) -> int:
     from harness.data import write_examples
 
     files, rest = _files(overrides, "out")
-    label, task = _one_task(rest)
+    label, task, limit = _one_task(rest)
     tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
-    summary = write_examples(task, tokens, files["out"])
+    summary = write_examples(task, tokens, files["out"], limit)
     console = Console()
     console.print(
         f"{label}: {summary['n']} examples in {files['out']} (sha256 {summary['sha256'][:16]})",
@@ -39,8 +39,11 @@ def score(overrides: list[str]) -> int:
     from harness.score import rescore
 
     files, rest = _files(overrides, "examples", "outputs", "out")
-    label, task = _one_task(rest)
+    label, task, _ = _one_task(rest)
     result = rescore(task, files["examples"], files["outputs"], files["out"])
+    if result["n_missing"]:
+        missing = f"{result['n_missing']} of {result['n']} examples have no output and count as wrong"
+        Console().print(missing, style="yellow", markup=False, highlight=False)
     shown = ", ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
     Console().print(f"{label}: n={result['n']} {shown}; written to {files['out']}", markup=False, highlight=False)
     return 0
@@ -63,10 +66,13 @@ def _files(overrides: list[str], *names: str) -> tuple[dict[str, Path], list[str
     return found, rest
 
 
-def _one_task(overrides: list[str]) -> tuple[str, Any]:
+def _one_task(overrides: list[str]) -> tuple[str, Any, int | None]:
+    """Label, task and `limit`."""
     if not any(o.startswith("task=") for o in overrides):
         raise UserError("Name the task: task=NAME. `heed list tasks` shows them.")
-    tasks = group(compose(overrides), "task")
+    cfg = compose(overrides)
+    tasks = group(cfg, "task")
     if len(tasks) != 1:
         raise UserError(f"This verb takes one task, not {len(tasks)}: {', '.join(tasks)}.")
-    return next(iter(tasks.items()))
+    ((label, task),) = tasks.items()
+    return label, task, cfg.limit

@@ -18,16 +18,16 @@ NUMBERS = ("examples", "tokens", "time")
 SHOWN = 40  # cells listed one by one; a larger plan is summed up
 
 
-def show(plan: Sequence[Cell], root: Path, console: Console) -> None:
+def show(plan: Sequence[Cell], root: Path, limit: int | None, console: Console) -> None:
     """Print the plan."""
     done = [is_done(root, c.run_id) for c in plan]
     speeds = _known_speeds(root) if len(plan) <= 1000 else {}
     table = Table(title=f"{len(plan)} cells, {sum(done)} finished", title_justify="left")
     for column in ("run id", "model", "method", "task", "state", "examples", "tokens", "time"):
-        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=column != "model")
+        table.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
     total_tokens, total_seconds = 0, 0.0
     for i, (cell, finished) in enumerate(zip(plan, done, strict=True)):
-        n, tokens = cell.task.size()
+        n, tokens = limited(*cell.task.size(), limit)
         seconds = 0.0 if finished else tokens * speeds.get(cell.model_label, _rough_seconds_per_token(cell.spec))
         if not finished:
             total_tokens, total_seconds = total_tokens + tokens, total_seconds + seconds
@@ -45,7 +45,15 @@ def show(plan: Sequence[Cell], root: Path, console: Console) -> None:
         if speeds
         else "a rough count of operations (no earlier run to go by)"
     )
+    unknown = sum(not c.task.size()[1] for c, finished in zip(plan, done, strict=True) if not finished)
+    if unknown:
+        basis += f"; {unknown} cells of unknown size are not counted"
     console.print(f"To run: about {total_tokens:,} tokens, {clock(total_seconds)} (from {basis}).", highlight=False)
+
+
+def limited(n: int, tokens: int, limit: int | None) -> tuple[int, int]:
+    """Examples and tokens that `limit` leaves."""
+    return (limit, tokens * limit // n) if limit is not None and n > limit else (n, tokens)
 
 
 def clock(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ def once(overrides: list[str], group: str | None = None) -> int:
     if cfg.dry_run:
         from harness.commands.dry_run import show
 
-        show(plan, Path(cfg.results), console)
+        show(plan, Path(cfg.results), cfg.limit, console)
         return 0
     return _execute(cfg, plan, console, group)
 
@@ -39,6 +40,7 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
 
     root = Path(cfg.results)
     settings = Settings(root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering)
+    _check_writable(root)
     track = _tracker(cfg, root, group or sweep_id(plan), console)
     todo = sum(not is_done(root, c.run_id) for c in plan)
     console.print(
@@ -57,6 +59,19 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     return report_failures(outcomes, console)
 
 
+def _check_writable(root: Path) -> None:
+    """Say it before the first cell, not once for every cell."""
+    runs = root / "runs"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"results={root} cannot be written to ({error.strerror}). Choose another folder: results=DIR."
+        ) from error
+
+
 def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
     """The terminal table, read back from the records in plan order."""
     from harness.records.cells import read_cell
@@ -66,7 +81,7 @@ def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
 
 
 def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
-    """Say each reason once, with the cells it struck; exit code 2, since each failure carries a way to repair it."""
+    """Say each reason once and whole, with the cells it struck; exit code 2, since each carries a way to repair it."""
     struck: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.status == "failed":
@@ -136,11 +151,18 @@ def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:
 
 def sync(overrides: list[str], force: bool) -> int:
     """Replay finished cells to Weights & Biases from the records."""
+    from harness.tracking.wandb import resolve_mode
     from harness.tracking.wandb import sync as replay
 
     cfg = compose(overrides)
     console = Console()
-    mode = "online" if cfg.tracking.mode == "auto" else cfg.tracking.mode
+    if not (Path(cfg.results) / "runs").is_dir():
+        raise UserError(f"results={cfg.results} holds no runs. Name the folder that `heed run` wrote to: results=DIR.")
+    mode = resolve_mode(cfg.tracking.mode)
+    if mode == "disabled":
+        raise UserError(
+            "You are not logged in to Weights & Biases: run `wandb login` first, or write files with tracking=offline."
+        )
     report = replay(Path(cfg.results), mode=mode, project=cfg.tracking.project, group=cfg.tracking.group, force=force)
     console.print(str(report), markup=False, highlight=False)
-    return 0
+    return 0 if report.ok else 1

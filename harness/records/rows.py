@@ -75,11 +75,11 @@ def _density(usage: Mapping[str, Any], dense: bool) -> dict[str, Any]:
 
 
 def _memory_of_keys(cell: CellRecord, dense: CellRecord | None) -> dict[str, float | None]:
-    """KV cache bytes relative to the baseline's on the same samples (or, without them, on the measured request)."""
+    """KV cache bytes relative to the baseline's on the measured request (or, without one, on the samples)."""
     result: dict[str, float | None] = {}
     for kind in ("logical", "physical"):
         ratio = None
-        for source in ("metrics", "efficiency"):
+        for source in ("efficiency", "metrics"):  # the measured request is of equal length
             ours, base = (_kv_bytes(c, source, kind) for c in (cell, dense))
             if ratio is None and ours is not None and base:
                 ratio = ours / base

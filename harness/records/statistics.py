@@ -193,6 +193,8 @@ def _paired_mean(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any]
         test = "exact McNemar"
     if p >= 1 - confidence:
         low, high = min(low, 0.0), max(high, 0.0)
+    if metric.percent:
+        low, high = max(low, -1.0), min(high, 1.0)
     return mean, low, high, p, test
 
 

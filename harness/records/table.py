@@ -27,6 +27,7 @@ WIDE = 126
 REASON = 300  # characters of a failure that the terminal shows
 Row = dict[str, Any]
 LEGEND = {
+    "columns": "density: share of the keys that are read, prefill / decode; KV: cache bytes against dense, logical / allocated",
     "*": "* differs significantly from dense (paired on the same examples, p < 0.05)",
     "ALARM": "ALARM: significantly better than dense; a method that only leaves things out should not be: check it",
     "simulated": "simulated: sparsity is a mask inside a dense kernel, so no speed is claimed",
@@ -71,6 +72,7 @@ def _marks(rows: list[Row]) -> set[str]:
     parts = [row["difference"] for row in rows]
     parts += [(g.get("vs_dense") or {}).get(row["metric"].name) for row in rows if row["metric"] for g in row["groups"]]
     found = {
+        "columns": any(row["density_decode"] not in (None, 1.0) for row in rows),
         "*": any(part and part["significant"] for part in parts),
         "ALARM": any(row["alarm"] for row in rows),
         "simulated": any(row["simulated"] for row in rows),

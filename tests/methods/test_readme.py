@@ -15,7 +15,7 @@ README = Path(__file__).parents[2] / "methods" / "README.md"
 
 
 def test_the_example_method_runs_and_reads_what_it_says() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)[0]
     space: dict = {"__name__": "doubling"}
     exec(compile(code, str(README), "exec", dont_inherit=True), space)
     method, view, ids = space["Doubling"](first=10, block_size=8), tiny.view("llama"), tiny.ids(60)
