@@ -217,6 +217,10 @@ def _check_groups(overrides: list[str]) -> None:
         key, _, value = text.partition("=")
         if key == "suite" and value not in ("null", "", *options("suite")):
             raise UserError(f"Unknown suite '{value}': {nearest(value, options('suite'))}")
+        if key in GROUPS and value.startswith("{"):
+            raise UserError(
+                f"{text}: {key} takes names, a string or a list: {key}=[a,b]; options are set as {key}.NAME.key=value."
+            )
         if key == "preset" and value.startswith("["):
             raise UserError(f"preset={value}: a run has one preset; {nearest(value, options('preset'))}")
         if key.startswith("+") and key.lstrip("+").split(".")[0] not in (*GROUPS, "hydra"):
