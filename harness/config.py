@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ ConfigStore.instance().store(name="heed_schema", node=RunConfig)
 
 def compose(overrides: list[str]) -> DictConfig:
     """Compose `configs/config.yaml` with command-line `overrides`; every mistake becomes a `UserError`."""
-    overrides, variants = _split_variants(expand_models([_tracking_short(o) for o in overrides]))
+    overrides, variants = split_variants(expand_models([_tracking_short(o) for o in overrides]))
     _check_groups(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -99,7 +100,7 @@ def options(group: str) -> list[str]:
 
 def expand_models(overrides: list[str]) -> list[str]:
     """Turn folders and hub ids in `model=...` into options of the group, so that they compose like any other."""
-    known = set(options("model"))
+    known, files = set(options("model")), {p.stem for p in (CONFIGS / "model").glob("*.yaml")}
 
     def option(item: str) -> str:
         name = item.strip().strip("'\"")
@@ -111,11 +112,15 @@ def expand_models(overrides: list[str]) -> list[str]:
                 "(./my-model) or a hub id (owner/name)."
             )
         label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).name).strip("-") or "model"
+        if label in files or taken.get(label, name) != name:  # two folders of one name are two models
+            label += "-" + sha256(name.encode()).hexdigest()[:6]
+        taken[label] = name
         node = {"_target_": "harness.models.load.ModelSpec", "path": name}
         ConfigStore.instance().store(group="model", name=label, node={label: _model_defaults() | node})
         return label
 
-    out = []
+    out: list[str] = []
+    taken: dict[str, str] = {}
     for text in overrides:
         if text.startswith("model="):
             value = text.removeprefix("model=")
@@ -142,7 +147,7 @@ def _model_defaults() -> dict[str, Any]:
     return dict(loaded["micro-lm"])
 
 
-def _split_variants(overrides: list[str]) -> tuple[list[str], list[tuple[str, str, str, list[str]]]]:
+def split_variants(overrides: list[str]) -> tuple[list[str], list[tuple[str, str, str, list[str]]]]:
     """Set aside `+method.NEW='${method.OLD}'` and the keys of NEW: a copy, where Hydra alone would make an alias."""
     found = {(m["group"], m["new"]): m["old"] for o in overrides if (m := _VARIANT.match(o))}
     rest, keys = [], {k: [] for k in found}  # type: ignore[var-annotated]
@@ -261,7 +266,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 def _unknown_key(key: str, overrides: list[str]) -> str:
     """Where on the way down `key` leaves the tree, with the nearest name at that place."""
     groups = [o for o in overrides if o.split("=")[0] in (*GROUPS, "preset", "suite")]
-    cfg = hydra_compose("config", overrides=groups)
+    GlobalHydra.instance().clear()  # a sweep's error arrives after its own Hydra is gone
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra_compose("config", overrides=groups)
     node: Any = cfg
     walked: list[str] = []
     for part in key.split("."):

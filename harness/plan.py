@@ -95,20 +95,23 @@ def cells(cfg: DictConfig) -> list[Cell]:
     model_ids = {m: spec.identity() for m, spec in specs.items()}
     method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {
-        "version": identity.VERSION,
-        "decoding": identity.DECODING,
-        "seed": cfg.seed,
-        "limit": cfg.limit,
-        "lowering": cfg.lowering,
-    }
+    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed}
+    limits = {t: effective_limit(task, cfg.limit) for t, task in tasks.items()}
+    lowerings = {a: cfg.lowering if method.overrides("pattern") else None for a, method in methods.items()}
     for m, spec in specs.items():
         for t, task in tasks.items():
             for a in order:
                 whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
+                whole |= {"limit": limits[t], "lowering": lowerings[a]}
                 run = identity.run_id(whole)
                 out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
     return list(out.values())
+
+
+def effective_limit(task: Task, limit: int | None) -> int | None:
+    """None where the limit takes nothing away."""
+    n = task.size()[0]
+    return None if limit is not None and n and limit >= n else limit
 
 
 def task_identity(task: Task) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.contracts.task import Example, Skipped, Task, Tokens
 from harness.identity import canonical, sha256
 from harness.records.files import disk_error
 
-VERSION = 1  # raise it when the layout of the file changes
+VERSION = 2  # raise it when the layout of the file changes
 Item = Example | Skipped
 
 
@@ -47,6 +47,7 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
         "provenance": dict(task.provenance()),
         "source": source,
         "tokens": tokens.digest,
+        "template": getattr(tokens, "template", "none"),  # lengths are fitted on templated ids
     }
     return sha256(canonical(facts))[:32]
 

@@ -275,7 +275,7 @@ class CellRun:
         def compute(part: list[int]) -> list[dict[str, Any]]:
             attached.reset()
             outputs = self._outputs([examples[i] for i in part], [prompts[i] for i in part], attached)
-            usage = attached.report()
+            usage = {k: v for k, v in attached.report().items() if not k.startswith("pairs_")}  # sums over the batch
             return [self._row(examples[i], o, usage) for i, o in zip(part, outputs, strict=True)]
 
         return backoff(compute, list(range(len(examples))), length=lambda i: len(prompts[i]))
@@ -326,10 +326,12 @@ class CellRun:
         if level == "off" or not self._efficiency_missing():
             return
         from harness.attention.attach import attach
-        from harness.efficiency.measure import measure
+        from harness.efficiency.measure import NEW_TOKENS, measure
 
         examples, _ = self._data()
         prompt = max((list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples), key=len)
+        room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
+        prompt = prompt[:room]  # speed needs room for its own decode steps, whatever the task asks for
         self.progress.note(f"measuring speed: {self.cell.label}")
         with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
             measured = measure(self.view, prompt, level, new_cache=attached.new_cache)

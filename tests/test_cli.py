@@ -53,6 +53,7 @@ def test_answers_soon(args):
         (["data", "out=x.jsonl"], "task=NAME"),
         (["score", "task=passkey", "examples=none.jsonl", "outputs=none.jsonl", "out=x.json"], "none.jsonl"),
         (["run", "-m", "method=dense,pwer"], "did you mean 'power'"),
+        (["run", "-m", "method=[power]", "method.power.windw_blocks=9", "seed=0,1"], "did you mean 'window_blocks'"),
     ],
 )
 def test_a_mistake_is_one_paragraph_with_exit_2(args, words):
@@ -92,3 +93,16 @@ def test_data_and_score_round_trip(tmp_path):
     assert main(["score", "task=passkey", f"examples={examples}", f"outputs={outputs}", f"out={scores}"]) == 0
     result = json.loads(scores.read_text())
     assert result["metrics"]["accuracy"] == 1.0 and len(result["examples"]) == len(rows)
+
+
+def test_variants_work_in_a_sweep():
+    result = heed(
+        "run",
+        "-m",
+        "+method.wide=${method.power}",
+        "method.wide.window_blocks=9",
+        "method=[power]",
+        "seed=0,1",
+        "--dry-run",
+    )
+    assert result.returncode == 0 and result.stdout.count("wide") == 2, result.stderr

@@ -103,3 +103,11 @@ def test_what_hydra_would_take_silently_is_refused(override, words):
     with pytest.raises(UserError) as error:
         cells(compose([override]))
     assert all(w in str(error.value) for w in words), str(error.value)
+
+
+def test_two_folders_of_one_name_are_two_models(tmp_path):
+    folders = [tmp_path / x / "micro-lm" for x in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    cfg = compose([f"model=[{folders[0]},{folders[1]},micro-lm]"])
+    assert [m.path for m in cfg.model.values()] == [str(folders[0]), str(folders[1]), "micro-lm"]

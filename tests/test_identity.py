@@ -32,7 +32,7 @@ def test_what_cannot_change_a_number_stays_out(override):
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=7", "limit=3", "lowering=dense", "model.micro-lm.dtype=bfloat16", "model.micro-lm.backend=eager",
+    ["seed=7", "limit=3", "model.micro-lm.dtype=bfloat16", "model.micro-lm.backend=eager",
      "task.passkey.trials=3", "task.passkey.policy=contains"],
 )  # fmt: skip
 def test_what_can_change_a_number_changes_every_id(override):
@@ -99,3 +99,19 @@ def test_source_follows_imports_of_the_same_package():
     name = SnapKV.__module__
     found = set(identity.imported(identity.module_file(name), name))
     assert "methods.cache.rows" in found  # a helper's change is the method's change
+
+
+def test_lowering_counts_for_patterns_alone():
+    before, after = ids(), ids("lowering=dense")
+    assert before["dense"] == after["dense"] and before["power"] != after["power"]
+
+
+def test_a_limit_that_takes_nothing_away_does_not_count():
+    assert ids() == ids("limit=100000") != ids("limit=2")
+
+
+def test_golden_run_id():
+    """A change here means that every stored result gets a new id: raise VERSION and say so in the changelog."""
+    assert (
+        identity.run_id({"version": 1, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "58fffa285c2b6d98"
+    )

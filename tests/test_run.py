@@ -133,3 +133,21 @@ def test_a_method_that_acts_in_decode_alone_cannot_be_scored_by_likelihood(folde
     cells_ = cells(compose([f"model={folder}", "method=[quest]", "task=perplexity"]))
     outcomes = execute(cells_, Settings(tmp_path, efficiency="off"))
     assert [o.status for o in outcomes] == ["done", "failed"] and "quest" in outcomes[1].reason
+
+
+def test_speed_never_fails_a_cell_that_fills_the_model(tmp_path):
+    folder = save(tmp_path / "short", max_position_embeddings=256)
+    cells_ = cells(compose([f"model={folder}", "task=perplexity"]))
+    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="quick"))] == ["done"]
+
+
+def test_the_template_is_part_of_the_prepared_data(tmp_path):
+    folder = save(tmp_path / "chatty", chat=True, max_position_embeddings=4096)
+    args = [f"model={folder}", "task=passkey", "task.passkey.depths=[0]"]
+    for template in ("none", "chat"):
+        cells_ = cells(compose([*args, f"model.chatty.template={template}"]))
+        execute(cells_, Settings(tmp_path, efficiency="off"))
+        rows = [
+            json.loads(x) for x in (tmp_path / "runs" / cells_[0].run_id / "samples.jsonl").read_text().splitlines()
+        ]
+        assert all(r["n_prompt_tokens"] <= r["meta"]["length"] for r in rows)

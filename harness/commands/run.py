@@ -105,22 +105,26 @@ def sweep(overrides: list[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from harness import config
+    from harness.identity import sha256
 
     codes: list[int] = []
 
     @hydra.main(config_path=str(config.CONFIGS), config_name="config", version_base="1.3")
     def job(_: Any) -> int:
-        codes.append(once(list(HydraConfig.get().overrides.task), group=os.environ.get("HEED_SWEEP")))
+        own = list(HydraConfig.get().overrides.task)
+        codes.append(once([*own, *variants], group=os.environ.get("HEED_SWEEP")))
         return codes[-1]
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that mistakes reach us as exceptions and not as printed text
-    os.environ["HEED_SWEEP"] = "sweep-" + __import__("hashlib").sha256(" ".join(overrides).encode()).hexdigest()[:10]
-    expanded = config.expand_models([config._tracking_short(o) for o in overrides])
+    os.environ["HEED_SWEEP"] = "sweep-" + sha256(" ".join(overrides))[:10]
+    shared, _ = config.split_variants(overrides)
+    variants = [o for o in overrides if o not in shared]  # Hydra would make aliases of them; each job makes its copies
+    expanded = config.expand_models([config._tracking_short(o) for o in shared])
     sys.argv = ["heed", "--multirun", *expanded, "hydra.sweep.dir=${results}/sweeps", "hydra.output_subdir=null"]
     try:
         job()
     except (config.HydraException, config.OmegaConfBaseException) as error:
-        raise UserError(config._explain(error, [])) from error
+        raise UserError(config._explain(error, expanded)) from error
     return max(codes, default=0)
 
 

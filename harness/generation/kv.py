@@ -39,8 +39,11 @@ def logical(cache: Any, positions: Sequence[int]) -> list[int]:
             t for t in _of(layer.__dict__.values()) if t is not keys and t is not values and t.dtype != torch.int64
         ]
         rest = sum(map(_bytes, beside)) // batch
+        # a cache that was compressed once grows with the batch's longest answer; the sample's own may be shorter
+        grown = layer.seen - layer.cut_at if getattr(layer, "cut_at", 0) else 0
         for b, n in enumerate(positions):
-            totals[b] += (pair // held * min(held, n) if held else 0) + rest
+            own = min(held - min(max(positions) - n, grown), n)
+            totals[b] += (pair // held * own if held else 0) + rest
     return totals
 
 

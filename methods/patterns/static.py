@@ -67,11 +67,11 @@ class StaticPattern(Method):
 
     def receptive_field(self, n: int, n_layers: int) -> float | None:
         """Follow the links down from the last block, one layer at a time (blocks are counted whole)."""
+        if any(layer < n_layers for layer in self.full_layers):
+            return 1.0
         rows = -(-n // self.block_size)
-        seen = {rows - 1}
-        for layer in reversed(range(n_layers)):
-            if layer in self.full_layers:
-                seen = set(range(max(seen) + 1))
-            else:
-                seen |= {c for a in seen for c in range(a) if self.keep(None, a, c)}
+        seen = new = {rows - 1}
+        for _ in range(n_layers):
+            new = {c for a in new for c in range(a) if self.keep(None, a, c)} - seen
+            seen = seen | new
         return len(seen) / rows
