@@ -5,7 +5,7 @@ added modulo 2^256, so it does not change when the same weights are sharded diff
 many gigabytes takes minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path,
 size and modification time; a file that was touched has another key, so a stale entry is never used.
 
-The safetensors layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON header
+The safetensors layout (its documentation, section "format"): 8 bytes little-endian header length, a JSON header
 `{name: {"dtype", "shape", "data_offsets"}}`, then the data.
 """
 
