@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow lint types check zoo-lm clean
+.PHONY: install demo test slow lint types check zoo-lm zoo-vlm clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ check: lint types test slow
 
 zoo-lm: $(STAMP)        ## train micro-lm again from scratch (a quarter of an hour to an hour of one core); overwrites the checkpoint
 	$(BIN)/python -m harness.models.zoo.lm_train --out harness/models/zoo/micro_lm
+
+zoo-vlm: $(STAMP)       ## train micro-vlm and micro-vlm-careful again from scratch (an hour of one core); overwrites both checkpoints
+	$(BIN)/python -m harness.models.zoo.vlm_train --out harness/models/zoo
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The command line: `heed run | data | score | list | doctor | sync`.
+"""The command line: `heed run | data | score | calibrate | list | doctor | sync`.
 
 This module imports only the standard library; each verb imports what it needs, so `heed --help` and a wrong key answer at once.
 """
@@ -21,6 +21,7 @@ EPILOG = """examples:
   heed run -m model=micro-lm,./my-llama                commas make jobs, brackets make a matrix in one job
   heed data task=ruler task.ruler.tasks=[vt] out=vt.jsonl
   heed score task=ruler examples=vt.jsonl outputs=answers.jsonl out=scores.json
+  heed run model=micro-vlm method=[dense,vcd,vhr] task=[pope,chair]
   heed list methods
 """
 
@@ -87,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     _overrides(score, "task=NAME examples=A.jsonl outputs=B.jsonl out=C.json")
     score.set_defaults(verb=_score)
 
+    calibrate = verbs.add_parser("calibrate", help="learn what a calibrated method needs to know about a model")
+    _overrides(calibrate, "model=NAME method=NAME")
+    calibrate.set_defaults(verb=_calibrate)
+
     listing = verbs.add_parser("list", help="list methods, tasks or models with paper, needs and budget")
     listing.add_argument("what", nargs="?", choices=["methods", "tasks", "models"], help="default: all three")
     listing.set_defaults(verb=_list)
@@ -123,6 +128,12 @@ def _score(args: argparse.Namespace) -> int:
     from harness.commands import data
 
     return data.score(args.overrides)
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from harness.commands import calibrate
+
+    return calibrate.make(args.overrides)
 
 
 def _list(args: argparse.Namespace) -> int:

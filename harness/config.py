@@ -46,6 +46,17 @@ class TrackingConfig:
 
 
 @dataclass
+class DecodingConfig:
+    """How the next token is chosen; see harness/generation/decoding.py."""
+
+    search: str = "greedy"  # greedy | sample | beam
+    num_beams: int = 5
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass
 class RunConfig:
     """The typed root. The four groups are open dictionaries: their content is checked by the classes they name."""
 
@@ -55,9 +66,12 @@ class RunConfig:
     efficiency: str = "quick"  # off | quick | full
     batch_tokens: int = 8192  # padded tokens (prompt + new) per batch
     lowering: str = "auto"  # auto | dense | gather | flex: how block patterns are computed
+    share: bool = True  # prompts about one picture go on from one prefill, where the method allows it
     results: str = "results"
     dry_run: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    published: Any = None  # numbers of a paper for this protocol, shown beside the measured ones
     preset: Any = None
     model: Any = None
     method: Any = None
@@ -67,6 +81,7 @@ class RunConfig:
 CHOICES = {
     "efficiency": ("off", "quick", "full"),
     "lowering": ("auto", "dense", "gather", "flex"),
+    "decoding.search": ("greedy", "sample", "beam"),
     "tracking.mode": ("auto", "disabled", "offline", "online"),
 }
 

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake that the user can repair. The message is one paragraph: what, where, the nearest valid name, how to fix."""
 
 
+class Unsupported(UserError):
+    """A method that cannot serve this model, task or search, with the reason. In a matrix the other cells go on."""
+
+
 class NotEngaged(UserError):
     """A method was attached and changed nothing: the cell fails, because its number would be the dense model's."""
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 1  # raise it when the engine changes numbers (prompts, decoding, attention) for the same configuration
-DECODING = {"search": "greedy"}
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
@@ -41,11 +40,20 @@ def extension_identity(part: Any, digests: Mapping[str, str] | None = None) -> d
 
     `digests` (keyed by normalised path) replaces parameter values that are paths by the digest of what they name.
     """
-    digests = digests or {}
     cls = type(part)
     params = {f.name: _plain(getattr(part, f.name)) for f in fields(part)}
-    params = {k: digests.get(str(Path(v)), v) if isinstance(v, str) and v else v for k, v in params.items()}
+    params = {k: _digested(v, digests or {}) for k, v in params.items()}
+    params |= {k: "folder" for k in getattr(cls, "folders", ()) if params[k] is not None}
     return {"target": f"{cls.__module__}.{cls.__qualname__}", "params": params, "source": class_source_digest(cls)}
+
+
+def _digested(value: Any, digests: Mapping[str, str]) -> Any:
+    """Paths replaced by the digest of their files, also inside lists and dictionaries."""
+    if isinstance(value, Mapping):
+        return {k: _digested(v, digests) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_digested(v, digests) for v in value]
+    return digests.get(str(Path(value)), value) if isinstance(value, str) and value else value
 
 
 def _plain(value: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness import identity
+from harness import calibrate, identity
 from harness.config import BASELINE
 from harness.errors import UserError, nearest
+from harness.generation.decoding import Decoding
 from harness.options import check_types
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def cells(cfg: DictConfig) -> list[Cell]:
     model_ids = {m: spec.identity() for m, spec in specs.items()}
     method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {"version": identity.VERSION, "decoding": identity.DECODING, "seed": cfg.seed}
+    common = {"version": identity.VERSION, "decoding": decoding(cfg).identity(), "seed": cfg.seed}
+    learned = {a: calibrate.task_of(method) for a, method in methods.items()}
+    calibrations = {a: task_identity(task) for a, task in learned.items() if task is not None}
     limits = {t: effective_limit(task, cfg.limit) for t, task in tasks.items()}
     lowerings = {a: cfg.lowering if method.overrides("pattern") else None for a, method in methods.items()}
     for m, spec in specs.items():
@@ -103,9 +106,18 @@ def cells(cfg: DictConfig) -> list[Cell]:
             for a in order:
                 whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
                 whole |= {"limit": limits[t], "lowering": lowerings[a]}
+                whole |= {"calibration": calibrations[a]} if a in calibrations else {}
                 run = identity.run_id(whole)
                 out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
     return list(out.values())
+
+
+def decoding(cfg: DictConfig) -> Decoding:
+    """The checked decoding settings of a run."""
+    values: Any = OmegaConf.to_container(cfg.decoding, resolve=True)
+    made = Decoding(**values, seed=cfg.seed)
+    made.validate()
+    return made
 
 
 def effective_limit(task: Task, limit: int | None) -> int | None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness import calibrate
 from harness.config import BASELINE
+from harness.contracts.method import Draft
 from harness.contracts.task import Example, Skipped
 from harness.data import evenly
-from harness.errors import NotEngaged, UserError
+from harness.errors import NotEngaged, Unsupported, UserError
+from harness.generation.decoding import GREEDY, Decoding
 from harness.identity import canonical
 from harness.plan import Cell
 from harness.prepare import prepared
@@ -28,6 +31,7 @@ from harness.records.summarise import summarise
 
 if TYPE_CHECKING:
     from harness.attention.attach import Attached
+    from harness.models.inputs import Sample
     from harness.models.view import View
 
 LEVELS = ("off", "quick", "full")
@@ -43,11 +47,15 @@ class Settings:
     efficiency: Literal["off", "quick", "full"] = "quick"
     batch_tokens: int = 8192
     lowering: str = "auto"
+    decoding: Decoding = GREEDY
+    share: bool = True  # prompts about one picture go on from one prefill, where the method allows it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one cell ended: `done` now, `kept` from an earlier run, or `failed` with the reason."""
+    """How one cell ended: `done` now, `kept` from an earlier run, `refused` (the method cannot serve this model or search)
+    or `failed`, with the reason.
+    """
 
     cell: Cell
     status: str
@@ -114,11 +122,12 @@ class Lazy:
 
 def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
     data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
+    samples = Lazy(lambda: [_sample(cells[0], view(), e, settings.share) for e in data()[0]])
     dense = next((c for c in cells if c.method_label == BASELINE), None)
     for cell in cells:
         try:
             with CellStore(settings.root, cell.run_id, cell.config(settings.preset)) as store:
-                yield _run_cell(cell, CellRun(cell, store, view, data, settings, progress), dense)
+                yield _run_cell(cell, CellRun(cell, store, view, data, samples, settings, progress), dense)
         except UserError as error:  # the folder itself cannot be used
             yield Outcome(cell, "failed", str(error))
 
@@ -129,7 +138,7 @@ def _run_cell(cell: Cell, work: CellRun, dense: Cell | None) -> Outcome:
     except UserError as error:
         if not work.store.done:
             work.store.fail(type(error).__name__, str(error))
-        return Outcome(cell, "failed", str(error))
+        return Outcome(cell, "refused" if isinstance(error, Unsupported) else "failed", str(error))
 
 
 def task_data(
@@ -157,6 +166,16 @@ def task_data(
     return evenly(examples, task.by)[: settings.limit], skipped
 
 
+def _sample(cell: Cell, view: View, example: Example, share: bool) -> Sample:
+    """What the model reads of an example, its pictures processed. Without `share` nobody knows that two are the same."""
+    from harness.models.inputs import Sample, sample_of
+
+    if example.input_ids:
+        return Sample(example.input_ids, Draft(example.id, ""))
+    draft = calibrate.draft_of(cell.task, example)
+    return sample_of(view, draft if share else replace(draft, image_key=""))
+
+
 def tokens_of(tokenizer: str | None, view: Any) -> Any:
     """The tokenizer that a task measures lengths with: its own option, or the model's."""
     if tokenizer is None:
@@ -170,11 +189,19 @@ class CellRun:
     """One cell from its records on disk to its records on disk."""
 
     def __init__(
-        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, settings: Settings, progress: Progress
+        self,
+        cell: Cell,
+        store: CellStore,
+        view: Lazy,
+        data: Lazy,
+        samples: Lazy,
+        settings: Settings,
+        progress: Progress,
     ) -> None:
         self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
-        self._view, self._data = view, data
+        self._view, self._data, self._plain = view, data, samples
         self._fields: dict[int, float | None] = {}
+        self._artifact = Lazy(self._calibrated)
 
     @property
     def view(self) -> View:
@@ -184,6 +211,7 @@ class CellRun:
         """Finish what is missing; False if nothing was."""
         if self.store.done:
             return self._complete(dense)
+        self._check_search()
         examples, skipped = self._data()
         self._samples(examples)
         self._efficiency()
@@ -193,6 +221,14 @@ class CellRun:
         facts = self.store.config["task_facts"]
         self.store.finish(summarise(facts, rows, self._dense_rows(dense), len(skipped)))
         return True
+
+    def _check_search(self) -> None:
+        search, method = self.settings.decoding.search, self.cell.method
+        if search not in method.search:
+            able = " or ".join(sorted(method.search))
+            raise Unsupported(
+                f"Method '{self.cell.method_label}' cannot work with decoding.search={search}; it works with {able}."
+            )
 
     def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
         """A sample row with what a picture may want to say about the method."""
@@ -217,86 +253,139 @@ class CellRun:
 
     def _samples(self, examples: list[Example]) -> None:
         """Compute the batches whose samples are not all on disk; a batch that was cut off half-way is computed whole again."""
-        from harness.attention.attach import attach
-        from harness.generation.batches import plan_batches
-
-        prompts = [list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples]
-        new = [0 if e.input_ids else e.max_new_tokens for e in examples]
-        self._check_positions(examples, prompts, new)
-        batches = plan_batches([len(p) for p in prompts], new, self.settings.batch_tokens, self.cell.method.batching)
         finished = self.store.finished()
+        plain: list[Sample] = self._plain()
+        new = [0 if e.input_ids else e.max_new_tokens for e in examples]
+        lengths = self._lengths(examples, plain, new)
+        batches = self._batches(plain, lengths, new)
         todo = [b for b in batches if not all(examples[i].id in finished for i in b)]
         self.store.discard_tail({examples[i].id for b in todo for i in b})
-        self.progress.start(self.cell, sum(map(len, prompts)) + sum(new), self._tokens(batches, prompts, new, todo))
+        self.progress.start(self.cell, sum(lengths) + sum(new), self._tokens(batches, lengths, new, todo))
         if not todo:
             return
-        self._prove(max(prompts, key=len))
+        self._prove(max(range(len(plain)), key=lambda i: len(plain[i])), plain)
         started = time.perf_counter()
-        with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
+        with self._attach() as attached:
             for batch in todo:
-                self.store.append(self._batch([examples[i] for i in batch], [prompts[i] for i in batch], attached))
-                self.progress.advance(sum(len(prompts[i]) + new[i] for i in batch))
-        tokens = sum(len(prompts[i]) + new[i] for b in todo for i in b)
+                self.store.append(self._batch([examples[i] for i in batch], [plain[i] for i in batch], attached))
+                self.progress.advance(sum(lengths[i] + new[i] for i in batch))
+        tokens = sum(lengths[i] + new[i] for b in todo for i in b)
         self.store.write_json("cost.json", {"seconds": time.perf_counter() - started, "tokens": tokens})
 
-    @staticmethod
-    def _tokens(batches: list[list[int]], prompts: list[list[int]], new: list[int], todo: list[list[int]]) -> int:
-        left = {i for b in todo for i in b}
-        return sum(len(prompts[i]) + new[i] for b in batches for i in b if i not in left)
+    def _attach(self) -> Any:
+        from harness.attention.attach import attach
 
-    def _check_positions(self, examples: list[Example], prompts: list[list[int]], new: list[int]) -> None:
-        limit = self.view.max_positions
-        for e, p, n in zip(examples, prompts, new, strict=True):
-            if limit and len(p) + n > limit:
+        return attach(self.view, self.cell.method, lowering=self.settings.lowering, artifact=self._artifact())
+
+    def _calibrated(self) -> dict[str, Any]:
+        method = self.cell.method
+        if method.calibration() is None:
+            return {}
+        self.progress.note(f"calibrating {self.cell.method_label} on {self.cell.model_label}")
+        facts = self.cell.identity
+        about = calibrate.identity_of(facts["model"], facts["method"], facts.get("calibration"))
+        return calibrate.artifact(method, about, self.view, self.settings.root)
+
+    def _batches(self, samples: list[Sample], lengths: list[int], new: list[int]) -> list[list[int]]:
+        """Indices of the samples that are computed together: by picture where they share its prefill, else by length."""
+        from harness.generation.batches import plan_batches, plan_groups
+
+        if self._shares(samples):
+            return plan_groups([s.draft.image_key for s in samples], lengths, new, self.settings.batch_tokens)
+        return plan_batches(lengths, new, self.settings.batch_tokens, self.cell.method.batching)
+
+    def _shares(self, samples: list[Sample]) -> bool:
+        method = self.cell.method
+        return (
+            self.settings.share
+            and self.view.vision is not None
+            and not self.view.vision.reads_text
+            and method.prefix_safe
+            and method.batching == "any"
+            and not method.overrides("transform")
+            and all(s.draft.image_key for s in samples)
+        )
+
+    def _lengths(self, examples: list[Example], samples: list[Sample], new: list[int]) -> list[int]:
+        """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
+        from harness.generation.dialogue import positions_needed
+
+        limit, lengths = self.view.max_positions, []
+        for e, s, n in zip(examples, samples, new, strict=True):
+            length = positions_needed(self.view, s, e.turns, n) - n if e.turns else len(s)
+            lengths.append(length)
+            if limit and length + n > limit:
                 raise UserError(
-                    f"Example '{e.id}' of task '{self.cell.task_label}' has {len(p)} prompt tokens and asks for {n} new ones, but model "
+                    f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
                     f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
                 )
+        return lengths
 
-    def _prove(self, prompt: list[int]) -> None:
+    @staticmethod
+    def _tokens(batches: list[list[int]], lengths: list[int], new: list[int], todo: list[list[int]]) -> int:
+        left = {i for b in todo for i in b}
+        return sum(lengths[i] + new[i] for b in batches for i in b if i not in left)
+
+    def _prove(self, longest: int, plain: list[Sample]) -> None:
         """Design law 1: engaged or error, on the longest prompt."""
-        import torch
-
         from harness.attention.engaged import prove
+        from harness.models.inputs import collate
 
-        ids = torch.tensor([prompt], device=self.view.device)
+        changed = self._transformed([plain[longest]])
+        # a likelihood task has no decode: acting there is not enough
+        steps = 0 if self.cell.task.kind == "nll" else 2
         try:
-            steps = (
-                0 if self.cell.task.kind == "nll" else 2
-            )  # a likelihood task has no decode: acting there is not enough
-            proof = prove(self.view, self.cell.method, ids, steps=steps, lowering=self.settings.lowering)
+            proof = prove(
+                self.view, self.cell.method, collate(self.view, [plain[longest]]), steps=steps,
+                lowering=self.settings.lowering, changed=collate(self.view, changed), artifact=self._artifact(),
+            )  # fmt: skip
         except NotEngaged as error:
             raise NotEngaged(f"{self.cell.label}: {error}") from error
         self.store.write_json("engaged.json", proof)
 
-    def _batch(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
+    def _transformed(self, samples: list[Sample]) -> list[Sample]:
+        """The samples after the method's `transform`."""
+        method = self.cell.method
+        if not method.overrides("transform"):
+            return samples
+        from harness.generation.ask import transformed
+
+        return [transformed(self.view, method, s) for s in samples]
+
+    def _batch(self, examples: list[Example], samples: list[Sample], attached: Attached) -> list[dict[str, Any]]:
         from harness.generation.batches import backoff
 
         def compute(part: list[int]) -> list[dict[str, Any]]:
             attached.reset()
-            outputs = self._outputs([examples[i] for i in part], [prompts[i] for i in part], attached)
+            outputs = self._outputs([examples[i] for i in part], [samples[i] for i in part], attached)
             usage = {k: v for k, v in attached.report().items() if not k.startswith("pairs_")}  # sums over the batch
             return [self._row(examples[i], o, usage) for i, o in zip(part, outputs, strict=True)]
 
-        return backoff(compute, list(range(len(examples))), length=lambda i: len(prompts[i]))
+        return backoff(compute, list(range(len(examples))), length=lambda i: len(samples[i]))
 
-    def _outputs(self, examples: list[Example], prompts: list[list[int]], attached: Attached) -> list[dict[str, Any]]:
+    def _outputs(self, examples: list[Example], samples: list[Sample], attached: Attached) -> list[dict[str, Any]]:
         if self.cell.task.kind == "nll":
             from harness.generation.nll import nll
 
-            losses = nll(self.view, prompts, [e.n_scored for e in examples], new_cache=attached.new_cache)
+            losses = nll(self.view, [s.ids for s in samples], [e.n_scored for e in examples], attached)
             return [
                 {
                     "text": json.dumps([round(x, 6) for x in loss]),
-                    "n_prompt_tokens": len(p),
+                    "n_prompt_tokens": len(s),
                     "n_new_tokens": 0,
                     "finish": "stop",
                 }
-                for loss, p in zip(losses, prompts, strict=True)
+                for loss, s in zip(losses, samples, strict=True)
             ]
+        from harness.generation.dialogue import converse
         from harness.generation.generate import generate
 
-        outs = generate(self.view, prompts, [e.max_new_tokens for e in examples], new_cache=attached.new_cache)
+        samples, limits = self._transformed(samples), [e.max_new_tokens for e in examples]
+        if any(e.turns for e in examples):
+            outs = converse(self.view, samples, [e.turns for e in examples], limits, attached, self.settings.decoding)
+        else:
+            share = self._shares(samples)
+            outs = generate(self.view, samples, limits, attached, self.settings.decoding, share=share)
         return [
             {
                 "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
@@ -308,7 +397,10 @@ class CellRun:
     def _row(self, example: Example, output: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
         score = self.cell.task.score(example, output["text"])
         out = {k: v for k, v in output.items() if k != "kv"}
-        return {"id": example.id, "cluster": example.cluster, "meta": dict(example.meta), "references": list(example.references)} | out | {
+        images = {"images": list(example.images)} if example.images else {}
+        asked = {"id": example.id, "cluster": example.cluster, "meta": dict(example.meta)}
+        asked |= {"references": list(example.references)} | images
+        return asked | out | {
             "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
             "usage": {**usage, **output.get("kv", {})},
         }  # fmt: skip
@@ -325,16 +417,17 @@ class CellRun:
         level = self.settings.efficiency
         if level == "off" or not self._efficiency_missing():
             return
-        from harness.attention.attach import attach
         from harness.efficiency.measure import NEW_TOKENS, measure
+        from harness.models.inputs import Sample
 
-        examples, _ = self._data()
-        prompt = max((list(e.input_ids) or self.view.prompt_ids(e.prompt, e.answer_prefix) for e in examples), key=len)
+        prompt: Sample = max(self._plain(), key=len)
         room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
-        prompt = prompt[:room]  # speed needs room for its own decode steps, whatever the task asks for
+        if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
+            prompt = Sample(prompt.ids[:room])
         self.progress.note(f"measuring speed: {self.cell.label}")
-        with attach(self.view, self.cell.method, lowering=self.settings.lowering) as attached:
-            measured = measure(self.view, prompt, level, new_cache=attached.new_cache)
+        prepare = (lambda s: self._transformed([s])[0]) if self.cell.method.overrides("transform") else None
+        with self._attach() as attached:
+            measured = measure(self.view, prompt, level, attached, prepare=prepare)
             simulated = bool(attached.report().get("simulated", False))
         self.store.write_json("efficiency.json", {"simulated": simulated, **measured, "level": level})
 

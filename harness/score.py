@@ -1,35 +1,50 @@
 """`heed score`: score outputs that were produced anywhere. Pure: the same files always give the same bytes.
 
-Examples come in our own layout or in the benchmark's official one (`Task.read_row`), outputs as `{"id", "text"}` in any
-order. An example without an output scores as an empty answer and is counted in `n_missing`.
+Examples come in our own layout or in the benchmark's official one (`Task.read_row`), outputs as `{"id", "text"}` or in
+the official layout (`Task.read_output`), in any order. An example without an output scores as an empty answer, unless
+its task knows better, and is counted in `n_missing`. A task that can make its examples from the ids of the outputs alone
+(`OwnExamples`) needs no file of examples.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from harness.contracts.task import Example, Score, Task
 from harness.errors import UserError
 from harness.files import make_parent, read_rows, sha256
-from harness.records.files import write_json
+from harness.records.files import line_of, write_json
 from harness.records.statistics import Estimate, aggregate, groups
 
 MISSING = "missing"
+Numbered = Sequence[tuple[int, Mapping[str, Any]]]  # rows with their line in the file
 
 
-def rescore(task: Task, examples: Path, outputs: Path, out: Path) -> dict[str, Any]:
-    """Score `outputs` against `examples`, write the result to `out` as JSON and return it.
+@runtime_checkable
+class OwnExamples(Protocol):
+    """A task whose examples depend on its settings and on nothing that a model or tokenizer has."""
+
+    def examples_of(self, ids: Sequence[str]) -> list[Example]:
+        """The examples for outputs with these ids; `UserError` for an id that there cannot be."""
+        ...
+
+
+def rescore(task: Task, examples: Path | None, outputs: Path, out: Path) -> dict[str, Any]:
+    """Score `outputs` against `examples` (None: the task's own), write the result to `out` as JSON and return it.
 
     Result: `task`, `scorer`, `n`, `n_empty` (given, but blank), `n_missing`, `n_error` (finish "error"), `data_sha256`
-    (of the examples file), `metrics` and `intervals` by name, `groups` (one entry for every value of the task's `by`
-    keys) and `examples` in the order of the examples file.
+    (of the examples file, or of the one that `heed data` would write), `metrics` and `intervals` by name, `groups` (one
+    entry for every value of the task's `by` keys) and `examples` in the order of the examples; `scoring` (facts on the
+    scorer: digests, versions) for tasks that have some.
     """
-    read = read_examples(task, examples)
-    answers = read_outputs(outputs, {e.id for e in read})
+    rows = output_rows(task, outputs)
+    read = read_examples(task, examples) if examples else own_examples(task, rows)
+    answers = matched(rows, {e.id for e in read}, outputs)
     texts = [_text(answers.get(e.id), e.id, outputs) for e in read]
     scores = [_scored(task, e, text, e.id in answers) for e, text in zip(read, texts, strict=True)]
     given = [text for e, text in zip(read, texts, strict=True) if e.id in answers]
@@ -41,7 +56,8 @@ def rescore(task: Task, examples: Path, outputs: Path, out: Path) -> dict[str, A
         "n_empty": sum(not (text or "").strip() for text in given),
         "n_missing": len(read) - len(given),
         "n_error": sum(row.get("finish") == "error" for row in answers.values()),
-        "data_sha256": sha256(examples),
+        "data_sha256": sha256(examples) if examples else _digest(task, read),
+        **_scoring(task),
         **_numbers(task, read, scores),
         "groups": _groups(task, read, scores),
         "examples": [_row(e, s) for e, s in zip(read, scores, strict=True)],
@@ -77,16 +93,40 @@ def read_examples(task: Task, path: Path) -> list[Example]:
     return found
 
 
-def read_outputs(path: Path, known: set[str]) -> dict[str, dict[str, Any]]:
-    """Output rows by id; `UserError` for a row without an id, an id that stands twice, or one that no example has."""
-    found: dict[str, dict[str, Any]] = {}
-    lines: dict[str, int] = {}
+def own_examples(task: Task, rows: Numbered) -> list[Example]:
+    """The task's own examples for output rows; `UserError` if it cannot make them without a tokenizer."""
+    if not isinstance(task, OwnExamples):
+        raise UserError(
+            "Missing examples=FILE. The examples of this task depend on a tokenizer, so name the file that the outputs "
+            "were made from (`heed data` writes it)."
+        )
+    return task.examples_of(list(dict.fromkeys(str(row["id"]) for _, row in rows)))
+
+
+def output_rows(task: Task, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
+    """The rows of an outputs file as `{"id", "text"}`, with their lines; `UserError` for a row that is none."""
+    found: list[tuple[int, Mapping[str, Any]]] = []
     for number, row in read_rows(path, "outputs"):
-        if "id" not in row or "text" not in row:
-            missing = "id" if "id" not in row else "text"
+        try:
+            read = task.read_output(row, len(found))
+        except KeyError as error:
+            raise UserError(f"{path}, line {number} lacks the key {error}, so it is no output of this task.") from error
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise UserError(f"{path}, line {number} is no output of this task ({error}).") from error
+        if "id" not in read or "text" not in read:
+            missing = "id" if "id" not in read else "text"
             raise UserError(
                 f'{path}, line {number} lacks the key \'{missing}\': an output is {{"id": ..., "text": ...}}.'
             )
+        found.append((number, read))
+    return found
+
+
+def matched(rows: Numbered, known: set[str], path: Path) -> dict[str, Mapping[str, Any]]:
+    """Output rows by id; `UserError` for an id that stands twice, or one that no example has."""
+    found: dict[str, Mapping[str, Any]] = {}
+    lines: dict[str, int] = {}
+    for number, row in rows:
         name = str(row["id"])
         if name in lines and _repeat(name, lines) in known:
             name = _repeat(name, lines)
@@ -129,6 +169,17 @@ def _text(row: Mapping[str, Any] | None, name: str, path: Path) -> str | None:
 def _scored(task: Task, example: Example, text: str | None, given: bool) -> Score:
     score = task.score(example, text)
     return score if given else replace(score, flags=(*score.flags, MISSING))
+
+
+def _digest(task: Task, examples: Sequence[Example]) -> str:
+    """sha256 of the file that `heed data` writes for these examples."""
+    lines = (line_of({**e.to_row(), **task.official_row(e)}) for e in examples)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def _scoring(task: Task) -> dict[str, Any]:
+    facts = getattr(task, "scoring", None)
+    return {"scoring": dict(facts())} if callable(facts) else {}
 
 
 def _numbers(task: Task, examples: Sequence[Example], scores: Sequence[Score]) -> dict[str, dict[str, Any]]:

@@ -204,3 +204,36 @@ def test_official_rows_with_a_repeated_index_are_matched_in_order(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in content))
     result = rescore(Ruler(tasks=["vt"]), tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.json")
     assert [e["id"] for e in result["examples"]] == ["5", "5#2", "6"] and result["metrics"]["score"] == 1.0
+
+
+# -- outputs in official layouts, and examples that a task has itself -------------------------------------------------
+
+
+class Named(Passkey):
+    """Outputs as another harness writes them."""
+
+    def read_output(self, row: Any, index: int) -> dict[str, Any]:
+        return {"id": row["name"], "text": row["answers"][0]}
+
+
+def test_outputs_are_read_as_the_task_says(data: Path) -> None:
+    rows = [{"name": r["id"], "answers": [r["text"]]} for r in answers(data, wrong=2)]
+    write_rows(data.parent / "o.jsonl", rows)
+    task = Named(lengths=[256, 512], depths=[0, 100], trials=2)
+    assert rescore(task, data, data.parent / "o.jsonl", data.parent / "c.json")["metrics"] == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"answers": ["1"]}, "line 1 lacks the key 'name'"), ({"name": "a", "answers": []}, "line 1 is no output")],
+)
+def test_rows_that_the_task_cannot_read_are_refused_with_their_line(data: Path, row: Any, message: str) -> None:
+    write_rows(data.parent / "o.jsonl", [row])
+    with pytest.raises(UserError, match=message):
+        rescore(Named(), data, data.parent / "o.jsonl", data.parent / "c.json")
+
+
+def test_a_task_whose_examples_need_a_tokenizer_asks_for_their_file(data: Path) -> None:
+    write_rows(data.parent / "o.jsonl", answers(data))
+    with pytest.raises(UserError, match="Missing examples=FILE"):
+        rescore(TASK, None, data.parent / "o.jsonl", data.parent / "c.json")

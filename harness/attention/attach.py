@@ -4,19 +4,23 @@ what it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers.cache_utils import Cache
 
 from harness.attention import dispatch, module_hooks
 from harness.attention.cache import tracked_cache
 from harness.attention.lower import LOWERINGS
+from harness.attention.request import LinkedCache, LiveRequest
 from harness.attention.runtime import Runtime
 from harness.attention.usage import Usage
 from harness.contracts.method import HOOKS, Method
-from harness.errors import UserError, nearest
+from harness.errors import Unsupported, UserError, nearest
+from harness.models.inputs import Inputs
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
 class Attached:
     """A method on a model. Requests need no ceremony: a forward on an empty cache begins a new one."""
 
-    def __init__(self, method: Method, runtime: Runtime | None) -> None:
-        self.method = method
+    def __init__(
+        self, view: View, method: Method, runtime: Runtime | None, artifact: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.view, self.method, self.artifact = view, method, dict(artifact or {})
         self._runtime = runtime
 
     @property
@@ -36,7 +42,35 @@ class Attached:
 
     def new_cache(self) -> Cache | None:
         """An empty cache to pass as `past_key_values`; None: the library's default will do. One for each request."""
-        return tracked_cache() if self.method.overrides("select", "edit_cache") else None
+        if self.method.overrides("select", "edit_cache"):
+            return tracked_cache()
+        return LinkedCache(self._runtime) if self._runtime and "second_stream" in self.method.needs else None
+
+    def begin(self, inputs: Inputs) -> Inputs:
+        """Announce a batch: the method's own work before the prefill is done here, so it belongs to the time to first
+        token. Returns the inputs with the positions that the method wants.
+        """
+        if self._runtime is None:
+            return inputs
+        if "images" in self.method.needs and inputs.image is None:
+            raise Unsupported(
+                f"Method '{self.method.name}' works on pictures, and this task shows none; choose a task with images "
+                "(pope, chair), or a method for text."
+            )
+        request = LiveRequest(self.view, inputs, self._runtime, self.artifact)
+        self._runtime.announce(request)
+        wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
+        return replace(inputs, **wanted) if wanted else inputs
+
+    @property
+    def request(self) -> LiveRequest:
+        """The batch that was announced last."""
+        assert self._runtime is not None and self._runtime.request is not None
+        return self._runtime.request
+
+    def prefix(self) -> Any:
+        """A context in which a prefix that prompts share is computed."""
+        return nullcontext() if self._runtime is None else self._runtime.prefix()
 
     def reset(self) -> None:
         """Start counting anew."""
@@ -51,19 +85,21 @@ class Attached:
 
 
 @contextmanager
-def attach(view: View, method: Method, lowering: str = "auto") -> Iterator[Attached]:
+def attach(
+    view: View, method: Method, lowering: str = "auto", artifact: Mapping[str, Tensor] | None = None
+) -> Iterator[Attached]:
     """Run `view.model` under `method` inside the `with` block.
 
     `lowering`: how patterns are computed: `dense` (a mask, the reference), `gather`, `flex` (compiled), or `auto`. Only
-    the text part of the model is touched. Raises `UserError` if the method cannot serve the model; whatever happens
-    inside, the model is restored.
+    the text part of the model is touched. `artifact`: what the method's `calibrate` returned. Raises `UserError` if the
+    method cannot serve the model; whatever happens inside, the model is restored.
     """
     if lowering not in LOWERINGS:
         raise UserError(f"Unknown lowering '{lowering}': {nearest(lowering, LOWERINGS)}")
     method.validate()
     _check(view, method, lowering)
     if not method.overrides(*HOOKS):
-        yield Attached(method, None)
+        yield Attached(view, method, None)
         return
     before = view.attn_setting()
     runtime = Runtime(view, method, lowering, *dispatch.previous(view.config, before))
@@ -72,7 +108,7 @@ def attach(view: View, method: Method, lowering: str = "auto") -> Iterator[Attac
     try:
         view.set_attn(dispatch.NAME)
         handles = module_hooks.install(runtime)
-        yield Attached(method, runtime)
+        yield Attached(view, method, runtime, artifact)
     finally:
         for handle in handles:
             handle.remove()
@@ -84,13 +120,21 @@ def _check(view: View, method: Method, lowering: str) -> None:
     """What the harness itself cannot serve, then what the method cannot."""
     reads = method.overrides("pattern", "select", "edit_cache")
     if reads and view.softcap is not None:
-        raise UserError(
+        raise Unsupported(
             f"Method '{method.name}' cannot serve this model: its attention logits are soft-capped "
             f"(c = {view.softcap}), which the sparse lowerings do not compute."
         )
     if reads and view.has_sinks and lowering == "flex":
         raise UserError("lowering=flex has no sink logits, which this model has; use auto, gather or dense.")
+    if "images" in method.needs and view.vision is None:
+        raise Unsupported(
+            f"Method '{method.name}' works on pictures, but model '{view.name}' reads text only; choose a vision-language "
+            "model, or a method for text."
+        )
     last = [i for i in getattr(method, "full_layers", ()) if i >= view.n_layers]
     if last:
         raise UserError(f"method.{method.name}.full_layers names layer {last[0]}, but the model has {view.n_layers}.")
-    method.check(view)
+    try:
+        method.check(view)
+    except UserError as error:
+        raise Unsupported(str(error)) from error

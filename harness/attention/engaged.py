@@ -8,6 +8,7 @@ model's under another name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,54 +17,78 @@ from torch import Tensor
 from harness.attention.attach import Attached, attach
 from harness.contracts.method import HOOKS, Method
 from harness.errors import NotEngaged
+from harness.models.inputs import Inputs, of_ids
 
 if TYPE_CHECKING:
     from harness.models.view import View
 
+FAR = 1e4  # more than logits ever differ by
+ROUNDING = 1e-6  # nats; what the same numbers may differ by when they are computed in another order
+
 
 @torch.no_grad()
-def prove(view: View, method: Method, input_ids: Tensor, steps: int = 2, lowering: str = "auto") -> dict[str, Any]:
-    """Evidence for one method on `input_ids` `[1, T]`: usage, `logits_moved` (largest difference), `restored`.
+def prove(
+    view: View,
+    method: Method,
+    prompt: Tensor | Inputs,
+    steps: int = 2,
+    lowering: str = "auto",
+    changed: Inputs | None = None,
+    artifact: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Evidence for one method on one prompt (ids `[1, T]` or inputs): usage, `logits_moved` (largest difference
+    of log probabilities), `restored`.
 
-    Tasks that score the prompt in one forward want `steps=0`: a method that acts only afterwards is then not engaged.
-    Compares the last row of the prompt and `steps` decode steps that are fed dense's own greedy tokens. Raises
-    `NotEngaged`.
+    `changed`: what the method's `transform` made of the prompt. Tasks that score the prompt in one forward want
+    `steps=0`: a method that acts only afterwards is then not engaged. Compares the last row of the prompt and `steps`
+    decode steps that are fed dense's own greedy tokens; a method with a search of its own must report what it did.
+    Raises `NotEngaged`.
     """
+    inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
     if not method.overrides(*HOOKS):
-        return {**Attached(method, None).report(), "logits_moved": 0.0, "restored": True}
-    if steps == 0 and method.prefill_is_dense:
+        return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
+    if steps == 0 and (method.prefill_is_dense or method.overrides("generate")):
         raise NotEngaged(
             f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
             "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
         )
-    before, tokens = _logits(view, input_ids, steps)
-    with attach(view, method, lowering) as attached:
-        during, _ = _logits(view, input_ids, steps, attached, tokens)
+    before, tokens = _logits(view, inputs, steps)
+    with attach(view, method, lowering, artifact) as attached:
+        during, _ = _logits(view, changed or inputs, steps, attached, tokens)
+        if method.overrides("generate"):
+            method.generate(attached.request, [max(steps, 2)] * len(inputs.samples), view.stop_ids)
         report = attached.report()
-    after, _ = _logits(view, input_ids, steps, None, tokens)
+    after, _ = _logits(view, inputs, steps, None, tokens)
     if not torch.equal(before, after):
         raise NotEngaged(
             f"Method '{method.name}' left traces: dense logits before and after it differ by up to "
             f"{float((before - after).abs().max()):.3g}. They must be bit-equal; it changed weights or global state."
         )
-    moved = float((before.float() - during.float()).abs().max())
-    _judge(view, method, report, moved, input_ids.shape[1] + steps)
+    moved = float(_finite(before.float().log_softmax(-1) - during.float().log_softmax(-1)).abs().max())
+    _judge(view, method, report, moved, inputs.ids.shape[1] + steps)
     return {**report, "logits_moved": moved, "restored": True}
 
 
+def _finite(difference: Tensor) -> Tensor:
+    """A token that a method rules out moves by as much as a float can say, which is no number for a record."""
+    return difference.nan_to_num(posinf=FAR, neginf=-FAR).clamp(-FAR, FAR)
+
+
 def _logits(
-    view: View, input_ids: Tensor, steps: int, attached: Attached | None = None, tokens: list[Tensor] | None = None
+    view: View, inputs: Inputs, steps: int, attached: Attached | None = None, tokens: list[Tensor] | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits `[steps + 1, V]` of the last prompt row and of each step, and the tokens that were fed (greedy if not
     given).
     """
     cache = attached.new_cache() if attached is not None else None
-    rows, fed, step = [], [], input_ids.to(view.device)
+    inputs = attached.begin(inputs) if attached is not None else inputs
+    rows, fed, given = [], [], inputs.prefill()
     for i in range(steps + 1):
-        out = view.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values
         rows.append(out.logits[0, -1])
-        step = out.logits[:, -1:].argmax(-1) if tokens is None else tokens[i]
+        step = out.logits[:, -1:].argmax(-1).to(view.device) if tokens is None else tokens[i]
+        given = {"input_ids": step} | inputs.further(1, i)
         fed.append(step)
     return torch.stack(rows), fed
 
@@ -73,7 +98,11 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
     reason = method.idle(n)
     if reason:
         raise NotEngaged(f"Method '{method.name}' would not change this model on this task: {reason}.")
-    if not method.layers(view):
+    own_search = method.overrides("generate")
+    if own_search and not any(key.startswith("method_") for key in report):
+        raise NotEngaged(f"Method '{method.name}' searched, but reports nothing that it did in the search.")
+    elsewhere = own_search or method.overrides("transform")
+    if not method.layers(view) and not report["layers_touched"] and not elsewhere:
         raise NotEngaged(f"Method '{method.name}' leaves all {view.n_layers} layers dense; let some of them be sparse.")
     missing = sorted(set(method.layers(view)) - set(report["layers_touched"]))
     if missing:
@@ -89,11 +118,18 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
             f"Method '{method.name}' read every key that dense attention reads on a context of {n} tokens"
             f"{_windows(view)}, so its number would be dense's. {remedy}"
         )
-    if moved == 0:
+    if moved <= ROUNDING and not own_search:
         raise NotEngaged(
             f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} of {view.n_layers}, "
-            f"but no logit moved on a context of {n} tokens{_windows(view)}: what it left out was not used. {remedy}"
+            f"but no logit moved on a context of {n} tokens{_windows(view)}: what it changed was not used. "
+            f"{_told(report)}{remedy}"
         )
+
+
+def _told(report: dict[str, Any]) -> str:
+    """What the method itself says that it did."""
+    told = [f"{k.removeprefix('method_')} {v:.3g}" for k, v in report.items() if k.startswith("method_")]
+    return f"It reports {', '.join(told)}. " if told else ""
 
 
 def _windows(view: View) -> str:

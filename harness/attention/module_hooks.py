@@ -1,5 +1,5 @@
-"""Hooks on modules: the start of a forward, head outputs, layer outputs, logits. Only what a method overrides is
-installed.
+"""Hooks on modules: the start of a forward, head outputs, outputs of blocks and layers, logits. Only what a method
+overrides is installed; while the method runs a forward of its own they all stand aside.
 """
 
 from __future__ import annotations
@@ -15,27 +15,60 @@ from harness.attention.runtime import Runtime
 def install(runtime: Runtime) -> list[RemovableHandle]:
     """Install the hooks of the attached method; the caller removes the handles."""
     view, method = runtime.view, runtime.method
-    handles = [view.layers[0].register_forward_pre_hook(_begin(runtime), with_kwargs=True)]
+    handles = [
+        view.lm.register_forward_pre_hook(_enter(runtime), with_kwargs=True),
+        view.layers[0].register_forward_pre_hook(_begin(runtime), with_kwargs=True),
+    ]
     for i in range(view.n_layers):
+        if method.overrides("layer_in"):
+            handles.append(view.layers[i].register_forward_pre_hook(_layer_in(runtime, i), with_kwargs=True))
         if method.overrides("heads"):
             handles.append(view.o_proj(i).register_forward_pre_hook(_heads(runtime, i)))
-        if method.overrides("layer_out"):
-            handles.append(view.layers[i].register_forward_hook(_layer_out(runtime, i)))
+        for hook, module in (("attn_out", view.attention(i)), ("mlp_out", view.mlp(i)), ("layer_out", view.layers[i])):
+            if method.overrides(hook):
+                handles.append(module.register_forward_hook(_output(runtime, i, getattr(method, hook))))
     if method.overrides("logits"):
-        handles.append(view.lm_head.register_forward_hook(_logits(runtime)))
+        handles.append(view.lm_head.register_forward_hook(_output(runtime, view.n_layers, method.logits)))
     return handles
+
+
+def _enter(runtime: Runtime) -> Any:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not runtime.is_silent:
+            runtime.enter(args[0] if args else kwargs.get("input_ids"))
+
+    return hook
 
 
 def _begin(runtime: Runtime) -> Any:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if runtime.is_silent:
+            return
         # Families disagree whether the cache is positional; it is the only argument of its type.
-        runtime.begin(next((x for x in (*args, *kwargs.values()) if isinstance(x, Cache)), None))
+        x = args[0] if args else kwargs["hidden_states"]
+        runtime.begin(next((x for x in (*args, *kwargs.values()) if isinstance(x, Cache)), None), x.shape[0])
+
+    return hook
+
+
+def _layer_in(runtime: Runtime, layer: int) -> Any:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if runtime.is_silent or runtime.is_prefix:
+            return None
+        x = args[0] if args else kwargs["hidden_states"]
+        new = runtime.method.layer_in(_call(runtime, layer), x)
+        if new is None:
+            return None
+        _touch(runtime, layer, new)
+        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
 
     return hook
 
 
 def _heads(runtime: Runtime, layer: int) -> Any:
     def hook(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if runtime.is_silent or runtime.is_prefix:
+            return None
         z = args[0].unflatten(-1, (runtime.view.n_heads, -1))
         new = runtime.method.heads(_call(runtime, layer), z)
         return None if new is None else (_touch(runtime, layer, new).flatten(-2), *args[1:])
@@ -43,22 +76,18 @@ def _heads(runtime: Runtime, layer: int) -> Any:
     return hook
 
 
-def _layer_out(runtime: Runtime, layer: int) -> Any:
+def _output(runtime: Runtime, layer: int, edit: Any) -> Any:
+    """The output of a module, or the first of several."""
+
     def hook(module: Any, args: tuple[Any, ...], out: Any) -> Any:
+        if runtime.is_silent or runtime.is_prefix:
+            return None
         x = out[0] if isinstance(out, tuple) else out
-        new = runtime.method.layer_out(_call(runtime, layer), x)
+        new = edit(_call(runtime, layer), x)
         if new is None:
             return None
         _touch(runtime, layer, new)
         return (new, *out[1:]) if isinstance(out, tuple) else new
-
-    return hook
-
-
-def _logits(runtime: Runtime) -> Any:
-    def hook(module: Any, args: tuple[Any, ...], out: Any) -> Any:
-        new = runtime.method.logits(_call(runtime, runtime.view.n_layers), out)
-        return None if new is None else _touch(runtime, runtime.view.n_layers, new)
 
     return hook
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -14,6 +16,8 @@ from harness.attention.cache import TrackedLayer
 from harness.attention.gather import gather_selected, grouped
 from harness.attention.lower import choose, lower
 from harness.attention.meta import Meta
+from harness.attention.request import LiveRequest
+from harness.attention.rows import edit_rows
 from harness.attention.usage import Usage
 from harness.contracts.method import Call, Method
 from harness.errors import UserError
@@ -31,11 +35,26 @@ class Forward:
     plans: dict[Any, Any] = field(default_factory=dict)  # lowered patterns
     scratch: dict[int, dict[Any, Any]] = field(default_factory=dict)  # per layer, where no cache can hold the state
     meta: Meta | None = None
+    tokens: Tensor | None = None  # int64 [B, n_q]
+    image: Any = False  # bool [B, n_k] or None; False: not asked yet
 
     def layer(self, i: int) -> TrackedLayer | None:
         """The tracked cache layer, if there is one."""
         found = self.cache.layers[i] if self.cache is not None and i < len(self.cache.layers) else None
         return found if isinstance(found, TrackedLayer) else None
+
+
+class Idle:
+    """In place of a runtime where no method is attached: there is nothing to silence."""
+
+    method = Method()
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        yield
 
 
 class Runtime:
@@ -47,24 +66,71 @@ class Runtime:
         self.usage = Usage()
         self.forward = Forward()
         self.tracked = method.overrides("select", "edit_cache")
+        self.row_layers = set(method.layers(view)) if method.overrides("scores", "probs") else set()
+        self.request: LiveRequest | None = None
+        self.step = -1  # forwards of the request so far, less one
+        self.is_silent = False  # the method's own forwards
+        self.is_prefix = False  # a shared prefix: the last row of it is not the last row of a prompt
+        self._tokens: Tensor | None = None
+        self._meta: Meta | None = None
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside, the model runs as if nothing were attached here."""
+        kept = self.forward, self.is_silent
+        self.is_silent = True
+        try:
+            yield
+        finally:
+            self.forward, self.is_silent = kept
+
+    @contextmanager
+    def prefix(self) -> Iterator[None]:
+        """Inside, only what shapes every row acts: a prefix that several prompts share is computed."""
+        self.is_prefix = True
+        self.request, self.step = None, -1
+        try:
+            yield
+        finally:
+            self.is_prefix = False
 
     # ----------------------------------------------------------------------------------------- called by the model
 
-    def begin(self, cache: Cache | None) -> None:
-        """The first layer of a forward is about to run."""
-        self.forward = Forward(cache)
+    def announce(self, request: LiveRequest) -> None:
+        """A batch is about to be generated."""
+        self.request, self.step = request, -1
 
-    def mask(self, **kwargs: Any) -> Meta:
+    def enter(self, input_ids: Tensor | None) -> None:
+        """A forward of the whole model is about to run on `input_ids` (None: on embeddings)."""
+        self._tokens = input_ids
+
+    def begin(self, cache: Cache | None, rows: int) -> None:
+        """The first layer of a forward is about to run."""
+        if self.step >= 0 and not self.is_prefix and (cache is None or cache.get_seq_length() == 0):
+            self.request, self.step = None, -1  # a new prompt that nobody announced
+        tokens = self._tokens
+        if tokens is None and self.request is not None:
+            ids = self.request.inputs.ids
+            tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
+        self.forward = Forward(cache, meta=self._meta, tokens=tokens)
+        self.step += 0 if self.is_prefix else 1
+
+    def mask(self, **kwargs: Any) -> Any:
         """The mask function: remember, do not build."""
+        if self.is_silent:
+            return self.inner_mask(**kwargs)
         offset, ahead = kwargs.get("q_offset", 0), kwargs["kv_length"] + kwargs.get("kv_offset", 0)
         if torch.is_tensor(offset) or ahead > offset + kwargs["q_length"]:
             raise UserError("A static cache was passed to a model with an attention method; use a dynamic one.")
-        return Meta(kwargs, self.inner_mask)
+        self._meta = Meta(kwargs, self.inner_mask)
+        return self._meta
 
     def attention(
         self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, scaling: float | None = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         """The attention function: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, n_q, H, D]` and weights."""
+        if self.is_silent:
+            return self.inner(module, q, k, v, meta, scaling=scaling, **kwargs)
         if not isinstance(meta, Meta):
             raise UserError(
                 "Attention methods need a 2-D attention mask (or none); a prepared 4-D mask hides the padding."
@@ -74,18 +140,24 @@ class Runtime:
         self.forward.meta = meta
         ctx = self.call(layer, meta, k, scaling)
         result = self._sparse(ctx, meta, q, k, v, kwargs.get("s_aux"))
-        if result is None:
-            read: Any = meta.pairs * q.shape[1]
-            out, weights = self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs)
-        else:
+        read: Any = meta.pairs * q.shape[1]
+        # the one row of a decode step is computed here or there, not twice
+        edited = self._edit_rows(ctx, meta, None, q, k, v, kwargs) if result is None and meta.n_q == 1 else None
+        if result is not None:
             (out, read), weights = result, None
             out = out.transpose(1, 2).contiguous()
+        elif edited is not None:
+            out, weights = edited, None
+        else:
+            out, weights = self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs)
+            edited = self._edit_rows(ctx, meta, out, q, k, v, kwargs) if meta.n_q > 1 else None
+            out = out if edited is None else edited
         evicted = self._edit(ctx, q)
         held = self.forward.layer(layer)
         self.usage.kept[layer] = k.shape[2] if held is None or held.keys is None else held.keys.shape[-2]
         self.usage.seen[layer] = meta.q_offset + meta.n_q
         rows = q.shape[0] * q.shape[1]
-        touched = evicted or (result is not None and ctx.phase in self.method.phases)
+        touched = evicted or edited is not None or (result is not None and ctx.phase in self.method.phases)
         self.usage.count(ctx.phase, layer, read, meta.pairs * q.shape[1], rows, touched)
         return out, weights
 
@@ -97,7 +169,11 @@ class Runtime:
         self._check_cache(layer, meta, tracked)
         state = self.forward.scratch.setdefault(layer, {}) if tracked is None else tracked.state
         phase: Literal["prefill", "decode"] = "decode" if meta.n_q == 1 and meta.q_offset > 0 else "prefill"
-        ctx = Call(self.view, layer, phase, meta.q_offset, meta.n_pad, scaling, store=self.forward.store, state=state)
+        ctx = Call(
+            self.view, layer, phase, meta.q_offset, meta.n_pad, scaling, request=self.request, step=max(self.step, 0),
+            tokens=self.forward.tokens, image=self._image(meta), count=self.usage.tell, store=self.forward.store,
+            state=state,
+        )  # fmt: skip
         if k is not None and self.tracked:
             first = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=k.device)[None, None]
             known = None if tracked is None else tracked.positions
@@ -105,6 +181,47 @@ class Runtime:
             rows = torch.arange(meta.q_offset, meta.q_offset + meta.n_q, device=k.device)
             ctx.visible = lambda part: meta.visible(rows[part], positions)
         return ctx
+
+    def _image(self, meta: Meta) -> Tensor | None:
+        """bool `[B, n_k]`: which keys are image tokens; None without pictures."""
+        if self.request is None or self.request.inputs.image is None:
+            return None
+        if self.forward.image is False:
+            image = self.request.inputs.image[:, : meta.q_offset + meta.n_q]
+            image = torch.nn.functional.pad(image, (0, meta.q_offset + meta.n_q - image.shape[1]))
+            self.forward.image = image.repeat_interleave(meta.kwargs["batch_size"] // len(image), 0)
+        return self.forward.image
+
+    def _edit_rows(
+        self, ctx: Call, meta: Meta, out: Tensor | None, q: Tensor, k: Tensor, v: Tensor, kwargs: dict[str, Any]
+    ) -> Tensor | None:
+        """The output `[B, n_q, H, D]` with the edited query rows in place; None if the method left them alone."""
+        if ctx.layer not in self.row_layers or self.is_prefix or ctx.phase not in self.method.phases:
+            return None
+        rows, edited = self._rows(ctx, meta)
+        if rows.start >= rows.stop:
+            return None
+        at = torch.arange(meta.q_offset + rows.start, meta.q_offset + rows.stop, device=q.device)
+        keys = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=q.device)[None, None]
+        overrides, heads = self.method.overrides, None if out is None else out.transpose(1, 2)
+        new = edit_rows(
+            heads, q, k, v, rows, meta.visible(at, keys), edited, ctx.scaling,
+            scores=partial(self.method.scores, ctx) if overrides("scores") else None,
+            probs=partial(self.method.probs, ctx) if overrides("probs") else None,
+            sinks=kwargs.get("s_aux"), softcap=self.view.softcap,
+        )  # fmt: skip
+        return None if new is None or new is heads else new.transpose(1, 2).contiguous()
+
+    def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:
+        """The query rows that may be edited, and bool `[B, R]`: in which samples they are."""
+        n, batch = meta.n_q, meta.kwargs["batch_size"]
+        if self.method.query_rows == "last" or ctx.phase == "decode" or ctx.image is None:
+            return slice(n - 1, n), torch.ones(batch, 1, dtype=torch.bool, device=meta.device)
+        columns = torch.arange(ctx.image.shape[1], device=meta.device)
+        end = torch.where(ctx.image, columns + 1, 0).amax(1)  # [B]: one past the last image token
+        first = max(int(end.min()) - meta.q_offset, 0)
+        at = torch.arange(meta.q_offset + first, meta.q_offset + n, device=meta.device)
+        return slice(first, n), at >= torch.maximum(end, ctx.n_pad)[:, None]
 
     def _check_cache(self, layer: int, meta: Meta, tracked: TrackedLayer | None) -> None:
         if not self.tracked or self.forward.cache is None:
@@ -129,6 +246,13 @@ class Runtime:
             index = method.select(ctx, q, k)
             if index is not None:
                 return gather_selected(index, cast(Any, ctx.visible)(slice(None)), q, k, v, ctx.scaling, sinks)
+        if ctx.phase in method.phases and method.overrides("mask"):
+            rows = torch.arange(meta.q_offset, meta.q_offset + meta.n_q, device=q.device)
+            keys = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=q.device)[None, None]
+            shown = method.mask(ctx, meta.visible(rows, keys)[:, :1])
+            if shown is not None:
+                read = shown.sum() * q.shape[1]
+                return grouped(q, k, v, shown.expand(-1, k.shape[1], -1, -1), ctx.scaling, sinks), read
         if ctx.phase in method.phases and method.overrides("pattern"):
             blocks = method.pattern(ctx, q, k)
             if blocks is not None:

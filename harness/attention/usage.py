@@ -23,6 +23,13 @@ class Usage:
     kept: dict[int, int] = field(default_factory=dict)  # layer -> keys in its cache after its last call
     seen: dict[int, int] = field(default_factory=dict)  # layer -> tokens it has seen
     simulated: bool = False
+    told: dict[str, list[Any]] = field(default_factory=dict)  # what the method itself reports: [sum, how often]
+
+    def tell(self, name: str, value: Any) -> None:
+        """One more value of a number that the method reports; tensors are averaged."""
+        value = value.float().mean() if torch.is_tensor(value) else value
+        entry = self.told.setdefault(name, [0.0, 0])
+        entry[0], entry[1] = entry[0] + value, entry[1] + 1
 
     def count(self, phase: str, layer: int, read: Any, nominal: int, rows: int, touched: bool) -> None:
         """One layer call."""
@@ -53,6 +60,7 @@ class Usage:
             "kv_tokens_kept": _mean(self.kept),
             "kv_tokens_seen": _mean(self.seen),
             "simulated": self.simulated,
+            **{f"method_{name}": float(total) / n for name, (total, n) in sorted(self.told.items())},
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ from rich.console import Console
 from harness.config import compose
 from harness.errors import UserError
 from harness.plan import group
+from harness.records.files import disk_error
 from harness.run import tokens_of
 
 DEFAULT_TOKENIZER = "micro-lm"
 
 
 def write(overrides: list[str]) -> int:
-    """Write the examples of one task, a JSON object per line."""
+    """Write the examples of one task, a JSON object per line; with `folder=` also the source data of a generated task."""
     from harness.data import write_examples
 
-    files, rest = _files(overrides, "out")
+    folder = next((o.partition("=")[2] for o in overrides if o.startswith("folder=")), "")
+    files, rest = _files([o for o in overrides if not o.startswith("folder=")], "out")
     label, task, limit = _one_task(rest)
     tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
     summary = write_examples(task, tokens, files["out"], limit)
@@ -31,18 +34,34 @@ def write(overrides: list[str]) -> int:
     )
     if summary["n_skipped"]:
         console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}", markup=False, highlight=False)
+    if folder:
+        _export(task, Path(folder).expanduser(), console)
     return 0
 
 
+def _export(task: Any, folder: Path, console: Console) -> None:
+    """Write the source data and tell what it is: the files in `folder`, and how many there are in folders below it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = task.export(folder)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    inside = Counter(path.relative_to(folder).parts[0] for path in written)
+    names = [name if (folder / name).is_file() else f"{name}/ ({n} files)" for name, n in inside.items()]
+    console.print(f"In {folder}: {', '.join(names)}", markup=False, highlight=False)
+
+
 def score(overrides: list[str]) -> int:
-    """Score an outputs file against an examples file."""
+    """Score an outputs file against an examples file, or against the task's own examples where it has some."""
     from harness.score import rescore
 
-    files, rest = _files(overrides, "examples", "outputs", "out")
+    own = not any(text.startswith("examples=") for text in overrides)
+    files, rest = _files(overrides, *(() if own else ("examples",)), "outputs", "out")
     label, task, _ = _one_task(rest)
-    result = rescore(task, files["examples"], files["outputs"], files["out"])
+    result = rescore(task, files.get("examples"), files["outputs"], files["out"])
     if result["n_missing"]:
-        missing = f"{result['n_missing']} of {result['n']} examples have no output and count as wrong"
+        counted = "and count as wrong" if "coverage" not in result["metrics"] else "and lower the coverage"
+        missing = f"{result['n_missing']} of {result['n']} examples have no output {counted}"
         Console().print(missing, style="yellow", markup=False, highlight=False)
     shown = ", ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
     Console().print(f"{label}: n={result['n']} {shown}; written to {files['out']}", markup=False, highlight=False)

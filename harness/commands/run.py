@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import compose
+from harness.config import BASELINE, compose
 from harness.errors import UserError
-from harness.plan import Cell, cells, is_done
+from harness.plan import Cell, cells, decoding, is_done
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,7 +39,9 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     from harness.run import Settings, execute
 
     root = Path(cfg.results)
-    settings = Settings(root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering)
+    settings = Settings(
+        root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg), cfg.share
+    )
     _check_writable(root)
     track = _tracker(cfg, root, group or sweep_id(plan), console)
     todo = sum(not is_done(root, c.run_id) for c in plan)
@@ -56,6 +58,8 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
         done = sum(is_done(root, c.run_id) for c in plan)
         raise KeyboardInterrupt(f"{done} of {len(plan)} cells are finished") from None
     print_table(root, plan, console)
+    if cfg.published:
+        print_published(cfg, root, plan, console)
     return report_failures(outcomes, console)
 
 
@@ -80,16 +84,33 @@ def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
     render([read_cell(root / "runs" / c.run_id) for c in plan], console)
 
 
+def print_published(cfg: DictConfig, root: Path, plan: Sequence[Cell], console: Console) -> None:
+    """What a paper printed for this protocol, beside what was measured."""
+    from omegaconf import OmegaConf
+
+    from harness.records.cells import read_cell
+    from harness.records.published import render
+
+    published: Any = OmegaConf.to_container(cfg.published, resolve=True)
+    render(published, [read_cell(root / "runs" / c.run_id) for c in plan], console)
+
+
 def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
-    """Say each reason once and whole, with the cells it struck; exit code 2, since each carries a way to repair it."""
-    struck: dict[str, list[str]] = {}
+    """Say each reason once and whole, with the cells it struck.
+
+    Exit code 2 for failures, since each carries a way to repair it; also if nothing but the baseline is left because all
+    methods were refused. A matrix in which some methods cannot serve some models is fine.
+    """
+    struck: dict[tuple[str, str], list[str]] = {}
     for outcome in outcomes:
-        if outcome.status == "failed":
-            struck.setdefault(outcome.reason, []).append(outcome.cell.label)
-    for reason, labels in struck.items():
-        console.print(f"[bold red]failed[/] {', '.join(labels)}: ", end="", highlight=False)
+        if outcome.status in ("failed", "refused"):
+            struck.setdefault((outcome.status, outcome.reason), []).append(outcome.cell.label)
+    for (status, reason), labels in struck.items():
+        console.print(f"[bold red]{status}[/] {', '.join(labels)}: ", end="", highlight=False)
         console.print(reason, markup=False, highlight=False)
-    return 2 if struck else 0
+    others = [o for o in outcomes if o.cell.method_label != BASELINE]
+    nothing = bool(others) and all(o.status == "refused" for o in others)
+    return 2 if nothing or any(status == "failed" for status, _ in struck) else 0
 
 
 def sweep_id(plan: Sequence[Cell]) -> str:

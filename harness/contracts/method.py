@@ -12,18 +12,95 @@ position - n_pad.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from harness.contracts.task import Example, Prompt
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.models.inputs import Inputs
     from harness.models.view import View
 
 Phase = Literal["prefill", "decode"]
+Search = Literal["greedy", "sample", "beam"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One request before the processor: text and pictures (`PIL.Image.Image`, RGB). `id` is the example's."""
+
+    id: str
+    prompt: Prompt
+    images: tuple[Any, ...] = ()
+    answer_prefix: str = ""
+    image_key: str = ""  # equal keys promise equal pictures, so that they are encoded once; empty: no promise
+
+
+class Ask(Protocol):
+    """Plain generation for `Method.transform`: the answer to a draft, under `probe` (a method that watches) if given."""
+
+    def __call__(self, draft: Draft, max_new_tokens: int, probe: Method | None = None) -> str: ...
+
+
+class Stream(Protocol):
+    """A second stream beside the one that is generated: other inputs, the same new tokens, its own cache (beams
+    reorder it with the main one).
+    """
+
+    def next(self, ctx: Call) -> Tensor:
+        """Logits `[rows, V]` (float32) of this stream for the position whose logits the main stream has just made."""
+        ...
+
+
+class Request(Protocol):
+    """One batch about to be generated, as hooks see it. Nothing that a method runs here triggers its own hooks."""
+
+    view: View
+    inputs: Inputs  # left-padded: ids, mask, image `[B, T]`, embeds `[B, T, d]` or None, positions or None
+    state: dict[Any, Any]  # the method's own for this request; tensors batch first, one row for each sample
+    artifact: dict[str, Tensor]  # what `calibrate` returned; empty if the method has none
+
+    @property
+    def drafts(self) -> Sequence[Draft]:
+        """What the batch was made of."""
+        ...
+
+    def without_image(self) -> Inputs:
+        """The same prompts with the image positions cut out."""
+        ...
+
+    def with_pixels(self, change: Callable[[Draft, Tensor], Tensor]) -> Inputs:
+        """The same prompts with `change(draft, pixel_values)` in place of each sample's pixel values (normalised)."""
+        ...
+
+    def with_drafts(self, change: Callable[[Draft], Draft]) -> Inputs:
+        """Inputs made anew from changed drafts (another prompt, other pictures)."""
+        ...
+
+    def forward(self, inputs: Inputs | Tensor, cache: Any = None, under: Method | None = None, **kwargs: Any) -> Any:
+        """One forward; `.logits` `[B, 1, V]` of the last position, `.past_key_values`. A tensor `[B, n]` holds further
+        tokens for `cache` (`kwargs`: their mask and positions, `Inputs.further`). `under`: a method (a probe, a patch)
+        that is attached meanwhile; None: dense.
+        """
+        ...
+
+    def count(self, name: str, value: Any) -> None:
+        """Report a number, as `Call.count` does."""
+        ...
+
+    def stream(self, inputs: Inputs) -> Stream:
+        """A second stream that begins with `inputs` (prefilled at once)."""
+        ...
+
+    def vision_attention(self, layers: Sequence[int]) -> list[Tensor]:
+        """Attention of the vision tower, softmaxed: for each of `layers` (negative from the end) `[B, H, n, n]`, the CLS
+        row and column first. `UserError` if the tower has none.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,9 +133,18 @@ class Call:
     visible: Callable[[slice], Tensor] | None = (
         None  # query rows -> bool [B, H_kv | 1, rows, n_k]: what the model shows
     )
-    q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call
+    q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call (edit_cache only)
+    request: Request | None = None  # None where nothing was announced (a bare forward)
+    step: int = 0  # tokens generated before this forward: 0 in the prefill
+    tokens: Tensor | None = None  # int64 [B, n_q]: ids of this forward
+    image: Tensor | None = None  # bool [B, n_k]: keys that are image tokens; None: the request has no image
+    count: Callable[[str, Any], None] = lambda name, value: None  # report a number; its mean stands in the records
     store: dict[Any, Any] = field(default_factory=dict)  # lives for one forward, shared by all layers
     state: dict[Any, Any] = field(default_factory=dict)  # one for each layer, lives with the cache; tensors batch first
+
+    def rows(self, x: Tensor, n: int) -> Tensor:
+        """A tensor of the request (one row for each sample) for the `n` rows of this forward: beams repeat a sample."""
+        return x if x.shape[0] == n else x.repeat_interleave(n // x.shape[0], dim=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +155,9 @@ class Method:
     title: ClassVar[str] = ""  # one line for people
     paper: ClassVar[str] = ""  # arXiv id or URL; "own" for ours
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
-    needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained"}
+    needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained", "images", "second_stream"}
+    search: ClassVar[frozenset[str]] = frozenset({"greedy", "sample", "beam"})  # decoding it can work with
+    query_rows: ClassVar[Literal["last", "after_image"]] = "last"  # rows that `scores` and `probs` may edit
     budget_unit: ClassVar[str] = ""  # what its main knob means
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
@@ -92,6 +180,13 @@ class Method:
     def layers(self, view: View) -> list[int]:
         """The layers in which the method is expected to act; the rest stay dense."""
         return list(range(view.n_layers))
+
+    def calibration(self) -> Any:
+        """The node (`_target_` and keys) of the task whose examples `calibrate` wants; None: not calibrated."""
+
+    def calibrate(self, requests: Iterable[tuple[Example, Request]]) -> dict[str, Tensor]:
+        """What must be learned once per model; saved, and handed back as `Request.artifact`. Requests hold one sample."""
+        return {}
 
     def idle(self, n: int) -> str:
         """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does
@@ -120,6 +215,29 @@ class Method:
 
     # ------------------------------------------------------------------------- hooks, in the order data meets them
 
+    def transform(self, view: View, draft: Draft, ask: Ask) -> Draft:
+        """Before the processor: another prompt or other pictures."""
+        return draft
+
+    def begin(self, request: Request) -> dict[str, Any] | None:
+        """Before the prefill of a request: extra forwards, state. May return `{"positions": int64 [B, T]}`."""
+
+    def layer_in(self, ctx: Call, x: Tensor) -> Tensor | None:
+        """Before a decoder layer: the residual stream `[B, n_q, width]`. None: unchanged."""
+
+    def mask(self, ctx: Call, shown: Tensor) -> Tensor | None:
+        """Prefill and decode: which keys a query may see, bool `[B, 1, n_q, n_k]`, given what the model shows. A row
+        must see a key. None: unchanged.
+        """
+
+    def scores(self, ctx: Call, s: Tensor) -> Tensor | None:
+        """Before the mask and the softmax: scaled scores `[B, H, R, n_k]` (float32) of the `query_rows`. In a batch a
+        sample's rows outside its own `query_rows` stay as they were, whatever is returned. None: unchanged.
+        """
+
+    def probs(self, ctx: Call, a: Tensor) -> Tensor | None:
+        """After the softmax: attention weights `[B, H, R, n_k]` (float32) of the `query_rows`, as in `scores`."""
+
     def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:
         """Prefill and decode: which key blocks are read. None: this call stays dense."""
 
@@ -139,11 +257,24 @@ class Method:
     def heads(self, ctx: Call, z: Tensor) -> Tensor | None:
         """Before the output projection: head outputs `[B, n_q, H, D]`. None: unchanged."""
 
+    def attn_out(self, ctx: Call, a: Tensor) -> Tensor | None:
+        """Output of the attention block `[B, n_q, width]`, before it is added to the residual. None: unchanged."""
+
+    def mlp_out(self, ctx: Call, m: Tensor) -> Tensor | None:
+        """Output of the feed-forward block `[B, n_q, width]`, before it is added to the residual. None: unchanged."""
+
     def layer_out(self, ctx: Call, x: Tensor) -> Tensor | None:
         """After a decoder layer: the residual stream `[B, n_q, width]`. None: unchanged."""
 
     def logits(self, ctx: Call, z: Tensor) -> Tensor | None:
         """At the language head: `[B, n, vocabulary]`. None: unchanged. `ctx.layer` is the number of layers."""
 
+    def generate(self, request: Request, max_new_tokens: Sequence[int], stop: Sequence[int]) -> list[list[int]]:
+        """A search of its own: the new ids of each sample. The prefill and every step are the method's to run."""
+        raise NotImplementedError
 
-HOOKS = ("pattern", "select", "edit_cache", "heads", "layer_out", "logits")
+
+HOOKS = (
+    "transform", "begin", "layer_in", "mask", "pattern", "select", "scores", "probs", "edit_cache", "heads",
+    "attn_out", "mlp_out", "layer_out", "logits", "generate",
+)  # fmt: skip

@@ -16,12 +16,21 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, Protocol
 
+from harness.errors import UserError
+
 
 class Tokens(Protocol):
     """What a task may ask of a tokenizer. A loaded model's view offers it, and so does a tokenizer alone (`heed data`)."""
 
-    name: str  # shown to people
-    digest: str  # sha256 of the tokenizer's files
+    @property
+    def name(self) -> str:
+        """Shown to people."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the tokenizer's files."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""
@@ -55,7 +64,8 @@ class Example:
     references: tuple[str, ...] = ()
     max_new_tokens: int = 32
     cluster: str = ""  # empty: the example is independent of all others
-    images: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()  # names for `Task.image`; they stand at the beginning of the first user message
+    turns: tuple[str, ...] = ()  # further user messages of one conversation; the output is a JSON list of all answers
     input_ids: tuple[int, ...] = ()
     n_scored: int = 0
     task: str = ""
@@ -67,8 +77,8 @@ class Example:
         prompt = self.prompt if isinstance(self.prompt, str) else [dict(m) for m in self.prompt]
         row: dict[str, Any] = {
             "id": self.id, "task": self.task, "split": self.split, "prompt": prompt, "answer_prefix": self.answer_prefix,
-            "images": list(self.images), "references": list(self.references), "max_new_tokens": self.max_new_tokens,
-            "cluster": self.cluster, "meta": dict(self.meta),
+            "images": list(self.images), "turns": list(self.turns), "references": list(self.references),
+            "max_new_tokens": self.max_new_tokens, "cluster": self.cluster, "meta": dict(self.meta),
         }  # fmt: skip
         if self.input_ids:
             row |= {"input_ids": list(self.input_ids), "n_scored": self.n_scored}
@@ -86,6 +96,7 @@ class Example:
             max_new_tokens=int(row.get("max_new_tokens", 32)),
             cluster=row.get("cluster", ""),
             images=tuple(row.get("images", ())),
+            turns=tuple(row.get("turns", ())),
             input_ids=tuple(row.get("input_ids", ())),
             n_scored=int(row.get("n_scored", 0)),
             task=row.get("task", ""),
@@ -117,7 +128,9 @@ class Metric:
     """How per-example numbers become one number.
 
     `mean`: mean over examples of `metrics[name]`. `ratio`: sum of `metrics[num]` / sum of `metrics[den]`, then `transform`
-    (for example perplexity = exp(sum nll / sum tokens)).
+    (for example perplexity = exp(sum nll / sum tokens)). `ratio` with `macro`: the mean over the suffixes `s` in `macro`
+    of that ratio of `metrics[num@s]` and `metrics[den@s]`. An example that lacks the keys of a suffix is no part of it,
+    and a suffix that no example has is left out of the mean. A denominator of 0 gives `undefined`; None: no value.
     """
 
     name: str
@@ -127,6 +140,9 @@ class Metric:
     transform: Literal["identity", "exp"] = "identity"
     higher_is_better: bool = True
     percent: bool = True  # rendered x100 with two decimals
+    macro: tuple[str, ...] = ()
+    undefined: float | None = None
+    shown: bool = True  # in the terminal's table, where the first metric of a task always stands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +157,9 @@ class Task(ABC):
     paper: ClassVar[str] = ""  # arXiv id or URL, "own" for ours
     licence: ClassVar[str] = ""
     kind: ClassVar[Literal["generate", "nll"]] = "generate"
+    needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
+    folders: ClassVar[tuple[str, ...]] = ()  # fields that name folders; `provenance` holds the digest of what is used
     by: ClassVar[tuple[str, ...]] = ()  # keys of `Example.meta` by which results are broken down
 
     seed: int = 0
@@ -154,6 +172,14 @@ class Task(ABC):
     @abstractmethod
     def score(self, example: Example, text: str | None) -> Score:
         """Score one output text. Empty or `None` text never raises."""
+
+    def image(self, name: str) -> Any:
+        """The picture behind a name in `Example.images`, a `PIL.Image.Image` in mode RGB.
+
+        Names hold no folders, so that examples mean the same on every machine. `UserError` naming the file if it is
+        missing or broken; a task that checks its images beforehand says so in its README.
+        """
+        raise UserError(f"{type(self).__name__} has no images.")
 
     def validate(self) -> None:
         """Raise `UserError` for parameters that make no sense; called when the plan is made, before any model is loaded."""
@@ -174,6 +200,12 @@ class Task(ABC):
         """Most token positions (prompt + new tokens) an example can need; 0 if unknown. Checked against the model's limit."""
         return 0
 
+    def export(self, folder: Path) -> list[Path]:
+        """Write the source data of a generated task (images, annotations) into `folder`, in the format in which the task
+        reads real data; return what was written.
+        """
+        raise UserError(f"{type(self).__name__} has no source data to write; leave out folder=.")
+
     def official_row(self, example: Example) -> dict[str, Any]:
         """Extra keys of the benchmark's official layout, merged into the row that `heed data` writes."""
         return {}
@@ -181,6 +213,10 @@ class Task(ABC):
     def read_row(self, row: Mapping[str, Any], index: int) -> Example:
         """An example from one row of a file in our own layout or the benchmark's official one (`index`: line number from 0)."""
         return Example.from_row(row)
+
+    def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+        """`{"id", "text"}` (and `finish`) from one row of an outputs file in our own layout or the benchmark's official one."""
+        return row
 
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         """Write pictures and tables made from sample rows into `folder`; return their paths.

@@ -3,7 +3,8 @@
 How it is measured, so that a number can be trusted or repeated:
 
 1. Batch 1, one prompt, greedy. The method is attached by the caller, so its own work is inside every number; what it
-   does once per request before the prefill (`begin`) is passed in and belongs to the time to first token.
+   does once per request before the prefill (`transform`, `begin`) belongs to the time to first token. So does encoding
+   the request's pictures, which nothing remembers here; decoding and resizing them does not.
 2. Warm-up: one whole request (two at level `full`) that is not counted: kernels are chosen and compiled, caches are
    touched.
 3. Time to first token: from before `begin` and an empty cache to the first new token's id being known, cache
@@ -24,7 +25,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,8 +37,11 @@ from transformers import DynamicCache
 from harness.efficiency import hardware
 from harness.efficiency.memory import PeakMemory
 from harness.generation import kv
-from harness.generation.generate import NewCache
+from harness.models.inputs import Sample, collate
 from harness.models.view import View
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
 
 Level = Literal["quick", "full"]
 REPEATS = {"quick": 3, "full": 10}
@@ -47,24 +53,29 @@ QUICK_SECONDS = 1.0  # for the counted repetitions of level quick
 @torch.no_grad()
 def measure(
     view: View,
-    prompt_ids: Sequence[int],
+    prompt: Sample | Sequence[int],
     level: Level,
-    new_cache: NewCache | None = None,
+    attached: Attached | None = None,
     new_tokens: int | None = None,
-    begin: Callable[[], Any] | None = None,
+    prepare: Callable[[Sample], Sample] | None = None,
 ) -> dict[str, Any]:
     """Time to first token, decode speed, peak memory and cache size of one request, as plain JSON values.
 
-    `new_tokens` is the number of decode steps (default 8 or 32). Raises `UserError` if the request exceeds the model's
-    length.
+    `attached`: the method that is at work (None: the bare model). `new_tokens` is the number of decode steps (default 8
+    or 32). `prepare`: what is done to the sample at the start of every request (`Method.transform`). Raises `UserError`
+    if the request exceeds the model's length.
     """
     steps = new_tokens or NEW_TOKENS[level]
-    view.check_length(len(prompt_ids) + steps)
+    sample = _unseen(prompt if isinstance(prompt, Sample) else Sample(tuple(prompt)))
+    view.check_length(len(sample) + steps)
     devices = sorted({p.device for p in view.model.parameters()}, key=str)
-    ids = torch.tensor([list(prompt_ids)], device=view.device)
+    if attached is not None and attached.method.overrides("generate"):
+        request = partial(_own_search, view, sample, steps, attached, prepare, devices)
+    else:
+        request = partial(_request, view, sample, steps, attached, prepare, devices)
     started = time.perf_counter()
     for _ in range(WARMUPS[level]):
-        _request(view, ids, steps, _empty_cache(view, new_cache), begin, devices)
+        request()
     cost = (time.perf_counter() - started) / WARMUPS[level]
     n = REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
     gc.collect()
@@ -72,16 +83,15 @@ def measure(
     cache, first, rest = None, [], []
     for _ in range(n):
         cache = None  # the previous request's memory is free before the next begins
-        cache = _empty_cache(view, new_cache)
-        ttft, decode = _request(view, ids, steps, cache, begin, devices)
+        ttft, decode, cache = request()
         first.append(ttft * 1e3)
         rest.append(decode * 1e3 / steps)
     return {
         "level": level,
         "batch": 1,
-        "prompt_tokens": len(prompt_ids),
+        "prompt_tokens": len(sample),
         "new_tokens": steps,
-        "context_tokens": len(prompt_ids) + steps,
+        "context_tokens": len(sample) + steps,
         "ttft_ms": _summary(first),
         "decode_ms_per_token": _summary(rest),
         "decode_tokens_per_s": _summary([1e3 / ms for ms in rest]),
@@ -89,8 +99,8 @@ def measure(
         "memory_before_bytes": peak.before,
         "memory_kind": peak.kind,
         "weight_bytes": view.weight_bytes,
-        "kv_bytes_logical": kv.logical(cache, [len(prompt_ids) + steps])[0],
-        "kv_bytes_physical": kv.physical(cache, 1),
+        "kv_bytes_logical": kv.logical(cache, [len(sample) + steps])[0] if cache is not None else None,
+        "kv_bytes_physical": kv.physical(cache, 1) if cache is not None else None,
         "dtype": str(view.dtype).removeprefix("torch."),
         "backend": view.attn_setting(),
         "device": view.device.type,
@@ -98,33 +108,49 @@ def measure(
     }
 
 
-def _empty_cache(view: View, new_cache: NewCache | None) -> Any:
-    cache = new_cache() if new_cache is not None else None
-    return DynamicCache(config=view.config) if cache is None else cache
+def _unseen(sample: Sample) -> Sample:
+    """The sample without its picture's key: what was encoded before must be encoded again."""
+    return replace(sample, draft=replace(sample.draft, image_key=""))
 
 
 def _request(
-    view: View, ids: Tensor, steps: int, cache: Any, begin: Callable[[], Any] | None, devices: Sequence[torch.device]
-) -> tuple[float, float]:
-    """Seconds to the first token and seconds of the `steps` decode passes.
+    view: View, sample: Sample, steps: int, attached: Attached | None, prepare: Any, devices: Sequence[torch.device]
+) -> tuple[float, float, Any]:
+    """Seconds to the first token, seconds of the `steps` decode passes, and the cache.
 
     Positions are passed explicitly, since the length of a compressed cache says nothing about them.
     """
-    positions = torch.arange(ids.shape[1] + steps, device=ids.device)[None]
+    cache = attached.new_cache() if attached is not None else None
+    cache = DynamicCache(config=view.config) if cache is None else cache
     t0 = _now(devices)
-    if begin is not None:
-        begin()
-    token = _step(view, ids, positions[:, : ids.shape[1]], cache)
+    inputs = collate(view, [_unseen(prepare(sample)) if prepare is not None else sample])
+    inputs = attached.begin(inputs) if attached is not None else inputs
+    first = torch.arange(inputs.ids.shape[1], device=view.device)[None]
+    start = first if inputs.positions is None else inputs.positions
+    token = _step(view, inputs.prefill() | {"position_ids": start}, cache)
     t1 = _now(devices)
-    for i in range(ids.shape[1], ids.shape[1] + steps):
-        token = _step(view, token, positions[:, i : i + 1], cache)
+    for i in range(1, steps + 1):
+        token = _step(view, {"input_ids": token, "position_ids": start[..., -1:] + i}, cache)
     t2 = _now(devices)
-    return t1 - t0, t2 - t1
+    return t1 - t0, t2 - t1, cache
 
 
-def _step(view: View, ids: Tensor, positions: Tensor, cache: Any) -> Tensor:
+def _own_search(
+    view: View, sample: Sample, steps: int, attached: Attached, prepare: Any, devices: Sequence[torch.device]
+) -> tuple[float, float, Any]:
+    """The same of a method with a search of its own: one new token, then one more request of all of them."""
+    seconds = []
+    for n in (1, steps + 1):
+        start = _now(devices)
+        attached.begin(collate(view, [_unseen(prepare(sample)) if prepare is not None else sample]))
+        attached.method.generate(attached.request, [n], [])
+        seconds.append(_now(devices) - start)
+    return seconds[0], max(seconds[1] - seconds[0], 1e-9), None
+
+
+def _step(view: View, given: dict[str, Any], cache: Any) -> Tensor:
     """The greedy next token `[1, 1]`."""
-    out = view.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return out.logits[:, -1:].argmax(-1).to(view.device)
 
 

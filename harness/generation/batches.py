@@ -37,6 +37,30 @@ def plan_batches(lengths: Sequence[int], new: Sequence[int], budget: int, mode: 
     return batches
 
 
+def plan_groups(keys: Sequence[str], lengths: Sequence[int], new: Sequence[int], budget: int) -> list[list[int]]:
+    """Batches of whole groups (prompts of one picture, which share its prefill), up to `budget` padded tokens each.
+
+    A group that exceeds the budget by itself is cut. The order of the groups is that of their first prompts, so the
+    plan depends on nothing but the arguments.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    batches: list[list[int]] = [[]]
+    for group in groups.values():
+        if batches[-1] and _cost([*batches[-1], *group], lengths, new) > budget:
+            batches.append([])
+        for i in group:
+            if batches[-1] and _cost([*batches[-1], i], lengths, new) > budget:
+                batches.append([])
+            batches[-1].append(i)
+    return [b for b in batches if b]
+
+
+def _cost(batch: Sequence[int], lengths: Sequence[int], new: Sequence[int]) -> int:
+    return len(batch) * max(lengths[i] + new[i] for i in batch)
+
+
 def _joins(i: int, batch: list[int], lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode) -> bool:
     if mode == "one" or (mode == "equal" and lengths[i] != lengths[batch[0]]):
         return False

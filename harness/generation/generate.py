@@ -1,25 +1,32 @@
-"""Batched greedy generation on `transformers`' own `generate`.
+"""Batched generation on `transformers`' own `generate`.
 
-Greedy means greedy: sampling settings, penalties and suppressed tokens that a checkpoint's generation config carries
-are put aside for the call; only its stop ids count. Prompts are padded on the left, a row ends at its own stop id or
-its own limit, and the prefill computes the logits of the last position only (`logits_to_keep`, set by the library).
+Only the settings of `Decoding` count: sampling settings, penalties and suppressed tokens that a checkpoint's generation
+config carries are put aside for the call; its stop ids stay. Prompts are padded on the left, a row ends at its own stop
+id or its own limit, and the prefill computes the logits of the last position only (`logits_to_keep`, set by the
+library).
+
+Prompts about one picture begin alike. `share=True` computes that beginning once for each picture and lets all its
+prompts go on from it; only methods that promise `prefix_safe` are served so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from harness.generation import kv
+from harness.generation.decoding import GREEDY, Decoding, processors
+from harness.models.inputs import Inputs, Sample, collate
 from harness.models.view import View
 
-NewCache = Callable[[], Any]  # returns an empty transformers Cache, or None for the library's default
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
 
 
 @dataclass(frozen=True)
@@ -31,88 +38,215 @@ class Generation:
     n_prompt: int
     n_new: int
     finish: Literal["stop", "length"]
-    kv_bytes_logical: int  # the sample alone
-    kv_bytes_physical: int  # memory of the batch's cache / batch size
+    kv_bytes_logical: int | None  # the sample alone; None: a search of the method's own keeps its cache to itself
+    kv_bytes_physical: int | None  # memory of the batch's cache / batch size
 
 
 @torch.no_grad()
 def generate(
-    view: View, prompts: Sequence[Sequence[int]], max_new_tokens: Sequence[int], new_cache: NewCache | None = None
+    view: View,
+    prompts: Sequence[Sample | Sequence[int]],
+    max_new_tokens: Sequence[int],
+    attached: Attached | None = None,
+    decoding: Decoding = GREEDY,
+    share: bool = False,
 ) -> list[Generation]:
-    """Continue `prompts` (token ids) greedily, each by at most `max_new_tokens[b]`.
+    """Continue `prompts` (samples, or bare token ids), each by at most `max_new_tokens[b]`.
 
-    `new_cache` makes the key-value cache of this call; None takes the library's default. Raises `UserError` if a row
-    exceeds the model's length.
+    `attached`: the method at work, which also makes the key-value cache. Raises `UserError` if a row exceeds the
+    model's length.
     """
     if not prompts or len(prompts) != len(max_new_tokens) or min(map(len, prompts)) < 1 or min(max_new_tokens) < 1:
         raise ValueError("generate needs non-empty prompts and one positive limit for each")
-    for prompt, limit in zip(prompts, max_new_tokens, strict=True):
-        view.check_length(len(prompt) + limit)
+    samples = [p if isinstance(p, Sample) else Sample(tuple(p)) for p in prompts]
+    for sample, limit in zip(samples, max_new_tokens, strict=True):
+        view.check_length(len(sample) + limit)
+    if share and _can_share(view, samples, attached, decoding):
+        return _shared(view, samples, max_new_tokens, attached, decoding)
+    return _batch(view, samples, max_new_tokens, attached, decoding)
+
+
+def _batch(
+    view: View,
+    samples: Sequence[Sample],
+    limits: Sequence[int],
+    attached: Attached | None,
+    decoding: Decoding,
+    prefix: Any = None,
+) -> list[Generation]:
+    """One call of the library. `prefix`: a cache that already holds the beginning of every row."""
     stop = view.stop_ids
-    ids, mask = pad_left(prompts, view.pad_id, view.device)
-    extra = {} if new_cache is None else {"past_key_values": new_cache()}
-    with _plain_config(view, max(max_new_tokens)):
-        out = view.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            stopping_criteria=StoppingCriteriaList([_OwnEnd(ids, max_new_tokens, stop)]),
-            **extra,
+    inputs = collate(view, samples)
+    inputs = attached.begin(inputs) if attached is not None else inputs
+    if attached is not None and attached.method.overrides("generate"):
+        new = attached.method.generate(attached.request, limits, stop)
+        return [_generation(view, s, _trim(row, n, stop), stop) for s, row, n in zip(samples, new, limits, strict=True)]
+    given: dict[str, Any] = {"input_ids": inputs.ids, "attention_mask": inputs.mask}
+    if prefix is None and inputs.embeds is not None:
+        given["inputs_embeds"] = inputs.embeds
+    if inputs.positions is not None:
+        given["position_ids"] = inputs.positions
+    cache = prefix if prefix is not None else attached.new_cache() if attached is not None else None
+    width = inputs.ids.shape[1]
+    with _plain_config(view, max(limits), decoding):
+        out = view.lm.generate(
+            **given,
+            past_key_values=cache,
+            logits_processor=LogitsProcessorList(processors(decoding, [s.draft.id for s in samples], width)),
+            stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, stop, view.device)]),
         )
-    new = [
-        _trim(row, n, stop) for row, n in zip(out.sequences[:, ids.shape[1] :].tolist(), max_new_tokens, strict=True)
-    ]
+    rows = out.sequences.tolist()
+    cut = width if len(rows[0]) >= width and rows[0][:width] == inputs.ids[0].tolist() else 0
+    new = [_trim(row[cut:], n, stop) for row, n in zip(rows, limits, strict=True)]
     # the last new token was never read, so it is not in the cache
-    logical = kv.logical(out.past_key_values, [len(p) + len(n) - 1 for p, n in zip(prompts, new, strict=True)])
-    physical = kv.physical(out.past_key_values, len(prompts))
+    beams = _beams(decoding)
+    read = [len(s) + len(n) - 1 for s, n in zip(samples, new, strict=True)]
+    logical = kv.logical(out.past_key_values, [n for n in read for _ in range(beams)])[::beams]
+    physical = kv.physical(out.past_key_values, len(samples))
     return [
-        Generation(
-            text=view.decode(row[:-1] if row[-1] in stop else row),
-            ids=tuple(row),
-            n_prompt=len(prompt),
-            n_new=len(row),
-            finish="stop" if row[-1] in stop else "length",
-            kv_bytes_logical=size,
-            kv_bytes_physical=physical,
-        )
-        for prompt, row, size in zip(prompts, new, logical, strict=True)
+        _generation(view, s, row, stop, size * beams, physical)
+        for s, row, size in zip(samples, new, logical, strict=True)
     ]
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask `[B, n]` (int64), padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(r)) + list(r) for r in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=device)
-    return ids, mask
+def _generation(
+    view: View, sample: Sample, row: list[int], stop: Sequence[int], logical: int | None = None,
+    physical: int | None = None,
+) -> Generation:  # fmt: skip
+    ended = bool(row) and row[-1] in stop
+    return Generation(
+        text=view.decode(row[:-1] if ended else row),
+        ids=tuple(row),
+        n_prompt=len(sample),
+        n_new=len(row),
+        finish="stop" if ended else "length",
+        kv_bytes_logical=logical,
+        kv_bytes_physical=physical,
+    )
+
+
+# -- a beginning that prompts share -----------------------------------------------------------------------------------
+
+
+def _can_share(view: View, samples: Sequence[Sample], attached: Attached | None, decoding: Decoding) -> bool:
+    """Whether every prompt begins with a picture, and neither the search nor the method stands in the way."""
+    if view.vision is None or view.vision.reads_text or decoding.search == "beam":
+        return False
+    if not all(s.draft.image_key for s in samples):
+        return False
+    if attached is not None and (not attached.method.prefix_safe or attached.method.overrides("select", "edit_cache")):
+        return False
+    image = view.vision.image_token_id
+    return all(0 < s.prefix(image) < len(s) for s in samples)
+
+
+def _shared(
+    view: View, samples: Sequence[Sample], limits: Sequence[int], attached: Attached | None, decoding: Decoding
+) -> list[Generation]:
+    """One prefill for each picture, then the rest of the prompts, equal lengths together so that nothing is padded."""
+    assert view.vision is not None
+    image = view.vision.image_token_id
+    ends = [s.prefix(image) for s in samples]
+    names = [(s.draft.image_key, s.ids[:end]) for s, end in zip(samples, ends, strict=True)]
+    firsts = {name: i for i, name in reversed(list(enumerate(names)))}
+    caches = _prefixes(view, {name: _cut(samples[i], ends[i]) for name, i in firsts.items()}, attached)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault((ends[i], len(sample)), []).append(i)
+    done: dict[int, Generation] = {}
+    for members in groups.values():
+        cache = _stack([caches[names[i]] for i in members], view)
+        part = [samples[i] for i in members]
+        answers = _batch(view, part, [limits[i] for i in members], attached, decoding, prefix=_linked(cache, attached))
+        done |= dict(zip(members, answers, strict=True))
+    return [done[i] for i in range(len(samples))]
+
+
+def _cut(sample: Sample, end: int) -> Sample:
+    return Sample(sample.ids[:end], sample.draft, sample.tensors)
+
+
+def _prefixes(
+    view: View, wanted: dict[Any, Sample], attached: Attached | None
+) -> dict[Any, list[tuple[Tensor, Tensor]]]:
+    """Keys and values `[1, H_kv, T, D]` of every layer, for each beginning."""
+    found: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+    lengths: dict[int, list[Any]] = {}
+    for name, sample in wanted.items():
+        lengths.setdefault(len(sample), []).append(name)
+    for names in lengths.values():
+        inputs: Inputs = collate(view, [wanted[name] for name in names])
+        cache = DynamicCache(config=view.config)
+        if attached is None:
+            view.lm(**inputs.prefill(), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        else:
+            with attached.prefix():
+                view.lm(**inputs.prefill(), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        for b, name in enumerate(names):
+            found[name] = [(k[b : b + 1], v[b : b + 1]) for k, v in map(_pair, cache.layers)]
+    return found
+
+
+def _stack(rows: Sequence[Sequence[tuple[Tensor, Tensor]]], view: View) -> DynamicCache:
+    """One cache of several beginnings of one length."""
+    cache = DynamicCache(config=view.config)
+    for i in range(len(rows[0])):
+        cache.update(torch.cat([row[i][0] for row in rows]), torch.cat([row[i][1] for row in rows]), i)
+    return cache
+
+
+def _linked(cache: DynamicCache, attached: Attached | None) -> Any:
+    """The cache as the method wants it (a second stream follows it)."""
+    own = attached.new_cache() if attached is not None else None
+    if own is None:
+        return cache
+    for i, layer in enumerate(cache.layers):
+        own.update(*_pair(layer), i)
+    return own
+
+
+def _pair(layer: Any) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer of a cache."""
+    return layer.keys, layer.values
+
+
+# -- the library's call -----------------------------------------------------------------------------------------------
+
+
+def _beams(decoding: Decoding) -> int:
+    return decoding.num_beams if decoding.search == "beam" else 1
 
 
 class _OwnEnd(StoppingCriteria):
-    """A row is finished at a stop id or at its own number of new tokens."""
+    """A row is finished at a stop id or at its own number of new tokens. A beam search asks about several rows each."""
 
-    def __init__(self, prompt: Tensor, limits: Sequence[int], stop: Sequence[int]) -> None:
-        self.full = torch.tensor(limits, device=prompt.device) + prompt.shape[1]
-        self.stop = torch.tensor(stop, device=prompt.device, dtype=prompt.dtype)
+    def __init__(self, prompt: int, limits: Sequence[int], stop: Sequence[int], device: Any) -> None:
+        self.full = torch.tensor(limits, device=device) + prompt
+        self.stop = torch.tensor(stop, device=device, dtype=torch.long)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        return (self.full <= input_ids.shape[1]) | torch.isin(input_ids[:, -1], self.stop)
+        full = self.full.repeat_interleave(input_ids.shape[0] // len(self.full))
+        return (full <= input_ids.shape[1]) | torch.isin(input_ids[:, -1], self.stop)
 
 
 @contextmanager
-def _plain_config(view: View, max_new_tokens: int) -> Iterator[None]:
-    """Only greedy settings inside; the model's generation config is back afterwards, whatever happens."""
-    kept = view.model.generation_config
-    view.model.generation_config = GenerationConfig(
+def _plain_config(view: View, max_new_tokens: int, decoding: Decoding) -> Iterator[None]:
+    """Only our own settings inside; the model's generation config is back afterwards, whatever happens."""
+    kept = view.lm.generation_config
+    view.lm.generation_config = GenerationConfig(
         do_sample=False,
+        num_beams=_beams(decoding),
         max_new_tokens=max_new_tokens,
         pad_token_id=view.pad_id,
         bos_token_id=view.tokenizer.bos_token_id,
+        eos_token_id=view.stop_ids or None if _beams(decoding) > 1 else None,
         use_cache=True,
         return_dict_in_generate=True,
     )
     try:
         yield
     finally:
-        view.model.generation_config = kept
+        view.lm.generation_config = kept
 
 
 def _trim(row: list[int], limit: int, stop: Sequence[int]) -> list[int]:

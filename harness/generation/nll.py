@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from harness.generation.generate import NewCache
+from harness.models.inputs import Inputs, Sample
 from harness.models.view import View
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
 
 LOGITS = 1 << 28  # most logits that exist at once: 1 GiB in float32
 
@@ -24,7 +27,7 @@ def nll(
     view: View,
     rows: Sequence[Sequence[int]],
     n_scored: Sequence[int],
-    new_cache: NewCache | None = None,
+    attached: Attached | None = None,
     max_logits: int = LOGITS,
 ) -> list[list[float]]:
     """Negative log-likelihood (nats, float32) of the last `n_scored[b]` ids of each row, given everything before them.
@@ -45,7 +48,9 @@ def nll(
         "logits_to_keep": keep,
         "use_cache": False,
     }
-    cache = new_cache() if new_cache is not None else None
+    cache = attached.new_cache() if attached is not None else None
+    if attached is not None:
+        attached.begin(Inputs(tuple(Sample(tuple(row)) for row in rows), ids, mask))
     if cache is not None:
         inputs |= {"past_key_values": cache, "use_cache": True}
     losses = _losses(view, inputs, ids[:, start + 1 :], max_logits).tolist()
@@ -65,10 +70,10 @@ def _losses(view: View, inputs: dict[str, Any], targets: Tensor, max_logits: int
     """`[B, S]` losses of `targets` `[B, S]`."""
     per_position = targets.shape[0] * int(view.config.vocab_size)
     if targets.shape[1] * per_position <= max_logits:
-        return _cross_entropy(view.model(**inputs).logits, targets)
+        return _cross_entropy(view.lm(**inputs).logits, targets)
     step = max(1, max_logits // per_position)
     with _hidden_states(view) as caught:
-        view.model(**inputs)
+        view.lm(**inputs)
     parts = [
         _cross_entropy(_capped(view.lm_head(hidden), view.final_softcap), part)
         for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.models.digest import read_header, read_json
+from harness.models.digest import image_processor_config, read_header, read_json
+from harness.models.families import Family
 
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -51,6 +52,29 @@ def check_tokenizer(folder: Path) -> None:
             f"{folder} has no tokenizer (tokenizer.json); copy the tokenizer files there, "
             "or name another folder with tokenizer=<folder>."
         )
+
+
+def check_processor(folder: Path, family: Family) -> None:
+    """`UserError` if a vision-language checkpoint lacks what turns pictures into tensors."""
+    if family.sight is None:
+        return
+    if not image_processor_config(folder):
+        raise UserError(
+            f"{folder} has no image processor: preprocessor_config.json (or processor_config.json with a part "
+            f"image_processor) is expected for a model of family '{family.model_type}'; copy it from the original "
+            "checkpoint."
+        )
+    if family.sight.qformer and not (folder / "qformer_tokenizer").is_dir():
+        raise UserError(
+            f"{folder} has no folder qformer_tokenizer, which the Q-Former of family '{family.model_type}' reads the "
+            "question with; copy it from the original checkpoint."
+        )
+
+
+def text_value(config: Mapping[str, Any], family: Family, key: str) -> Any:
+    """A value of the text part of a parsed `config.json`; older composite files keep it at the top."""
+    part = config.get(family.text_config or "") or {}
+    return part.get(key, config.get(key))
 
 
 def has_chat_template(folder: Path) -> bool:

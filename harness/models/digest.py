@@ -1,4 +1,4 @@
-"""Digests of a checkpoint folder: weights, configuration, tokenizer. Standard library only, no torch.
+"""Digests of a checkpoint folder: weights, configuration, tokenizer, image processor. Standard library only, no torch.
 
 The weights digest belongs to the tensors, not to the files: every tensor's sha256 over (name, dtype, shape, bytes) is
 added modulo 2^256, so it does not change when the same weights are sharded differently or carry other metadata. Reading
@@ -34,6 +34,7 @@ TOKENIZER_FILES = (
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -91,6 +92,31 @@ def tokenizer_digest(folder: Path | str) -> str:
             content = _canonical(_stable(read_json(path)))
         total.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def image_processor_config(folder: Path) -> dict[str, Any]:
+    """What a folder says about its image processor; empty if nothing. In newer checkpoints it is a part of
+    `processor_config.json` (`get_image_processor_dict`, transformers/image_processing_base.py).
+    """
+    whole = folder / "processor_config.json"
+    part = read_json(whole).get("image_processor") if whole.is_file() else None
+    if isinstance(part, dict):
+        return part
+    own = folder / "preprocessor_config.json"
+    return read_json(own) if own.is_file() else {}
+
+
+def processor_identity(folder: Path) -> str:
+    """`<class>:<sha256>` of what turns pictures into tensors. Checkpoints name a class for torchvision or without; the
+    one used is always the PIL one, so the name is reduced to that.
+    """
+    config = image_processor_config(folder)
+    named = str(config.get("image_processor_type") or "")
+    stable = {key: value for key, value in _stable(config).items() if key not in PROCESSOR_CLASSES}
+    reader = folder / "qformer_tokenizer"
+    content = {"config": stable, "qformer": tokenizer_digest(reader) if reader.is_dir() else None}
+    base = named.removesuffix("Fast").removesuffix("Pil")
+    return f"{base + 'Pil' if base else 'default'}:{hashlib.sha256(_canonical(content)).hexdigest()}"
 
 
 def code_digest(folder: Path) -> str:

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
 from harness.models import checkpoint, digest
-from harness.models.families import Family, family_of
+from harness.models.families import FAMILIES, Family, family_of
 from harness.models.source import Source, locate
 from harness.models.tokens import TEMPLATES, TextTokens
 
@@ -69,6 +70,7 @@ class ModelSpec:
         self._check_backend(family_of(config))
         if source.folder is not None:
             checkpoint.weight_files(folder)
+            checkpoint.check_processor(folder, family_of(config))
         tokenizer = self._tokenizer_source(source)
         if tokenizer.folder is not None:
             checkpoint.check_tokenizer(tokenizer.folder)
@@ -94,7 +96,10 @@ class ModelSpec:
         }
         if self.trust_remote_code and "auto_map" in config:
             result["code"] = digest.code_digest(folder) if own else "revision"
-        if self.max_positions not in (None, config.get("max_position_embeddings")):
+        family = family_of(config)
+        if family.sight is not None:
+            result["image_processor"] = digest.processor_identity(folder) if own else None
+        if self.max_positions not in (None, checkpoint.text_value(config, family, "max_position_embeddings")):
             result["max_positions"] = self.max_positions
         return result
 
@@ -106,8 +111,9 @@ class ModelSpec:
         folder = other.download(weights=False)
         checkpoint.check_tokenizer(folder)
         return TextTokens.load(
-            folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code
-        )
+            folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code,
+            placeholder=placeholder_of(source),
+        )  # fmt: skip
 
     def load(self) -> View:
         """The live model on its device, in evaluation mode. `UserError` for every defect of the checkpoint."""
@@ -122,10 +128,10 @@ class ModelSpec:
         config = checkpoint.read_config(folder)
         _check_values(self, folder)
         tokens = self.tokens()
-        from harness.models.view import View
-
-        model = _from_pretrained(self, folder, self._dtype(source, config, folder))
-        return View(model, tokens, family_of(config), self.max_positions)
+        family = family_of(config)
+        checkpoint.check_processor(folder, family)
+        model = _from_pretrained(self, folder, self._dtype(source, config, folder), family)
+        return _view(self, folder, model, tokens, family)
 
     def torch_device(self) -> str:
         """The device that `auto` means on this machine."""
@@ -189,6 +195,13 @@ class ModelSpec:
             )
 
 
+def placeholder_of(source: Source) -> str | None:
+    """What stands for an image in a plain prompt; None for a text model and for a folder with a tokenizer alone."""
+    path = source.metadata() / "config.json"
+    record = FAMILIES.get(str(digest.read_json(path).get("model_type"))) if path.is_file() else None
+    return record.sight.placeholder if record and record.sight else None
+
+
 def tokenizer_identity(source: Source | str) -> str:
     """The digest of a tokenizer's files, or its commit on the hub. `source`: zoo member, folder or hub id."""
     found = locate(source) if isinstance(source, str) else source
@@ -216,15 +229,30 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str) -> Any:
-    """The model, checked against its checkpoint: every tensor found, none left over, all shapes right."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def _view(spec: ModelSpec, folder: Path, model: Any, tokens: TextTokens, family: Family) -> View:
+    """The model with its tokenizer and, if it can see, its eyes."""
+    from harness.models import vision
+    from harness.models.view import View
 
-    auto: Any = AutoModelForCausalLM  # its stub does not know output_loading_info
+    if family.sight is None:
+        return View(model, tokens, family, spec.max_positions)
+    lm = attrgetter(family.lm)(model) if family.lm else model
+    eyes = vision.load(folder, model, lm, tokens, family)
+    return View(model, tokens, family, spec.max_positions, eyes)
+
+
+def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str, family: Family) -> Any:
+    """The model, checked against its checkpoint: every tensor found, none left over, all shapes right. The attention
+    backend is the text decoder's; a vision tower keeps the library's own.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    auto: Any = AutoModelForImageTextToText if family.sight else AutoModelForCausalLM
+    backend: Any = {family.text_config: spec.backend} if family.sight else spec.backend
     with _readable(folder), _quiet():
         model, info = auto.from_pretrained(
-            str(folder), dtype=getattr(torch, dtype), attn_implementation=spec.backend, device_map=spec.device_map,
+            str(folder), dtype=getattr(torch, dtype), attn_implementation=backend, device_map=spec.device_map,
             trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip

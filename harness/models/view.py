@@ -19,20 +19,35 @@ from harness.contracts.task import Prompt
 from harness.errors import UserError
 from harness.models.families import Family, family_of
 from harness.models.tokens import TextTokens
+from harness.models.vision import Vision
 
 STATEFUL_ROPE = ("dynamic", "longrope")  # these rotary modules change their own frequencies while they run
 
 
 class View:
-    """One model with its tokenizer. Offers the `Tokens` protocol, so a task can be asked for examples with a view."""
+    """One model with its tokenizer. Offers the `Tokens` protocol, so a task can be asked for examples with a view.
 
-    def __init__(self, model: Any, tokens: TextTokens, family: Family, max_positions: int | None = None) -> None:
+    `lm` is the part that generates: it has `generate` and takes `inputs_embeds`; the model itself unless the text
+    decoder is a whole model inside it. `config` is the text decoder's: the object that its attention modules hold.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: TextTokens,
+        family: Family,
+        max_positions: int | None = None,
+        vision: Vision | None = None,
+    ) -> None:
         self.model = model
         self.tokens = tokens
         self.facts = family  # the family's record
         self.family = family.model_type
-        self.config = getattr(model.config, family.text_config) if family.text_config else model.config
-        self.layers: list[nn.Module] = list(attrgetter(family.layers)(model))
+        self.vision = vision  # None: reads text only
+        self.lm = attrgetter(family.lm)(model) if family.lm else model
+        inner = family.text_config and not family.lm
+        self.config = getattr(model.config, family.text_config or "") if inner else self.lm.config
+        self.layers: list[nn.Module] = list(attrgetter(family.layers)(self.lm))
         self.max_positions: int | None = max_positions or getattr(self.config, "max_position_embeddings", None)
 
     @classmethod
@@ -62,11 +77,11 @@ class View:
     @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the input embedding."""
-        return self.model.get_input_embeddings().weight.device
+        return self.lm.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.dtype
+        return self.lm.dtype
 
     @property
     def n_params(self) -> int:
@@ -93,7 +108,7 @@ class View:
 
     @property
     def lm_head(self) -> nn.Module:
-        return self.model.get_output_embeddings()
+        return self.lm.get_output_embeddings()
 
     # ---- what attention does
 
@@ -127,7 +142,7 @@ class View:
 
         R is D, or less for a partial rotation (the first R of D dimensions turn). The halves convention holds
         everywhere: `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the
-        largest position.
+        largest position. Also None where a token has several coordinates (m-rope).
         """
         if self.facts.rotary is None:
             return None
@@ -141,7 +156,7 @@ class View:
 
     def _rotary(self) -> Any:
         """The rotary module; a copy where calling it would change what the model computes next."""
-        rotary = attrgetter(self.facts.rotary or "")(self.model)
+        rotary = attrgetter(self.facts.rotary or "")(self.lm)
         kinds = rotary.rope_type.values() if isinstance(rotary.rope_type, dict) else [rotary.rope_type]
         stateful = any(name in kind for kind in kinds for name in STATEFUL_ROPE)
         return copy.deepcopy(rotary) if stateful else rotary
@@ -152,8 +167,8 @@ class View:
 
     def set_attn(self, name: str) -> None:
         """Use another attention function, in the text part of the model only."""
-        key = self.facts.text_config
-        self.model.set_attn_implementation({key: name} if key else name)
+        key = None if self.facts.lm else self.facts.text_config
+        self.lm.set_attn_implementation({key: name} if key else name)
 
     # ---- text
 
@@ -182,9 +197,9 @@ class View:
         """Number of tokens of `text` without special tokens."""
         return self.tokens.count(text)
 
-    def prompt_ids(self, prompt: Prompt, answer_prefix: str = "") -> list[int]:
-        """The final token ids the model sees, ending where generation begins."""
-        return self.tokens.prompt_ids(prompt, answer_prefix)
+    def prompt_ids(self, prompt: Prompt, answer_prefix: str = "", n_images: int = 0) -> list[int]:
+        """The final token ids the model sees, ending where generation begins. Images: see `TextTokens.prompt_ids`."""
+        return self.tokens.prompt_ids(prompt, answer_prefix, n_images)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens."""
@@ -194,8 +209,8 @@ class View:
     def stop_ids(self) -> list[int]:
         """Ids that end an answer: those of the generation config and the tokenizer's eos, in ascending order."""
         found: set[int] = set()
-        generation = getattr(self.model, "generation_config", None)
-        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
+        declared = [getattr(getattr(m, "generation_config", None), "eos_token_id", None) for m in (self.model, self.lm)]
+        for value in (*declared, self.tokenizer.eos_token_id):
             found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
         return sorted(found)
 

@@ -10,7 +10,7 @@ Units of independence are clusters (document, dialogue, image); an example witho
   1 has the width 0. Instead the exact Clopper-Pearson interval; with clusters on the effective sample size
   `mean (1 - mean) / se^2`, corrected for degrees of freedom and at most n (Korn and Graubard, Survey Methodology 24,
   1998). If all answers are equal it is G: for G successes [(alpha/2)^(1/G), 1].
-* ratio (perplexity): percentile interval of a cluster bootstrap, 1000 resamples, fixed seed.
+* ratio (perplexity; F1 as a mean over splits): percentile interval of a cluster bootstrap, 1000 resamples, fixed seed.
 * difference of means: the clustered formula on the differences per example. For accuracies without clusters, p is
   McNemar's exact one, and the interval is the union of the t interval and the one that belongs to that test
   (Clopper-Pearson on the discordant pairs), so that interval and test never contradict each other. If no percentage
@@ -19,7 +19,8 @@ Units of independence are clusters (document, dialogue, image); an example witho
 * difference of ratios: the same bootstrap, both methods resampled together.
 
 No data: value None. One cluster: a value without an interval. Rows that lack the metric are left out and counted in
-`n_missing`. Results do not depend on the order of the rows, to the last bit, and repeat exactly.
+`n_missing`; a row that belongs to none of a metric's suffixes, but to others, is left out without being missing.
+Results do not depend on the order of the rows, to the last bit, and repeat exactly.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def aggregate(
 ) -> Estimate:
     """`metric` over `rows` with its interval. `clusters[i]` belongs to `rows[i]`; empty means independent."""
     names = _names(clusters, len(rows))
-    used = [i for i, row in enumerate(rows) if _has(metric, row)]
-    missing = len(rows) - len(used)
+    used = _used(metric, rows)
+    missing = _missing(metric, rows, used)
     labels = [names[i] for i in used]
     count = len(set(labels))
     if metric.kind == "ratio":
@@ -139,12 +140,25 @@ def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float
 
 
 def _ratio(metric: Metric, rows: Sequence[Row], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
-    sums = cluster_sums(((float(row[metric.num]), float(row[metric.den])) for row in rows), labels)
-    value = ratio_of_totals(metric, sums[:, 0].sum(), sums[:, 1].sum()) if len(sums) else None
+    names = _columns(metric, rows)
+    sums = cluster_sums((_parts(row, names) for row in rows), labels)
+    value = ratio_of_totals(metric, sums) if len(sums) else None
     if value is None or len(sums) < 2:
         return value, None, None
-    drawn = bootstrap(sums, lambda total: ratio(metric, total[:, 0], total[:, 1]))
+    drawn = bootstrap(sums, lambda total: ratio(metric, total))
     return value, *percentiles(drawn, confidence)
+
+
+def _columns(metric: Metric, rows: Sequence[Row]) -> list[str]:
+    """The keys that a ratio is made of: num, den, and so on for every suffix that some row has."""
+    if not metric.macro:
+        return [metric.num, metric.den]
+    pairs = [(f"{metric.num}@{suffix}", f"{metric.den}@{suffix}") for suffix in metric.macro]
+    return [key for pair in pairs if any(pair[1] in row for row in rows) for key in pair]
+
+
+def _parts(row: Row, names: Sequence[str]) -> tuple[float, ...]:
+    return tuple([row.get(name) or 0.0 for name in names])  # a list first: this runs for every row and metric
 
 
 # -- two methods on the same examples --------------------------------------------------------------------------------
@@ -161,13 +175,14 @@ def paired(
     if len(rows_a) != len(rows_b):
         raise ValueError(f"pairs need the same examples: {len(rows_a)} and {len(rows_b)} rows")
     names = _names(clusters, len(rows_a))
-    used = [i for i in range(len(rows_a)) if _has(metric, rows_a[i]) and _has(metric, rows_b[i])]
+    used = sorted({*_used(metric, rows_a)} & {*_used(metric, rows_b)})
     labels = [names[i] for i in used]
     pairs = [(rows_a[i], rows_b[i]) for i in used]
     compare = _paired_ratio if metric.kind == "ratio" else _paired_mean
     value, low, high, p, test = compare(metric, pairs, labels, confidence)
     significant = p is not None and p < 1 - confidence
-    return Difference(value, low, high, p, len(used), len(set(labels)), test, significant, len(rows_a) - len(used))
+    missing = _missing(metric, rows_a, used)
+    return Difference(value, low, high, p, len(used), len(set(labels)), test, significant, missing)
 
 
 Compared = tuple[float | None, float | None, float | None, float | None, str]
@@ -223,17 +238,18 @@ def _mcnemar(differences: list[float], interval: tuple[float, float], confidence
 
 
 def _paired_ratio(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
-    parts = ((float(a[metric.num]), float(a[metric.den]), float(b[metric.num]), float(b[metric.den])) for a, b in pairs)
-    sums = cluster_sums(parts, labels)
+    names = _columns(metric, [row for pair in pairs for row in pair])
+    half = len(names)
+    sums = cluster_sums(((*_parts(a, names), *_parts(b, names)) for a, b in pairs), labels)
     if not len(sums):
         return None, None, None, None, "none"
-    a = ratio_of_totals(metric, sums[:, 0].sum(), sums[:, 1].sum())
-    b = ratio_of_totals(metric, sums[:, 2].sum(), sums[:, 3].sum())
+    a = ratio_of_totals(metric, sums[:, :half])
+    b = ratio_of_totals(metric, sums[:, half:])
     if a is None or b is None or not math.isfinite(a - b):
         return None, None, None, None, "none"
     if len(sums) < 2:
         return a - b, None, None, None, "none"
-    drawn = bootstrap(sums, lambda t: ratio(metric, t[:, 0], t[:, 1]) - ratio(metric, t[:, 2], t[:, 3]))
+    drawn = bootstrap(sums, lambda total: ratio(metric, total[:, :half]) - ratio(metric, total[:, half:]))
     return a - b, *percentiles(drawn, confidence), two_sided_p(drawn), "cluster bootstrap"
 
 
@@ -280,6 +296,18 @@ def _names(clusters: Sequence[str] | None, n: int) -> list[Any]:
     return [name or i for i, name in enumerate(clusters)]
 
 
-def _has(metric: Metric, row: Row) -> bool:
+def _used(metric: Metric, rows: Sequence[Row]) -> list[int]:
+    """The rows that have the metric; with suffixes, under at least one of them."""
+    if metric.macro:
+        several = {f"{metric.den}@{suffix}" for suffix in metric.macro}
+        return [i for i, row in enumerate(rows) if not several.isdisjoint(row)]
     keys = (metric.num, metric.den) if metric.kind == "ratio" else (metric.name,)
-    return all(row.get(key) is not None for key in keys)
+    return [i for i, row in enumerate(rows) if all(row.get(key) is not None for key in keys)]
+
+
+def _missing(metric: Metric, rows: Sequence[Row], used: Sequence[int]) -> int:
+    """Rows that should have the metric and do not; one that has it under another suffix should not."""
+    rest = set(range(len(rows))).difference(used)
+    if not metric.macro:
+        return len(rest)
+    return sum(not any(key.startswith(f"{metric.den}@") for key in rows[i]) for i in rest)

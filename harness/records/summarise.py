@@ -73,4 +73,5 @@ def usage(rows: Sequence[Row]) -> dict[str, float]:
 def as_metric(facts: Mapping[str, Any]) -> Metric:
     """A `Metric` from its stored dict; keys of a later version are ignored."""
     known = {f.name for f in fields(Metric)}
-    return Metric(**{key: value for key, value in facts.items() if key in known})
+    values = {key: value for key, value in facts.items() if key in known}
+    return Metric(**values | {"macro": tuple(values.get("macro", ()))})

@@ -20,6 +20,7 @@ from rich.text import Text
 from harness.contracts.task import Metric
 from harness.records.cells import CellRecord
 from harness.records.rows import rows_for_table
+from harness.records.summarise import as_metric
 
 __all__ = ["render", "rows_for_table"]
 
@@ -42,6 +43,10 @@ def render(cells: Sequence[CellRecord], console: Console) -> None:
         members = list(block)
         console.print(Text(f"\n{plain(model)} / {plain(task)}", style="bold"), Text(_remark(members), style="dim"))
         console.print(_block(members, console.width >= WIDE))
+        for table in _metrics_table(members, cells, console.width >= WIDE):
+            console.print()
+            console.print(table)
+            used |= {"*"} if any("*" in str(text) for column in table.columns[1:] for text in column.cells) else set()
         for table in _breakdowns(members, console.width):
             console.print()
             console.print(table)
@@ -202,6 +207,55 @@ def _reasons(rows: list[Row], console: Console) -> None:
         reason = reason if len(reason) <= REASON else reason[: REASON - 3] + "..."
         style = "red" if row["status"] in ("failed", "damaged") else "yellow"
         console.print(Text(f"{plain(row['method'])} {row['status']}: {reason}", style=style))
+
+
+# -- all metrics -----------------------------------------------------------------------------------------------------
+
+
+def _metrics_table(rows: list[Row], cells: Sequence[CellRecord], wide: bool) -> list[Table]:
+    """For a task with several metrics: all that are `shown` side by side, as one may say nothing without the others
+    (CHAIR falls when captions get shorter). A difference to dense that is significant has its mark. Metrics of one part of
+    the examples (a question set of POPE) stand in a line of their own under the method.
+    """
+    done = [row for row in rows if row["status"] == "done"]
+    stored = {cell.run_id: cell for cell in cells}
+    facts = [(stored[row["run_id"]].config.get("task_facts") or {}).get("metrics") or [] for row in done]
+    metrics = {
+        str(m["name"]): as_metric(m) for found in facts for i, m in enumerate(found) if not i or m.get("shown", True)
+    }
+    if len(metrics) < 2:
+        return []
+    parts = {name: part for name, metric in metrics.items() if (part := _part_of(metric, metrics))}
+    table = _table(wide)
+    table.add_column("all metrics", overflow="fold", min_width=8)
+    columns = {name: metric for name, metric in metrics.items() if name not in parts}
+    for metric in columns.values():
+        table.add_column(Text(_title(metric)), justify="right", overflow="fold")
+    for row in done:
+        found = stored[row["run_id"]].metrics
+        table.add_row(Text(plain(row["method"])), *(_metric_cell(found, metric) for metric in columns.values()))
+        for suffix in dict.fromkeys(suffix for _, suffix in parts.values()):
+            under = {base: metrics[name] for name, (base, own) in parts.items() if own == suffix}
+            cells_of_row = [_metric_cell(found, under[name]) if name in under else Text("") for name in columns]
+            if any(str(text) not in ("", "-") for text in cells_of_row):
+                table.add_row(Text(f"  {plain(suffix)}"), *cells_of_row)
+    return [table]
+
+
+def _part_of(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[str, str] | None:
+    """(`f1`, `random`) for a metric `f1_random` over the one suffix `random`: a line under `f1`, not a column."""
+    if len(metric.macro) != 1:
+        return None
+    base, suffix = metric.name.removesuffix(f"_{metric.macro[0]}"), metric.macro[0]
+    return (base, suffix) if base != metric.name and base in metrics else None
+
+
+def _metric_cell(found: Mapping[str, Any], metric: Metric) -> Text:
+    estimate = (found.get("values") or {}).get(metric.name) or {}
+    difference = (found.get("vs_dense") or {}).get(metric.name) or {}
+    if estimate.get("value") is None:
+        return Text("-")
+    return Text(shown(estimate["value"], metric) + (" *" if difference.get("significant") else ""))
 
 
 # -- breakdown -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from harness.efficiency import hardware, measure, memory
 from harness.errors import UserError
 from harness.models.view import View
+from tests.generation.own_cache import OwnCache
 from tests.models import small
 
 PROMPT = list(range(10, 74))
@@ -29,9 +30,9 @@ def delay(monkeypatch: pytest.MonkeyPatch, prefill: float, decode: float) -> Non
     now = [0.0]
     real = measure._step
 
-    def step(view: View, ids: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
-        now[0] += prefill if ids.shape[1] > 1 else decode
-        return real(view, ids, positions, cache)
+    def step(view: View, given: dict[str, Any], cache: Any) -> torch.Tensor:
+        now[0] += prefill if given["input_ids"].shape[1] > 1 else decode
+        return real(view, given, cache)
 
     monkeypatch.setattr(measure, "_step", step)
     monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
@@ -55,12 +56,14 @@ def test_quick_repeats_less_when_a_request_is_slow(
 
 def test_full_repeats_ten_times_after_two_warm_ups(view: View) -> None:
     begun: list[int] = []
-    got = measure.measure(view, PROMPT, "full", new_tokens=2, begin=lambda: begun.append(1))
+    got = measure.measure(view, PROMPT, "full", new_tokens=2, attached=OwnCache(lambda: None, lambda: begun.append(1)))
     assert got["ttft_ms"]["n"] == got["decode_ms_per_token"]["n"] == 10 and len(begun) == 12
 
 
 def test_work_before_the_prefill_belongs_to_the_first_token(view: View) -> None:
-    got = measure.measure(view, PROMPT, "quick", new_tokens=1, begin=lambda: time.sleep(0.05))
+    got = measure.measure(
+        view, PROMPT, "quick", new_tokens=1, attached=OwnCache(lambda: None, lambda: time.sleep(0.05))
+    )
     assert got["ttft_ms"]["q20"] >= 50 > got["decode_ms_per_token"]["q80"]
 
 
@@ -70,8 +73,8 @@ def test_tokens_fed_back_are_the_greedy_ones(family: str, monkeypatch: pytest.Mo
     fed: list[int] = []
     real = measure._step
 
-    def step(view: View, ids: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
-        token = real(view, ids, positions, cache)
+    def step(view: View, given: dict[str, Any], cache: Any) -> torch.Tensor:
+        token = real(view, given, cache)
         fed.append(int(token))
         return token
 
@@ -106,13 +109,15 @@ def test_a_compressed_cache_is_fed_true_positions_and_measured_as_it_is(view: Vi
                 layer.keys, layer.values = layer.keys[:, :, :10].clone(), layer.values[:, :, :10].clone()
 
     view.model.register_forward_hook(compress, with_kwargs=True)
-    got = measure.measure(view, PROMPT, "quick", new_tokens=3, new_cache=lambda: DynamicCache(config=view.config))
+    got = measure.measure(
+        view, PROMPT, "quick", new_tokens=3, attached=OwnCache(lambda: DynamicCache(config=view.config))
+    )
     assert positions[:4] == [63, 64, 65, 66]
     assert got["kv_bytes_logical"] == got["kv_bytes_physical"] == 2 * 3 * 2 * 8 * 13 * 4
 
 
 def test_a_cache_maker_may_leave_it_to_the_library(view: View) -> None:
-    got = measure.measure(view, PROMPT, "quick", new_tokens=3, new_cache=lambda: None)
+    got = measure.measure(view, PROMPT, "quick", new_tokens=3, attached=OwnCache(lambda: None))
     assert got["kv_bytes_physical"] == 2 * 3 * 2 * 8 * 67 * 4
 
 

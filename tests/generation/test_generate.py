@@ -11,8 +11,10 @@ from transformers import DynamicCache, GenerationConfig
 
 from harness.errors import UserError
 from harness.generation import kv
-from harness.generation.generate import generate, pad_left
+from harness.generation.generate import generate
+from harness.models.inputs import pad_left
 from harness.models.view import View
+from tests.generation.own_cache import OwnCache
 from tests.models import small
 
 PROMPTS = [list(range(5, 35)), [9, 8, 7, 6, 5], list(range(100, 117))]
@@ -131,21 +133,17 @@ def test_a_tokenizer_without_pad_id_is_no_obstacle() -> None:
     assert [g.ids for g in generate(view, PROMPTS, LIMITS)] == expected
 
 
-def test_a_cache_of_ones_own_is_used_and_measured() -> None:
-    view, made = small.view("llama"), []
-
-    def new_cache() -> DynamicCache:
-        made.append(DynamicCache(config=view.config))
-        return made[-1]
-
-    got = generate(view, PROMPTS, LIMITS, new_cache=new_cache)
-    assert [g.ids for g in got] == [g.ids for g in generate(view, PROMPTS, LIMITS)]
-    assert len(made) == 1 and made[0].get_seq_length() == 30 + 9 - 1
-
-
-def test_a_cache_maker_may_leave_it_to_the_library() -> None:
+def test_a_methods_cache_is_used_and_measured() -> None:
     view = small.view("llama")
-    assert generate(view, PROMPTS, LIMITS, new_cache=lambda: None) == generate(view, PROMPTS, LIMITS)
+    own = OwnCache(lambda: DynamicCache(config=view.config))
+    got = generate(view, PROMPTS, LIMITS, own)
+    assert [g.ids for g in got] == [g.ids for g in generate(view, PROMPTS, LIMITS)]
+    assert len(own.made) == 1 and own.made[0].get_seq_length() == 30 + 9 - 1
+
+
+def test_a_method_may_leave_the_cache_to_the_library() -> None:
+    view = small.view("llama")
+    assert generate(view, PROMPTS, LIMITS, OwnCache(lambda: None)) == generate(view, PROMPTS, LIMITS)
 
 
 def test_tensors_beside_keys_and_values_count_but_indices_are_bookkeeping() -> None:

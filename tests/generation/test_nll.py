@@ -9,6 +9,7 @@ from transformers import DynamicCache
 from harness.errors import UserError
 from harness.generation.nll import nll, pad_right
 from harness.models.view import View
+from tests.generation.own_cache import OwnCache
 from tests.models import small
 
 ROWS = [list(range(5, 35)), [9, 8, 7, 6, 5], list(range(100, 117))]
@@ -45,8 +46,9 @@ def test_only_scored_positions_get_logits_and_never_too_many() -> None:
 
 def test_a_cache_may_be_given() -> None:
     view = small.view("gemma3_text")
-    assert nll(view, ROWS, SCORED, new_cache=lambda: DynamicCache(config=view.config)) == nll(view, ROWS, SCORED)
-    assert nll(view, ROWS, SCORED, new_cache=lambda: None) == nll(view, ROWS, SCORED)
+    own = OwnCache(lambda: DynamicCache(config=view.config))
+    assert nll(view, ROWS, SCORED, own) == nll(view, ROWS, SCORED)
+    assert nll(view, ROWS, SCORED, OwnCache(lambda: None)) == nll(view, ROWS, SCORED)
 
 
 def test_half_precision_models_are_scored_in_float32() -> None:

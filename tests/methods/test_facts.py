@@ -25,10 +25,13 @@ from methods.patterns.sliding import SlidingWindow
 from methods.patterns.streaming import StreamingMask
 from methods.patterns.stride_slash import StrideSlash
 from methods.selection.quest import Quest
-from tests.matrix import CASES
+from tests.matrix import CASES as TEXT_CASES
+from tests.methods.picture_matrix import CASES as PICTURE_CASES
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
+REFUSED = {"moda"}  # listed with the reason why nobody can run it
+CONFIGS = sorted(p for p in (ROOT / "configs" / "method").glob("*.yaml") if p.stem not in REFUSED)
+CASES = (*TEXT_CASES, *PICTURE_CASES)
 PRESETS = ("ci", "small", "paper")
 
 

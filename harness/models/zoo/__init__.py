@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MEMBERS: dict[str, str] = {"micro-lm": "micro_lm"}
+MEMBERS: dict[str, str] = {
+    "micro-lm": "micro_lm",
+    "micro-vlm": "micro_vlm",
+    "micro-vlm-careful": "micro_vlm_careful",
+}
 
 
 def path(name: str) -> Path:

@@ -1,0 +1,113 @@
+"""What a calibrated method learned offline (a head list, curves per layer): computed once per model, saved, reused.
+
+An artifact is a safetensors file under `<results>/artifacts/`, named by what it depends on: the model, the method with
+its parameters and source, and the task that it was calibrated on. The same facts stand in its header, so a file that is
+named by hand (`method.<name>.artifact=FILE`) is checked against the model that it is used on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.contracts.method import Draft, Method, Request
+from harness.contracts.task import Example, Task
+from harness.errors import UserError
+from harness.identity import canonical, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.models.view import View
+
+MODEL = ("weights", "config", "revision", "dtype", "backend")  # what of a model an artifact belongs to
+
+
+def task_of(method: Method) -> Task | None:
+    """The task that the method is calibrated on, or None."""
+    node = method.calibration()
+    if node is None:
+        return None
+    from harness.plan import build
+
+    return build(node, f"method.{method.name}.calibrate_on")
+
+
+def identity_of(model: Mapping[str, Any], method: Mapping[str, Any], task: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What an artifact depends on, from the identities of a cell."""
+    return {"model": {k: model.get(k) for k in MODEL}, "method": dict(method), "task": task}
+
+
+def place(method: Method, identity: Mapping[str, Any], root: Path) -> Path:
+    """Where the artifact lies: the file that the user named, or one under `root`."""
+    if given := getattr(method, "artifact", None):
+        return Path(given).expanduser()
+    return root / "artifacts" / f"{method.name}-{sha256(canonical(identity))[:16]}.safetensors"
+
+
+def artifact(method: Method, identity: Mapping[str, Any], view: View, root: Path) -> dict[str, Tensor]:
+    """The tensors that the method learned on this model: from its file, or computed now and saved."""
+    path = place(method, identity, root)
+    if getattr(method, "artifact", None) or path.exists():
+        return _read(path, method, identity)
+    task = task_of(method)
+    assert task is not None
+    tensors = method.calibrate(_requests(task, view))
+    _write(path, tensors, identity)
+    return tensors
+
+
+def _requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
+    """One request for each example, with nothing attached."""
+    from harness.attention.request import LiveRequest
+    from harness.attention.runtime import Idle
+    from harness.models.inputs import collate, sample_of
+
+    for example in task.examples(view):
+        if isinstance(example, Example):
+            draft = draft_of(task, example)
+            yield example, LiveRequest(view, collate(view, [sample_of(view, draft)]), Idle())
+
+
+def draft_of(task: Task, example: Example) -> Draft:
+    """The draft of an example, its pictures loaded."""
+    pictures = tuple(task.image(name) for name in example.images)
+    key = "+".join(_content(p) for p in pictures)
+    return Draft(example.id, example.prompt, pictures, example.answer_prefix, key)
+
+
+def _content(picture: Any) -> str:
+    return sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes())[:32]
+
+
+def _read(path: Path, method: Method, identity: Mapping[str, Any]) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("identity", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(
+            f"method.{method.name}.artifact {path} cannot be read ({error}); make it anew with `heed calibrate`, or leave "
+            "the key out: then it is made when it is needed."
+        ) from error
+    if facts.get("model") != identity["model"]:
+        raise UserError(
+            f"method.{method.name}.artifact {path} was calibrated on another model (or dtype, or backend); leave the key "
+            "out, or calibrate this model: `heed calibrate`."
+        )
+    return tensors
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    contiguous = {key: value.contiguous().cpu() for key, value in tensors.items()}
+    save_file(contiguous, str(part), metadata={"identity": canonical(identity)})
+    os.replace(part, path)

@@ -1,0 +1,24 @@
+"""`Method.transform` and the plain generation that it may ask for."""
+
+from __future__ import annotations
+
+from harness.attention.attach import attach
+from harness.contracts.method import Draft, Method
+from harness.generation.generate import generate
+from harness.models.inputs import Sample, sample_of
+from harness.models.view import View
+
+
+def transformed(view: View, method: Method, sample: Sample) -> Sample:
+    """The sample that the model is shown under `method`."""
+    changed = method.transform(view, sample.draft, lambda *args, **kwargs: ask(view, *args, **kwargs))
+    return sample if changed is sample.draft else sample_of(view, changed)
+
+
+def ask(view: View, draft: Draft, max_new_tokens: int, probe: Method | None = None) -> str:
+    """The model's greedy answer to a draft, with `probe` attached."""
+    sample = sample_of(view, draft)
+    if probe is None:
+        return generate(view, [sample], [max_new_tokens])[0].text
+    with attach(view, probe) as attached:
+        return generate(view, [sample], [max_new_tokens], attached)[0].text

@@ -1,0 +1,1 @@
+"""Methods with a search of their own (OPERA)."""

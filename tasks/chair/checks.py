@@ -1,0 +1,71 @@
+"""Refuse parameters of the chair task that make no sense, each with the reason and a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError, nearest
+from tasks.chair import lemma
+from tasks.chair.normalise import NORMALISERS
+
+if TYPE_CHECKING:
+    from tasks.chair.task import Chair
+
+WAYS = (
+    "Three ways to get data: files in COCO's format (task.chair.source=files task.chair.instances=FILE "
+    "task.chair.captions=FILE task.chair.images=FOLDER), generated scenes (task.chair.source=scenes), or captions that you "
+    "have already (heed score). There is no hub data set of CHAIR; its files are the 2014 annotations and val images of COCO."
+)
+
+
+def check(task: Chair) -> None:
+    """Raise `UserError` for the first thing that is wrong. A folder of images is not needed to score captions."""
+    _known("source", str(task.source), ("scenes", "files"))
+    _known("normaliser", task.normaliser, NORMALISERS)
+    _known("unknown_categories", task.unknown_categories, ("error", "ignore"))
+    _known("bad_images", task.bad_images, ("error", "skip"))
+    wanted = {"max_new_tokens": task.max_new_tokens, "n_images": task.n_images, "scenes": task.scenes}
+    unused = {"n_images": task.n_images is None, "scenes": task.source == "files"}
+    for name, value in wanted.items():
+        if not unused.get(name) and (not isinstance(value, int) or value < 1):
+            raise UserError(f"chair.{name} is {value!r}: give a whole number of at least 1.")
+    if not task.prompt.strip():
+        raise UserError("chair.prompt is empty: give describe, help, or the text of a prompt.")
+    if task.count_men and task.normaliser != "builtin":
+        fixed = {"singular": "always counts `men`", "lemma": "never does"}[task.normaliser]
+        raise UserError(f"chair.count_men belongs to the normaliser builtin; {task.normaliser} {fixed}. Leave it out.")
+    _files(task)
+    if task.normaliser == "lemma":
+        lemma.check()
+
+
+def check_images(task: Chair) -> None:
+    """What is needed beyond `check` to show images to a model."""
+    task.data.check("chair", WAYS)
+
+
+def _files(task: Chair) -> None:
+    if task.source == "scenes" and (task.instances or task.captions or task.images):
+        raise UserError(
+            "chair.source is scenes, but files are named too: say task.chair.source=files, or leave them out."
+        )
+    if task.source == "files" and not (task.instances and task.captions):
+        missing = "captions" if task.instances else "instances"
+        raise UserError(f"chair.{missing} is not given; the ground truth needs both instances and captions. {WAYS}")
+    if task.images and not Path(task.images).is_dir():
+        raise UserError(f"chair.images {task.images} is not a folder: name the one that holds the image files.")
+    for path in task.data.files():
+        if not path.is_file():
+            raise UserError(f"chair: the file {path} does not exist. {WAYS}")
+    for name, listed in (("synonyms", task.synonyms), ("ids", task.ids)):
+        if listed and not Path(listed).is_file():
+            raise UserError(f"chair.{name} {listed} is not a file: check the name, or leave it out.")
+
+
+def _known(field: str, value: str, known: Iterable[str]) -> None:
+    names = tuple(known)
+    if value not in names:
+        ways = f" {WAYS}" if field == "source" else ""
+        raise UserError(f"chair.{field} is {value!r}: {nearest(value, names)}{ways}")

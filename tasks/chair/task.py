@@ -1,0 +1,225 @@
+"""The CHAIR task: describe an image; objects in the description that are not in the image are hallucinated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.errors import UserError
+from tasks.chair import lemma
+from tasks.chair.checks import check, check_images
+from tasks.chair.choice import choose, read_ids
+from tasks.chair.count import mentions, numbers
+from tasks.chair.folders import expand
+from tasks.chair.normalise import normaliser
+from tasks.chair.truth import truth
+from tasks.chair.vocabulary import read
+from tasks.coco import Source
+from tasks.coco.source import Paths
+
+PROMPTS = {
+    "describe": "Please describe this image in detail.",  # OPERA, CCA, less-is-more
+    "help": "Please help me describe the image in detail.",  # PAI, VISTA
+}
+
+
+def _ratio(name: str, num: str, den: str, higher_is_better: bool = True) -> Metric:
+    """0/0 is 0: the references divide by zero."""
+    return Metric(name, "ratio", num, den, higher_is_better=higher_is_better, undefined=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chair(Task):
+    """Captions of `n_images` images (None: all; `ids`: a file that lists them) against annotations and reference captions.
+
+    `source` None means `files` where `instances` names some, else `scenes` (as many as `scenes` says). `prompt` is `describe`, `help`, or
+    the text itself. See the README for the normalisers and for what counts as an object.
+    """
+
+    title: ClassVar[str] = "captions: share of the named objects that the image does not hold"
+    paper: ClassVar[str] = "1809.02156"
+    licence: ClassVar[str] = (
+        "vocabulary BSD-2-Clause; scenes generated; COCO annotations CC BY 4.0, images by their owners"
+    )
+    needs_images: ClassVar[bool] = True
+    folders: ClassVar[tuple[str, ...]] = ("images",)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("chair_s", higher_is_better=False),
+        _ratio("chair_i", "hallucinated", "nodes", higher_is_better=False),
+        _ratio("recall", "covered", "truth"),
+        _ratio("f1", "covered_twice", "mentioned_and_truth"),
+        _ratio("precision", "covered", "mentioned"),
+        Metric("length", percent=False),
+        Metric("coverage"),
+    )
+
+    source: str | None = None
+    scenes: int = 60
+    instances: Paths = None
+    captions: Paths = None
+    images: str | None = None
+    ids: str | None = None
+    n_images: int | None = None
+    prompt: str = "describe"
+    max_new_tokens: int = 512
+    normaliser: str = "builtin"
+    count_men: bool = False
+    synonyms: str | None = None
+    allow_missing: bool = False
+    unknown_categories: str = "error"
+    bad_images: str = "error"
+    image_id_key: str = "image_id"
+    caption_key: str = "caption"
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "captions"):
+            object.__setattr__(self, name, expand(name, getattr(self, name)))
+        for name in ("images", "ids", "synonyms"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, str(Path(value).expanduser()) if value else None)
+        if self.source is None:
+            object.__setattr__(self, "source", "files" if self.instances else "scenes")
+        if self.source == "files":  # no part of the identity then
+            object.__setattr__(self, "scenes", 0)
+
+    @property
+    def data(self) -> Source:
+        """Annotations, reference captions and images."""
+        return Source.of(self)
+
+    @property
+    def scorer(self) -> str:
+        """Name and normaliser, stored with every result."""
+        return f"chair/{self.normaliser}{'+men' if self.count_men else ''}"
+
+    def validate(self) -> None:
+        check(self)
+
+    def data_files(self) -> tuple[Path, ...]:
+        return (*self.data.files(), *(Path(path) for path in (self.ids, self.synonyms) if path))
+
+    def provenance(self) -> Mapping[str, str]:
+        """What scores, and what the images depend on (so there must be some)."""
+        check_images(self)
+        names = self.data.annotations().images
+        return self.scoring() | self.data.provenance(names[i] for i in self._chosen() if i in names)
+
+    def scoring(self) -> dict[str, str]:
+        """The normaliser and the sha256 of the vocabulary, with the versions of NLTK and its data where they are used."""
+        facts = {"normaliser": self.normaliser, "vocabulary": read(self.synonyms).sha256}
+        return facts | (lemma.provenance() if self.normaliser == "lemma" else {})
+
+    def size(self) -> tuple[int, int]:
+        """Tokens of an image differ between models: only the new ones are counted."""
+        count = len(self._chosen())
+        return count, count * self.max_new_tokens
+
+    def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:
+        """One per image. Files are opened beforehand: a missing or broken one is an error, or skipped, by `bad_images`."""
+        check_images(self)
+        for example in self._examples(self._chosen()):
+            try:
+                if self.source == "files":
+                    self.image(example.images[0])
+            except UserError as error:
+                if self.bad_images == "error":
+                    raise UserError(
+                        f"{error} task.chair.bad_images=skip leaves such images out and counts them."
+                    ) from error
+                yield Skipped(example.id, "the image is missing or broken", {"image_id": example.meta["image_id"]})
+            else:
+                yield example
+
+    def examples_of(self, ids: Sequence[str]) -> list[Example]:
+        """Examples for captions that exist already; no image is opened.
+
+        Where the settings choose images (`ids`, `n_images`, scenes) and all captions are of such images, it is those: the
+        ones without a caption lower the coverage. Otherwise the captions choose, except that with `ids` it is an error.
+        """
+        check(self)
+        given = sorted(self._image_id(name) for name in ids)
+        if self.source == "files" and not self.ids and self.n_images is None:
+            return list(self._examples(given))
+        available = len(self.data.annotations().images)
+        fitting = self if self.n_images is None else replace(self, n_images=min(self.n_images, available))
+        chosen = fitting._chosen()
+        outside = set(given) - set(chosen)
+        if outside and self.ids:
+            raise UserError(
+                f"chair: there is a caption of the image {min(outside)}, which is not in the list {self.ids}."
+            )
+        return list(self._examples(given if outside else chosen))
+
+    def score(self, example: Example, text: str | None) -> Score:
+        """Flags: `empty`, `no_node` (no object is named, so CHAIR says nothing), `no_truth` (the image has no known object).
+
+        Without a text the caption does not exist: it counts for the coverage only.
+        """
+        if text is None:
+            return Score({"coverage": 0.0}, None, ("empty",))
+        known, truth_nodes = read(self.synonyms), frozenset(example.meta.get("gt", ()))
+        found = mentions(normaliser(self.normaliser, known, self.count_men)(text), known)
+        flags = {"empty": not text.strip(), "no_node": not found.nodes, "no_truth": not truth_nodes}
+        parsed = {"nodes": list(found.nodes), "hallucinated": [n for n in found.nodes if n not in truth_nodes]}
+        metrics = {"coverage": 1.0, **numbers(found, truth_nodes)}
+        return Score(metrics, parsed, tuple(flag for flag, stands in flags.items() if stands))
+
+    def image(self, name: str) -> Any:
+        return self.data.image(name)
+
+    def export(self, folder: Path) -> list[Path]:
+        return self.data.export(folder) or super().export(folder)
+
+    def read_row(self, row: Mapping[str, Any], index: int) -> Example:
+        """Our own layout. A row without ground truth is refused: every object would count as hallucinated."""
+        if "gt" not in row.get("meta", {}):
+            raise KeyError("meta.gt")
+        return Example.from_row(row)
+
+    def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+        """Our own layout, or `{"image_id": ..., "caption": ...}` as the papers' scripts write it."""
+        if "id" in row and "text" in row:
+            return row
+        number = row[self.image_id_key]
+        name = str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+        return {**row, "id": name, "text": row[self.caption_key]}
+
+    def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+        from tasks.chair.figures import write
+
+        return write(rows, folder)
+
+    def _chosen(self) -> list[int]:
+        images = self.data.annotations().images
+        return read_ids(Path(self.ids)) if self.ids else choose(images, self.n_images, self.seed)
+
+    def _examples(self, chosen: Sequence[int]) -> Iterator[Example]:
+        annotations, references = self.data.annotations(), self.data.references()
+        known = read(self.synonyms)
+        normalise = normaliser(self.normaliser, known, self.count_men)
+        ignore = self.unknown_categories == "ignore"
+        for image in chosen:
+            if image not in annotations.images:
+                raise UserError(
+                    f"chair: the image {image} is not in the instances file(s). Name the file that holds it."
+                )
+            nodes = truth(image, annotations.objects, references, known, normalise, ignore, self.allow_missing)
+            yield Example(
+                id=str(image),
+                prompt=PROMPTS.get(self.prompt, self.prompt),
+                max_new_tokens=self.max_new_tokens,
+                cluster=str(image),
+                images=(annotations.images[image],),
+                task="chair",
+                meta={"image_id": image, "gt": nodes},
+            )
+
+    def _image_id(self, name: str) -> int:
+        if not name.isdecimal():
+            raise UserError(
+                f"chair: '{name}' is no image id. Captions are matched to images by {self.image_id_key}, a number."
+            )
+        return int(name)

@@ -1,0 +1,49 @@
+"""CHAIR is never printed without recall and length next to it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.records.store import CellStore, read_cells
+from harness.records.summarise import summarise
+from harness.records.table import render
+from tasks.chair import Chair
+from tests.tasks.chair.material import example
+
+CAPTIONS = {"dense": ["A dog and two cats.", "A person."], "short": ["A dog.", "A dog."]}
+
+
+def stored(root: Path, method: str, dense: list | None) -> list[dict]:
+    rows = []
+    for number, caption in enumerate(CAPTIONS[method], start=1):
+        score = Chair().score(example(["dog", "person"], str(number)), caption)
+        rows.append(
+            {"id": str(number), "cluster": str(number), "meta": {}, "metrics": dict(score.metrics), "flags": []}
+        )
+    facts = {"metrics": [asdict(metric) for metric in Chair.metrics], "by": []}
+    config = {"labels": {"model": "m", "task": "chair", "method": method}, "identity": {}, "task_facts": facts}
+    with CellStore(root, f"v1-{method}", config) as store:
+        store.append(rows)
+        store.finish(summarise(facts, rows, dense))
+    return rows
+
+
+@pytest.mark.parametrize("width", [80, 126])
+def test_the_terminal_table_has_them_side_by_side(tmp_path: Path, width: int) -> None:
+    dense = stored(tmp_path, "dense", None)
+    stored(tmp_path, "short", dense)
+    out = io.StringIO()
+    render(read_cells(tmp_path), Console(file=out, width=width, color_system=None))
+    lines = out.getvalue().splitlines()
+    head = next(line for line in lines if "chair_s" in line and "chair_i" in line)
+    assert all(name in head for name in ("recall", "f1", "length"))
+    values = [line.split() for line in lines[lines.index(head) + 1 :] if line.startswith(("dense ", "short "))]
+    expected = {"dense": ["50.00", "33.33", "50.00", "57.14", "66.67", "4.5", "100.00"],
+                "short": ["0.00", "0.00", "50.00", "66.67", "100.00", "3", "100.00"]}  # fmt: skip
+    assert {name: cells for name, *cells in values} == expected
+    assert all(len(line.rstrip()) <= width for line in lines)
