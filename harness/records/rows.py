@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts.task import Metric
+from harness.errors import Unsupported
 from harness.records.cells import CellRecord
 from harness.records.statistics import beats
 from harness.records.summarise import as_metric
@@ -18,7 +19,7 @@ def rows_for_table(cells: Sequence[CellRecord]) -> list[dict[str, Any]]:
 
     Keys: `run_id model task method status reason metric estimate difference alarm n skipped density_prefill
     density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
-    memory_kind device hardware prompt_tokens simulated groups`. `status`: done, unfinished, failed or damaged;
+    memory_kind device hardware prompt_tokens simulated groups`. `status`: done, unfinished, failed, refused or damaged;
     `metric`: the headline (`Metric`) or None.
     """
     ordered = sorted(cells, key=_order)
@@ -53,10 +54,12 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
 
 
 def status_of(cell: CellRecord) -> tuple[str, str]:
-    """`done`, `unfinished`, `failed` or `damaged`, with the reason."""
+    """`done`, `unfinished`, `failed`, `refused` (the method cannot serve this model) or `damaged`, with the reason."""
     failure = cell.metrics.get("failure")
     if cell.problem:
         return "damaged", cell.problem
+    if failure and failure.get("kind") == Unsupported.__name__:
+        return "refused", str(failure.get("message", ""))
     if failure:
         return "failed", f"{failure.get('kind', '')}: {failure.get('message', '')}".strip(": ")
     return ("done", "") if cell.done else ("unfinished", "the run stopped; run the same command again to continue")
