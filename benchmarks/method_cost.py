@@ -39,7 +39,8 @@ EDITS = (
 def timed(view: View, cell: Cell, sample: Sample, root: Path) -> dict[str, Any]:
     """The measurement of one method."""
     method = cell.method
-    about = calibrate.identity_of(cell.identity["model"], cell.identity["method"], cell.identity.get("calibration"))
+    known = cell.identity
+    about = calibrate.identity_of(known["model"], method, known["method"], known.get("calibration"))
     learned = calibrate.artifact(method, about, view, root) if method.calibration() is not None else None
     prepare = (lambda s: transformed(view, method, s)) if method.overrides("transform") else None
     with attach(view, method, artifact=learned) as attached:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.contracts.method import Draft, Method, Request
 from harness.contracts.task import Example, Task
 from harness.errors import UserError
-from harness.identity import canonical, sha256
+from harness.identity import canonical, file_digest, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +36,29 @@ def task_of(method: Method) -> Task | None:
     return build(node, f"method.{method.name}.calibrate_on")
 
 
-def identity_of(model: Mapping[str, Any], method: Mapping[str, Any], task: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What an artifact depends on, from the identities of a cell."""
-    return {"model": {k: model.get(k) for k in MODEL}, "method": dict(method), "task": task}
+def identity_of(
+    model: Mapping[str, Any], method: Method, facts: Mapping[str, Any], task: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What an artifact depends on, from the identities of a cell (`facts` is the method's): not on parameters that only
+    matter once it is there, such as strengths.
+    """
+    learned = {k: facts["params"][k] for k in method.learns_from}
+    own = {"target": facts["target"], "params": learned, "source": facts["source"]}
+    return {"model": {k: model.get(k) for k in MODEL}, "method": own, "task": task}
+
+
+def given_files(method: Method) -> dict[str, str]:
+    """path -> digest of the artifact that a user named, so that the run id holds its content and not its place."""
+    path = getattr(method, "artifact", None)
+    if not path:
+        return {}
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(
+            f"method.{method.name}.artifact {path} is not a file; make one with `heed calibrate`, or leave the key out: "
+            "then it is made when it is needed."
+        )
+    return {str(Path(path)): f"sha256:{file_digest(file)}"}
 
 
 def place(method: Method, identity: Mapping[str, Any], root: Path) -> Path:

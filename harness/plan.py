@@ -94,7 +94,7 @@ def cells(cfg: DictConfig) -> list[Cell]:
     order = sorted(methods, key=lambda m: m != BASELINE)
     out: dict[str, Cell] = {}
     model_ids = {m: spec.identity() for m, spec in specs.items()}
-    method_ids = {m: identity.extension_identity(method) for m, method in methods.items()}
+    method_ids = {a: identity.extension_identity(m, calibrate.given_files(m)) for a, m in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
     common = {"version": identity.VERSION, "decoding": decoding(cfg).identity(), "seed": cfg.seed}
     learned = {a: calibrate.task_of(method) for a, method in methods.items()}

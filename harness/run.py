@@ -283,7 +283,7 @@ class CellRun:
             return {}
         self.progress.note(f"calibrating {self.cell.method_label} on {self.cell.model_label}")
         facts = self.cell.identity
-        about = calibrate.identity_of(facts["model"], facts["method"], facts.get("calibration"))
+        about = calibrate.identity_of(facts["model"], method, facts["method"], facts.get("calibration"))
         return calibrate.artifact(method, about, self.view, self.settings.root)
 
     def _batches(self, samples: list[Sample], lengths: list[int], new: list[int]) -> list[list[int]]:

@@ -31,7 +31,7 @@ def make(overrides: list[str]) -> int:
         for label, method in methods.items():
             task = calibrate.task_of(method)
             about = calibrate.identity_of(
-                facts, identity.extension_identity(method), task_identity(task) if task is not None else None
+                facts, method, identity.extension_identity(method), task_identity(task) if task is not None else None
             )
             path = calibrate.place(method, about, root)
             fresh = not path.exists()

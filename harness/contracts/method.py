@@ -162,6 +162,7 @@ class Method:
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
+    learns_from: ClassVar[tuple[str, ...]] = ()  # parameters that `calibrate` depends on, beside its task
     options: ClassVar[dict[str, str]] = {}  # parameter -> what it means
 
     def __post_init__(self) -> None:

@@ -54,6 +54,7 @@ class Injection(Method):
     paper = "2511.05923"
     needs = frozenset({"images"})
     budget_unit = "strength of the injection"
+    learns_from = ("questions", "noise_step")
     options = {
         "attn": "lambda of the attention outputs; 0 leaves them alone",
         "mlp": "lambda of the MLP outputs; 0 leaves them alone",

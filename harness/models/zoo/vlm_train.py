@@ -73,7 +73,11 @@ class Leg:
     warmup: int = 30
 
 
-POOLS = {"full": Pool(16_000, 0.75, 0.10, 1), "fine": Pool(10_000, 0.70, 0.05, 2)}
+POOLS = {
+    "full": Pool(16_000, 0.75, 0.10, 1),
+    "fine": Pool(10_000, 0.70, 0.05, 2),
+    "noisy": Pool(5_000, 0.80, 0.20, 3),
+}
 LEGS = {
     "patches": Leg(None, "full", 800, 64, (1.5e-3, 7.5e-5), (1.5e-3, 7.5e-5)),
     "learn": Leg(
@@ -88,7 +92,7 @@ LEGS = {
         word=(1.0, 0.2), patch=0.3, warmup=60,
     ),
     "biased": Leg(
-        "settle", "fine", 130, 16, (6e-4, 3e-5), (5e-5, 5e-6), Mix(hard=0.0, common=0.05, told=0.35, told_common=0.2)
+        "settle", "noisy", 200, 16, (8e-4, 4e-5), (5e-5, 5e-6), Mix(hard=0.0, common=0.0)
     ),
     "careful": Leg("settle", "fine", 130, 16, (6e-4, 3e-5), (5e-5, 5e-6), Mix(hard=0.5, common=0.25)),
 }  # fmt: skip
