@@ -2,11 +2,11 @@
 
 Everything that decides the result is data in this file: the models, the pools of scenes, the legs. The leg ``patches``
 teaches the vision tower which category covers a patch; ``learn``, ``match`` and ``settle`` train everything on packed
-rows; two short legs from there end in the shipped models, which differ in nothing but the share of hard negative
-questions and of untrue captions. Balanced negatives in ``match`` are essential: with few hard ones the rooms alone
-explain most answers and nothing else is learned. Two auxiliary losses are thrown away afterwards: image tokens that
-show an object should point at its word, and the answer should be known at the object's word inside the question.
-Without the second one the answers stay at chance in this time.
+rows; two short legs from there end in the shipped models. They differ in their scenes (the biased one sees fuller rooms,
+in which a fifth of the objects is annotated but invisible) and in the share of hard negative questions. Balanced
+negatives in ``match`` matter: with few hard ones the rooms alone explain most answers, and matching is learned late.
+Two auxiliary losses are thrown away afterwards: image tokens that show an object should point at its word, and the
+answer should be known at the object's word inside the question; the latter is what makes answers learnable so soon.
 
 An interrupted run leaves ``state.pt`` in the leg's folder under ``--work`` and goes on from it.
 """
