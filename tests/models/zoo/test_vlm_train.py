@@ -124,4 +124,6 @@ def test_the_whole_recipe_leaves_two_folders_that_load(
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         assert AutoProcessor.from_pretrained(folder, local_files_only=True).tokenizer.padding_side == "left"
         assert sum(p.numel() for p in model.parameters()) < 6_000_000
-        assert (folder / "training_log.jsonl").read_text(encoding="utf-8").count("\n") == 2 * 5  # five legs lead to each of them
+        assert (folder / "training_log.jsonl").read_text(encoding="utf-8").count(
+            "\n"
+        ) == 2 * 5  # five legs lead to each of them
