@@ -75,7 +75,8 @@ def artifact(method: Method, identity: Mapping[str, Any], view: View, root: Path
         return _read(path, method, identity)
     task = task_of(method)
     assert task is not None
-    tensors = method.calibrate(_requests(task, view))
+    # on the CPU, as they are when they are read: the first run and the later ones are served alike
+    tensors = {key: value.detach().cpu().contiguous() for key, value in method.calibrate(_requests(task, view)).items()}
     _write(path, tensors, identity)
     return tensors
 
@@ -128,6 +129,5 @@ def _write(path: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    contiguous = {key: value.contiguous().cpu() for key, value in tensors.items()}
-    save_file(contiguous, str(part), metadata={"identity": canonical(identity)})
+    save_file(dict(tensors), str(part), metadata={"identity": canonical(identity)})
     os.replace(part, path)

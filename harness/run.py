@@ -418,12 +418,11 @@ class CellRun:
         if level == "off" or not self._efficiency_missing():
             return
         from harness.efficiency.measure import NEW_TOKENS, measure
-        from harness.models.inputs import Sample
 
         prompt: Sample = max(self._plain(), key=len)
         room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
         if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
-            prompt = Sample(prompt.ids[:room])
+            prompt = replace(prompt, ids=prompt.ids[:room])
         self.progress.note(f"measuring speed: {self.cell.label}")
         prepare = (lambda s: self._transformed([s])[0]) if self.cell.method.overrides("transform") else None
         with self._attach() as attached:

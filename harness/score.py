@@ -97,8 +97,8 @@ def own_examples(task: Task, rows: Numbered) -> list[Example]:
     """The task's own examples for output rows; `UserError` if it cannot make them without a tokenizer."""
     if not isinstance(task, OwnExamples):
         raise UserError(
-            "Missing examples=FILE. The examples of this task depend on a tokenizer, so name the file that the outputs "
-            "were made from (`heed data` writes it)."
+            "Missing examples=FILE. The outputs alone do not say what this task asked, so name the file that they were "
+            "made from (`heed data` writes it)."
         )
     return task.examples_of(list(dict.fromkeys(str(row["id"]) for _, row in rows)))
 
@@ -110,7 +110,10 @@ def output_rows(task: Task, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
         try:
             read = task.read_output(row, len(found))
         except KeyError as error:
-            raise UserError(f"{path}, line {number} lacks the key {error}, so it is no output of this task.") from error
+            raise UserError(
+                f'{path}, line {number} lacks the key {error}, so it is no output of this task: write {{"id": ..., "text": '
+                "...} or the benchmark's own layout (see the task's README)."
+            ) from error
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise UserError(f"{path}, line {number} is no output of this task ({error}).") from error
         if "id" not in read or "text" not in read:

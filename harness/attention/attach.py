@@ -60,7 +60,9 @@ class Attached:
         request = LiveRequest(self.view, inputs, self._runtime, self.artifact)
         self._runtime.announce(request)
         wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
-        return replace(inputs, **wanted) if wanted else inputs
+        if wanted:
+            request.inputs = replace(inputs, **wanted)  # hooks see what is really read
+        return request.inputs
 
     @property
     def request(self) -> LiveRequest:

@@ -88,7 +88,7 @@ class Runtime:
     def prefix(self) -> Iterator[None]:
         """Inside, only what shapes every row acts: a prefix that several prompts share is computed."""
         self.is_prefix = True
-        self.request, self.step = None, -1
+        self.forget()
         try:
             yield
         finally:
@@ -98,7 +98,18 @@ class Runtime:
 
     def announce(self, request: LiveRequest) -> None:
         """A batch is about to be generated."""
-        self.request, self.step = request, -1
+        self.forget()
+        self.request = request
+
+    def forget(self) -> None:
+        """Let go of the last batch now: streams and their request hold each other, and with them whole caches, until the
+        collector happens to run, which knows nothing of a device's memory.
+        """
+        if self.request is not None:
+            self.request.streams.clear()
+            self.request.state.clear()
+        self.request, self.step = None, -1
+        self.forward, self._meta, self._tokens = Forward(), None, None
 
     def enter(self, input_ids: Tensor | None) -> None:
         """A forward of the whole model is about to run on `input_ids` (None: on embeddings)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def write(overrides: list[str]) -> int:
     from harness.data import write_examples
 
     folder = next((o.partition("=")[2] for o in overrides if o.startswith("folder=")), "")
+    if folder and Path(folder).expanduser().is_file():
+        raise UserError(f"folder={folder} is a file. Name a folder, which is made where it does not exist.")
     files, rest = _files([o for o in overrides if not o.startswith("folder=")], "out")
     label, task, limit = _one_task(rest)
     tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
@@ -63,9 +66,24 @@ def score(overrides: list[str]) -> int:
         counted = "and count as wrong" if "coverage" not in result["metrics"] else "and lower the coverage"
         missing = f"{result['n_missing']} of {result['n']} examples have no output {counted}"
         Console().print(missing, style="yellow", markup=False, highlight=False)
-    shown = ", ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
-    Console().print(f"{label}: n={result['n']} {shown}; written to {files['out']}", markup=False, highlight=False)
+    if result["n_empty"]:
+        empty = f"{result['n_empty']} of {result['n']} outputs are empty"
+        Console().print(empty, style="yellow", markup=False, highlight=False)
+    Console().print(
+        f"{label}: n={result['n']} {_numbers(task, result)}; written to {files['out']}", markup=False, highlight=False
+    )
     return 0
+
+
+def _numbers(task: Any, result: Mapping[str, Any]) -> str:
+    """The metrics that the terminal shows, with their intervals; those of single question sets are in the file."""
+    names = [m.name for i, m in enumerate(task.metrics) if not i or (m.shown and len(m.macro) != 1)]
+    found = []
+    for name in names:
+        value, (low, high) = result["metrics"][name], result["intervals"][name]
+        if value is not None:
+            found.append(f"{name} {value:.4g}" + (f" [{low:.3g}, {high:.3g}]" if low is not None else ""))
+    return ", ".join(found)
 
 
 def _files(overrides: list[str], *names: str) -> tuple[dict[str, Path], list[str]]:

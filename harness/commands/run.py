@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     except KeyboardInterrupt:
         done = sum(is_done(root, c.run_id) for c in plan)
         raise KeyboardInterrupt(f"{done} of {len(plan)} cells are finished") from None
-    print_table(root, plan, console)
+    print_table(root, plan, console, told={o.cell.run_id for o in outcomes if o.reason})
     if cfg.published:
         print_published(cfg, root, plan, console)
     return report_failures(outcomes, console)
@@ -76,12 +76,12 @@ def _check_writable(root: Path) -> None:
         ) from error
 
 
-def print_table(root: Path, plan: Sequence[Cell], console: Console) -> None:
-    """The terminal table, read back from the records in plan order."""
+def print_table(root: Path, plan: Sequence[Cell], console: Console, told: Collection[str] = ()) -> None:
+    """The terminal table, read back from the records in plan order. `told`: run ids whose reasons follow below it."""
     from harness.records.cells import read_cell
     from harness.records.table import render
 
-    render([read_cell(root / "runs" / c.run_id) for c in plan], console)
+    render([read_cell(root / "runs" / c.run_id) for c in plan], console, told)
 
 
 def print_published(cfg: DictConfig, root: Path, plan: Sequence[Cell], console: Console) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from harness.contracts.method import Draft
 from harness.generation import kv
 from harness.generation.decoding import GREEDY, Decoding, processors
 from harness.models.inputs import Inputs, Sample, collate
@@ -92,7 +93,7 @@ def _batch(
         out = view.lm.generate(
             **given,
             past_key_values=cache,
-            logits_processor=LogitsProcessorList(processors(decoding, [s.draft.id for s in samples], width)),
+            logits_processor=LogitsProcessorList(processors(decoding, [_draw(s.draft) for s in samples], width)),
             stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, stop, view.device)]),
         )
     rows = out.sequences.tolist()
@@ -107,6 +108,14 @@ def _batch(
         _generation(view, s, row, stop, size * beams, physical)
         for s, row, size in zip(samples, new, logical, strict=True)
     ]
+
+
+def _draw(draft: Draft) -> str:
+    """The name under which an answer is drawn: the example's, and how many answers came before it in its conversation
+    (else every turn would meet the same noise).
+    """
+    turn = 0 if isinstance(draft.prompt, str) else sum(m["role"] == "assistant" for m in draft.prompt)
+    return f"{draft.id}\0{turn}" if turn else draft.id
 
 
 def _generation(
@@ -137,7 +146,8 @@ def _can_share(view: View, samples: Sequence[Sample], attached: Attached | None,
     if attached is not None and (not attached.method.prefix_safe or attached.method.overrides("select", "edit_cache")):
         return False
     image = view.vision.image_token_id
-    return all(0 < s.prefix(image) < len(s) for s in samples)
+    # one token behind the picture would look like a decode step to a method
+    return all(0 < s.prefix(image) < len(s) - 1 for s in samples)
 
 
 def _shared(
@@ -155,9 +165,9 @@ def _shared(
         groups.setdefault((ends[i], len(sample)), []).append(i)
     done: dict[int, Generation] = {}
     for members in groups.values():
-        cache = _stack([caches[names[i]] for i in members], view)
+        prefix = _stack([caches[names[i]] for i in members], _empty(view, attached))
         part = [samples[i] for i in members]
-        answers = _batch(view, part, [limits[i] for i in members], attached, decoding, prefix=_linked(cache, attached))
+        answers = _batch(view, part, [limits[i] for i in members], attached, decoding, prefix)
         done |= dict(zip(members, answers, strict=True))
     return [done[i] for i in range(len(samples))]
 
@@ -187,22 +197,17 @@ def _prefixes(
     return found
 
 
-def _stack(rows: Sequence[Sequence[tuple[Tensor, Tensor]]], view: View) -> DynamicCache:
-    """One cache of several beginnings of one length."""
-    cache = DynamicCache(config=view.config)
+def _empty(view: View, attached: Attached | None) -> Any:
+    """A cache as the method wants it (a second stream follows it)."""
+    own = attached.new_cache() if attached is not None else None
+    return DynamicCache(config=view.config) if own is None else own
+
+
+def _stack(rows: Sequence[Sequence[tuple[Tensor, Tensor]]], cache: Any) -> Any:
+    """`cache` with several beginnings of one length in it."""
     for i in range(len(rows[0])):
         cache.update(torch.cat([row[i][0] for row in rows]), torch.cat([row[i][1] for row in rows]), i)
     return cache
-
-
-def _linked(cache: DynamicCache, attached: Attached | None) -> Any:
-    """The cache as the method wants it (a second stream follows it)."""
-    own = attached.new_cache() if attached is not None else None
-    if own is None:
-        return cache
-    for i, layer in enumerate(cache.layers):
-        own.update(*_pair(layer), i)
-    return own
 
 
 def _pair(layer: Any) -> tuple[Tensor, Tensor]:

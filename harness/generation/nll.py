@@ -1,7 +1,8 @@
 """Teacher-forced likelihood: how surprising a text is to the model, token by token.
 
 Only the positions that are scored get logits. If these would still be large (vocabulary x long window) the output
-matrix is applied to a few positions at a time, so `[T, V]` never exists at once; both ways give the same numbers.
+matrix is applied to a few positions at a time, so `[T, V]` never exists at once; both ways give the same numbers. A method
+that edits logits gets them all at once, the last rows of the forward, as in generation.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def nll(
         view.check_length(len(row))
     ids, mask = pad_right(rows, view.pad_id, view.device)
     start = min(len(row) - n for row, n in zip(rows, n_scored, strict=True)) - 1
-    keep = torch.arange(start, ids.shape[1] - 1, device=ids.device)  # position t predicts token t + 1
+    # position t predicts token t + 1; the last row predicts nothing and is kept for methods that edit logits: the rows
+    # they are given are the last ones
+    edits = attached is not None and attached.method.overrides("logits")
+    keep = torch.arange(start, ids.shape[1] - (0 if edits else 1), device=ids.device)
     inputs: dict[str, Any] = {
         "input_ids": ids,
         "attention_mask": mask,
@@ -53,7 +57,12 @@ def nll(
         attached.begin(Inputs(tuple(Sample(tuple(row)) for row in rows), ids, mask))
     if cache is not None:
         inputs |= {"past_key_values": cache, "use_cache": True}
-    losses = _losses(view, inputs, ids[:, start + 1 :], max_logits).tolist()
+    targets = ids[:, start + 1 :]
+    if edits:
+        found = _cross_entropy(view.lm(**inputs).logits[:, :-1], targets)
+    else:
+        found = _losses(view, inputs, targets, max_logits)
+    losses = found.tolist()
     ends = [len(row) - 1 - start for row in rows]
     return [loss[end - n : end] for loss, end, n in zip(losses, ends, n_scored, strict=True)]
 

@@ -205,8 +205,8 @@ class Memory:
 
     def keep(self, key: Any, value: Any) -> None:
         """Keep a tensor, or a tuple or dict that holds some."""
+        self.bytes += _bytes(value) - _bytes(self._items.pop(key, None))
         self._items[key] = value
-        self.bytes += _bytes(value)
         while self.bytes > self.limit and len(self._items) > 1:
             self.bytes -= _bytes(self._items.popitem(last=False)[1])
 

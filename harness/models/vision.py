@@ -276,7 +276,11 @@ def load(folder: Path, model: Any, lm: Any, tokens: TextTokens, family: Family) 
             more["qformer_tokenizer"] = reader
     except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The image processor in {folder} cannot be read: {why}") from error
+        why = why if len(why) <= 200 else f"{why[:200].rstrip()} ..."  # the library lists every class that it has
+        raise UserError(
+            f"The image processor in {folder} cannot be read: {why} Copy preprocessor_config.json (or "
+            f"processor_config.json) of a '{family.model_type}' checkpoint there."
+        ) from error
     return KINDS[family.sight.kind](model, lm, tokens, processor, family.sight, **more)
 
 

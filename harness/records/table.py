@@ -3,13 +3,14 @@
 Only ASCII and no meaning in colour alone, so that it reads the same in a log file. From 126 columns on, an interval
 stands beside its value; in less, in a second line of the same row. `*` marks a significant difference to dense (paired
 test on the same examples, p < 0.05); ALARM marks one that is better than dense, which calls for a check, not for joy.
+A task with several metrics has a second table with all of them and, under each method, their paired differences.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -29,29 +30,29 @@ REASON = 300  # characters of a failure that the terminal shows
 Row = dict[str, Any]
 LEGEND = {
     "columns": "density: share of the keys that are read, prefill / decode; KV: cache bytes against dense, logical / allocated",
-    "*": "* differs significantly from dense (paired on the same examples, p < 0.05)",
-    "ALARM": "ALARM: significantly better than dense: a method that only leaves things out should not be, check it; one that is "
-    "meant to change the answers is read together with the other metrics (recall, length, share of yes)",
+    "*": "* differs significantly from dense (paired on the same examples, p < 0.05; each metric is tested by itself)",
+    "ALARM": "ALARM: significantly better than dense. Of a method that leaves things out: a reason to check it. Of one that "
+    "is meant to change the answers: read it with the other metrics (recall, length, share of yes)",
     "simulated": "simulated: sparsity is a mask inside a dense kernel, so no speed is claimed",
 }
 
 
-def render(cells: Sequence[CellRecord], console: Console) -> None:
-    """Print all `cells`."""
+def render(cells: Sequence[CellRecord], console: Console, told: Collection[str] = ()) -> None:
+    """Print all `cells`. `told`: run ids whose failures the caller explains itself."""
     rows = rows_for_table(cells)
     used: set[str] = set()
     for (model, task), block in itertools.groupby(rows, key=lambda r: (r["model"], r["task"])):
         members = list(block)
         console.print(Text(f"\n{plain(model)} / {plain(task)}", style="bold"), Text(_remark(members), style="dim"))
         console.print(_block(members, console.width >= WIDE))
-        for table in _metrics_table(members, cells, console.width >= WIDE):
+        for table in _metrics_table(members, cells, console):
             console.print()
             console.print(table)
             used |= {"*"} if any("*" in str(text) for column in table.columns[1:] for text in column.cells) else set()
         for table in _breakdowns(members, console.width):
             console.print()
             console.print(table)
-        _reasons(members, console)
+        _reasons([row for row in members if row["run_id"] not in told], console)
         used |= _marks(members)
     if used:
         console.print()
@@ -213,10 +214,10 @@ def _reasons(rows: list[Row], console: Console) -> None:
 # -- all metrics -----------------------------------------------------------------------------------------------------
 
 
-def _metrics_table(rows: list[Row], cells: Sequence[CellRecord], wide: bool) -> list[Table]:
+def _metrics_table(rows: list[Row], cells: Sequence[CellRecord], console: Console) -> list[Table]:
     """For a task with several metrics: all that are `shown` side by side, as one may say nothing without the others
-    (CHAIR falls when captions get shorter). A difference to dense that is significant has its mark. Metrics of one part of
-    the examples (a question set of POPE) stand in a line of their own under the method.
+    (CHAIR falls when captions get shorter). A difference to dense that is significant has its mark, and all differences
+    but the headline's, which stand above, have a line of their own, with as much of their intervals as the width allows.
     """
     done = [row for row in rows if row["status"] == "done"]
     stored = {cell.run_id: cell for cell in cells}
@@ -226,21 +227,55 @@ def _metrics_table(rows: list[Row], cells: Sequence[CellRecord], wide: bool) -> 
     }
     if len(metrics) < 2:
         return []
+    measured = [(plain(row["method"]), stored[row["run_id"]].metrics) for row in done]
+    boundless = console.options.update(width=10_000)
+    for detail in (" ", "\n", ""):
+        table = _all_metrics(measured, metrics, detail, console.width >= WIDE)
+        if console.measure(table, options=boundless).maximum <= console.width:
+            break
+    return [table]
+
+
+def _all_metrics(
+    measured: Sequence[tuple[str, Mapping[str, Any]]], metrics: Mapping[str, Metric], detail: str, wide: bool
+) -> Table:
+    """`detail`: what separates a difference from its interval; empty: no interval. Metrics of one part of the examples (a
+    question set of POPE) stand in a line of their own under the method.
+    """
     parts = {name: part for name, metric in metrics.items() if (part := _part_of(metric, metrics))}
+    columns = {name: metric for name, metric in metrics.items() if name not in parts}
+    compared = _compared(measured, list(columns.values())[1:])
     table = _table(wide)
     table.add_column("all metrics", overflow="fold", min_width=8)
-    columns = {name: metric for name, metric in metrics.items() if name not in parts}
     for metric in columns.values():
         table.add_column(Text(_title(metric)), justify="right", overflow="fold")
-    for row in done:
-        found = stored[row["run_id"]].metrics
-        table.add_row(Text(plain(row["method"])), *(_metric_cell(found, metric) for metric in columns.values()))
+    for method, found in measured:
+        table.add_row(Text(method), *(_metric_cell(found, metric) for metric in columns.values()))
+        under = [
+            _metric_difference(found, metric, detail) if name in compared else "" for name, metric in columns.items()
+        ]
+        if any(under):
+            table.add_row(Text("  vs dense"), *(Text(text, style="dim") for text in under))
         for suffix in dict.fromkeys(suffix for _, suffix in parts.values()):
-            under = {base: metrics[name] for name, (base, own) in parts.items() if own == suffix}
-            cells_of_row = [_metric_cell(found, under[name]) if name in under else Text("") for name in columns]
-            if any(str(text) not in ("", "-") for text in cells_of_row):
-                table.add_row(Text(f"  {plain(suffix)}"), *cells_of_row)
-    return [table]
+            own = {base: metrics[name] for name, (base, of) in parts.items() if of == suffix}
+            line = [_metric_cell(found, own[name]) if name in own else Text("") for name in columns]
+            if any(str(text) not in ("", "-") for text in line):
+                table.add_row(Text(f"  {plain(suffix)}"), *line)
+    return table
+
+
+def _compared(measured: Sequence[tuple[str, Mapping[str, Any]]], metrics: Sequence[Metric]) -> set[str]:
+    """Metrics in which some method differs from dense at all: a column of zeros would only take the room."""
+    differences = [(metric.name, found.get("vs_dense") or {}) for _, found in measured for metric in metrics]
+    return {name for name, found in differences if (found.get(name) or {}).get("value")}
+
+
+def _metric_difference(found: Mapping[str, Any], metric: Metric, detail: str) -> str:
+    difference = (found.get("vs_dense") or {}).get(metric.name) or {}
+    if difference.get("value") is None:
+        return ""
+    text = shown(difference["value"], metric, sign=True)
+    return f"{text}{detail}{_interval(difference, metric, sign=True)}" if detail else text
 
 
 def _part_of(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[str, str] | None:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from harness.errors import UserError, nearest
 from tasks.chair import lemma
 from tasks.chair.normalise import NORMALISERS
+from tasks.coco.source import absent
 
 if TYPE_CHECKING:
     from tasks.chair.task import Chair
 
+PROMPTS = {
+    "describe": "Please describe this image in detail.",  # OPERA, CCA, less-is-more
+    "help": "Please help me describe the image in detail.",  # PAI, VISTA
+}
 WAYS = (
     "Three ways to get data: files in COCO's format (task.chair.source=files task.chair.instances=FILE "
     "task.chair.captions=FILE task.chair.images=FOLDER), generated scenes (task.chair.source=scenes), or captions that you "
@@ -33,6 +38,9 @@ def check(task: Chair) -> None:
             raise UserError(f"chair.{name} is {value!r}: give a whole number of at least 1.")
     if not task.prompt.strip():
         raise UserError("chair.prompt is empty: give describe, help, or the text of a prompt.")
+    if task.prompt not in PROMPTS and not any(c.isspace() for c in task.prompt.strip()):
+        hint = nearest(task.prompt, PROMPTS)
+        raise UserError(f"chair.prompt is {task.prompt!r}: {hint} A text of your own has at least two words.")
     if task.count_men and task.normaliser != "builtin":
         fixed = {"singular": "always counts `men`", "lemma": "never does"}[task.normaliser]
         raise UserError(f"chair.count_men belongs to the normaliser builtin; {task.normaliser} {fixed}. Leave it out.")
@@ -58,7 +66,8 @@ def _files(task: Chair) -> None:
         raise UserError(f"chair.images {task.images} is not a folder: name the one that holds the image files.")
     for path in task.data.files():
         if not path.is_file():
-            raise UserError(f"chair: the file {path} does not exist. {WAYS}")
+            hint = "; a folder stands for its ..._train2014.json and ..._val2014.json" if path.is_dir() else ""
+            raise UserError(f"chair: {absent(path)}{hint}. {WAYS}")
     for name, listed in (("synonyms", task.synonyms), ("ids", task.ids)):
         if listed and not Path(listed).is_file():
             raise UserError(f"chair.{name} {listed} is not a file: check the name, or leave it out.")

@@ -52,4 +52,6 @@ def _number(entry: Any, path: Path) -> int:
         return int(match.group(1))
     if isinstance(entry, int) and not isinstance(entry, bool):
         return entry
-    raise UserError(f"chair.ids {path} holds {entry!r}, which is no image id.")
+    raise UserError(
+        f"chair.ids {path} holds {entry!r}, which is no image id: write numbers, or file names that end in one."
+    )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
 from tasks.chair import lemma
-from tasks.chair.checks import check, check_images
+from tasks.chair.checks import PROMPTS, check, check_images
 from tasks.chair.choice import choose, read_ids
 from tasks.chair.count import mentions, numbers
 from tasks.chair.folders import expand
@@ -19,11 +19,6 @@ from tasks.chair.truth import truth
 from tasks.chair.vocabulary import read
 from tasks.coco import Source
 from tasks.coco.source import Paths
-
-PROMPTS = {
-    "describe": "Please describe this image in detail.",  # OPERA, CCA, less-is-more
-    "help": "Please help me describe the image in detail.",  # PAI, VISTA
-}
 
 
 def _ratio(name: str, num: str, den: str, higher_is_better: bool = True) -> Metric:
@@ -127,7 +122,7 @@ class Chair(Task):
             except UserError as error:
                 if self.bad_images == "error":
                     raise UserError(
-                        f"{error} task.chair.bad_images=skip leaves such images out and counts them."
+                        f"{error} Repair it, or leave such images out, counted, with task.chair.bad_images=skip."
                     ) from error
                 yield Skipped(example.id, "the image is missing or broken", {"image_id": example.meta["image_id"]})
             else:
@@ -204,7 +199,8 @@ class Chair(Task):
         for image in chosen:
             if image not in annotations.images:
                 raise UserError(
-                    f"chair: the image {image} is not in the instances file(s). Name the file that holds it."
+                    f"chair: the image {image} is not in the instances file(s). Name the file that holds it, or take the "
+                    "image out of your list."
                 )
             nodes = truth(image, annotations.objects, references, known, normalise, ignore, self.allow_missing)
             yield Example(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError
 from tasks.chair.count import mentions
 from tasks.chair.vocabulary import Vocabulary
 
@@ -30,13 +31,19 @@ def truth(
     return sorted(found.union(*(mentions(normalise(text), vocabulary).nodes for text in captions)))
 
 
+def _near(category: str, vocabulary: Vocabulary) -> str:
+    """The nearest name alone: 80 names would hide what there is to do."""
+    near = get_close_matches(category, sorted(set(vocabulary.nodes.values())), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
 def _known(category: str, vocabulary: Vocabulary, ignore_unknown: bool) -> bool:
     if category in vocabulary.nodes:
         return True
     if ignore_unknown:
         return False
     raise UserError(
-        f"chair: the category '{category}' of the instances file is not in the vocabulary: "
-        f"{nearest(category, set(vocabulary.nodes.values()))} Add a row to a copy of the list (task.chair.synonyms=FILE), or say "
+        f"chair: the category '{category}' of the instances file is not in the vocabulary"
+        f"{_near(category, vocabulary)}. Add a row to a copy of the list (task.chair.synonyms=FILE), or say "
         "task.chair.unknown_categories=ignore: then it is never part of the ground truth."
     )

@@ -16,6 +16,17 @@ from typing import Any
 
 from harness.errors import UserError
 
+REMEDY = {
+    "instances": (
+        'Name an instances file in COCO\'s format: {"images": [{"id", "file_name"}], "annotations": [{"image_id", '
+        '"category_id"}], "categories": [{"id", "name"}]}. `heed data task=chair out=FILE folder=DIR` writes one to look at.'
+    ),
+    "captions": (
+        'Name a captions file in COCO\'s format: {"annotations": [{"image_id", "caption"}]}. `heed data task=chair '
+        "out=FILE folder=DIR` writes one to look at."
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -43,15 +54,15 @@ def read_captions(paths: Sequence[Path]) -> dict[int, tuple[str, ...]]:
 
 def from_dict(instances: dict, where: str = "The instances table") -> Annotations:
     """From the object that an instances file holds; `where` names it in errors."""
-    coco = _indexed(instances, where, ("images", "annotations", "categories"))
+    coco = _indexed(instances, where, "instances", ("images", "annotations", "categories"))
     try:
         categories = {int(i): str(entry["name"]) for i, entry in coco.cats.items()}
         images = {int(i): str(entry["file_name"]) for i, entry in coco.imgs.items()}
         objects: dict[int, tuple[str, ...]] = dict.fromkeys(images, ())
         for image, annotations in coco.imgToAnns.items():
-            objects[int(image)] = tuple(dict.fromkeys(categories[int(a["category_id"])] for a in annotations))
+            objects[int(image)] = tuple(dict.fromkeys(_category(a, categories) for a in annotations))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is no COCO instances file ({_reason(error)}).") from error
+        raise UserError(f"{where} is no COCO instances file ({_reason(error)}). {REMEDY['instances']}") from error
     return Annotations(images, categories, objects)
 
 
@@ -59,13 +70,13 @@ def captions_from_dict(captions: dict, where: str = "The captions table") -> dic
     """From the object that a captions file holds; `where` names it in errors."""
     if isinstance(captions, dict):  # captions have no categories, even where the file lists some
         captions = {key: value for key, value in captions.items() if key != "categories"}
-    coco = _indexed(captions, where, ("annotations",))
+    coco = _indexed(captions, where, "captions", ("annotations",))
     try:
         found: dict[int, tuple[str, ...]] = {int(image): () for image in coco.imgs}
         for image, annotations in coco.imgToAnns.items():
             found[int(image)] = tuple(str(a["caption"]) for a in annotations)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is no COCO captions file ({_reason(error)}).") from error
+        raise UserError(f"{where} is no COCO captions file ({_reason(error)}). {REMEDY['captions']}") from error
     return found
 
 
@@ -83,37 +94,52 @@ def _key(path: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=8)
 def _instances(path: Path, mtime: int, size: int) -> Annotations:
-    return from_dict(_loaded(path), str(path))
+    found = from_dict(_loaded(path, "instances"), str(path))
+    if not found.images:
+        raise UserError(f"{path} lists no images. {REMEDY['instances']}")
+    return found
 
 
 @lru_cache(maxsize=8)
 def _captions(path: Path, mtime: int, size: int) -> dict[int, tuple[str, ...]]:
-    return captions_from_dict(_loaded(path), str(path))
+    return captions_from_dict(_loaded(path, "captions"), str(path))
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path, kind: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"The COCO file {path} cannot be read ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no COCO file: it is not JSON ({error}).") from error
+        raise UserError(f"{path} is no COCO file: it is not JSON ({error}). {REMEDY[kind]}") from error
 
 
-def _indexed(table: Any, where: str, keys: Sequence[str]) -> Any:
+def _category(annotation: Mapping[str, Any], categories: Mapping[int, str]) -> str:
+    number = int(annotation["category_id"])
+    if number not in categories:
+        raise ValueError(f"an annotation of image {annotation['image_id']} has category {number}, which is not listed")
+    return categories[number]
+
+
+def _indexed(table: Any, where: str, kind: str, keys: Sequence[str]) -> Any:
     """A `COCO` object over a table; pycocotools tells its progress to stdout, which is ours."""
     from pycocotools.coco import COCO
 
     missing = [key for key in keys if not isinstance(table.get(key), list)] if isinstance(table, dict) else list(keys)
     if missing:
-        raise UserError(f"{where} is no COCO file: it needs a JSON object with the list(s) {', '.join(missing)}.")
+        lists = ", ".join(missing)
+        raise UserError(f"{where} is no COCO file: it needs a JSON object with the list(s) {lists}. {REMEDY[kind]}")
+    for key in keys:
+        wrong = next((i for i, entry in enumerate(table[key]) if not isinstance(entry, dict)), None)
+        if wrong is not None:
+            raise UserError(f"{where} is no COCO file: entry {wrong} of its {key} is no object. {REMEDY[kind]}")
     coco = COCO()
     coco.dataset = table
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
     except (KeyError, TypeError) as error:
-        raise UserError(f"{where} is no COCO file ({_reason(error)}).") from error
+        raise UserError(f"{where} is no COCO file ({_reason(error)}). {REMEDY[kind]}") from error
     return coco
 
 

@@ -51,7 +51,7 @@ class Source:
             return
         for path in self.files():
             if not path.is_file():
-                raise UserError(f"{task}: the file {path} does not exist. {ways}")
+                raise UserError(f"{task}: {absent(path)}. {ways}")
         if self.folder is None or not self.folder.is_dir():
             reason = "no folder of images is given" if self.folder is None else f"{self.folder} is no folder"
             raise UserError(f"{task}: {reason}. {ways}")
@@ -99,6 +99,11 @@ class Source:
         scenes.write(folder, SCENE_SEED + self.seed, self.scenes)
         images = [folder / "images" / scenes.file_name(index) for index in range(self.scenes)]
         return [*images, folder / "instances.json", folder / "captions.json"]
+
+
+def absent(path: Path) -> str:
+    """Why a path is no file that can be read."""
+    return f"{path} is a folder, name the file in it" if path.is_dir() else f"the file {path} does not exist"
 
 
 def paths(value: Paths) -> tuple[Path, ...]:

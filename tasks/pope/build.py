@@ -43,8 +43,8 @@ def poll(annotations: Annotations, rng: Random, k: int, n_images: int | None) ->
     rich = {annotations.images[i]: o for i, o in annotations.objects.items() if len(o) >= k and i in annotations.images}
     if len(rich) < (n_images or 1):
         raise UserError(
-            f"pope asks about {n_images or 1} images with at least {k} objects, but the annotations hold {len(rich)}: "
-            "lower pope.n_images or pope.k, or give more images."
+            f"pope asks about {n_images or 1} images with at least {k} objects, but the annotations hold {len(rich)} of "
+            "them: lower task.pope.n_images or task.pope.k, or give more images."
         )
     names = list(rich) if n_images is None else rng.sample(list(rich), n_images)
     images = {name: rich[name] for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
+from tasks.coco.source import absent
 from tasks.pope import hub
 from tasks.pope.loaders import files_of
 from tasks.pope.parsing import POLICIES
@@ -39,6 +40,11 @@ def check(task: Pope) -> None:
             raise UserError(f"pope.{name} is {value}: give at least 1.")
     if task.source != "files" and (task.questions or task.instances):
         raise UserError(f"pope.source={task.source} reads no files, but questions or instances are given. {WAYS}")
+    if task.source == "scenes" and task.images:
+        raise UserError(
+            "pope.images names a folder, but neither questions nor instances are given: generated scenes would be asked "
+            f"about instead. {WAYS}"
+        )
     task.data.check("pope", WAYS)
     if task.source == "files":
         _files(task)
@@ -60,4 +66,4 @@ def _files(task: Pope) -> None:
         if split not in (*SPLITS, OTHER):
             raise UserError(f"pope.questions names the split {split!r}: {nearest(split, (*SPLITS, OTHER))}")
         if not path.is_file():
-            raise UserError(f"pope: the file {path} does not exist. {WAYS}")
+            raise UserError(f"pope: {absent(path)}. {WAYS}")

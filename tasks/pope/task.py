@@ -119,12 +119,17 @@ class Pope(Task):
         return hub.load(self.hub).image(name) if self.source == "hub" else self.data.image(name)
 
     def score(self, example: Example, text: str | None) -> Score:
-        """Counts by set of one answer, or of all answers of a conversation. Flags: `empty`, `unknown`, `not_a_list`."""
+        """Counts by set of one answer, or of all answers of a conversation. Without a text each is unknown, so wrong.
+
+        Flags: `empty`, `unknown`, `not_a_list`.
+        """
         answers, flags = _answers(example, text)
         splits = [str(s) for s in example.meta.get("splits") or [example.split or OTHER]]
         read, found = [], []
         for label, answer in zip(example.references, answers, strict=True):
-            parsed, strict = (POLICIES[p](answer, label) for p in (self.policy, "strict"))
+            # no policy was made for an answer that does not exist: `official` would read yes, and be right half the time
+            readers = (POLICIES[p] for p in (self.policy, "strict"))
+            parsed, strict = (UNKNOWN if text is None else reader(answer, label) for reader in readers)
             read.append({self.policy: parsed, "strict": strict})
             found += [(split, counts(label, parsed, strict)) for split in splits]
             flags |= {
@@ -145,6 +150,8 @@ class Pope(Task):
     def read_row(self, row: Mapping[str, Any], index: int) -> Example:
         """Our own layout, or a row of a published question file (or of a single split that we exported)."""
         if "id" in row and "prompt" in row:
+            if row.get("task") not in (None, "", "pope"):
+                raise ValueError(f"it belongs to the task {row['task']}")
             return Example.from_row(row)
         split = row["category"] if row.get("category") in SPLITS else OTHER
         question = loaders.read(row, split, index + 1, f"row {index + 1}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -11,14 +13,17 @@ from transformers import StaticCache
 
 from harness.attention import dispatch
 from harness.attention.attach import attach
-from harness.contracts.method import Blocks, Call, Method
+from harness.contracts.method import Blocks, Call, Draft, Method, Request
 from harness.errors import UserError
+from harness.generation.generate import generate
+from harness.models.inputs import Inputs, collate, sample_of
 from methods.cache.snapkv import SnapKV
+from methods.contrast.icd import ICD
 from methods.dense import Dense
 from methods.patterns.power import PowerAttention
 from methods.patterns.sliding import SlidingWindow
 from methods.selection.quest import Quest
-from tests import tiny
+from tests import tiny, tiny_vlm
 
 POWER = PowerAttention(block_size=4, window_blocks=2)
 
@@ -208,3 +213,43 @@ def test_unknown_lowerings_and_layers_are_named() -> None:
         pass
     with pytest.raises(UserError, match="layer 7"), attach(view, PowerAttention(full_layers=(7,))):
         pass
+
+
+def _pictured(text: str) -> Inputs:
+    view = tiny_vlm.view("llava")
+    return collate(view, [sample_of(view, Draft("a", text, (tiny_vlm.images(1)[0],)))])
+
+
+def test_second_streams_are_let_go_when_the_next_batch_begins() -> None:
+    """Not when the collector happens to run: it does not know how much memory of a device they hold."""
+    view, asked = tiny_vlm.view("llava"), _pictured("Why?")
+    gc.collect()
+    gc.disable()
+    try:
+        with attach(view, ICD()) as attached:
+            generate(view, asked.samples, [2], attached)
+            cache = weakref.ref(attached.request.streams[0]._cache)
+            attached.begin(asked)
+            assert cache() is None
+    finally:
+        gc.enable()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted(Method):
+    """Positions of its own."""
+
+    name = "shifted"
+
+    def begin(self, request: Request) -> dict[str, Tensor]:
+        assert request.inputs.positions is not None
+        return {"positions": request.inputs.positions + 3}
+
+
+def test_the_request_holds_the_positions_that_the_method_wants() -> None:
+    asked = _pictured("Why?")
+    with attach(tiny_vlm.view("llava"), Shifted()) as attached:
+        read = attached.begin(asked)
+        assert attached.request.inputs is read
+    assert read.positions is not None and asked.positions is not None
+    assert torch.equal(read.positions, asked.positions + 3)

@@ -10,7 +10,7 @@ import torch
 from harness.contracts.method import Draft
 from harness.generation.decoding import Decoding, noise, processors
 from harness.generation.dialogue import converse
-from harness.generation.generate import generate
+from harness.generation.generate import _can_share, generate
 from harness.models.inputs import Memory, Sample, collate, features, memory, sample_of
 from harness.models.view import View
 from tests import tiny_vlm
@@ -140,3 +140,33 @@ def test_memory_forgets_what_was_used_least_recently() -> None:
     assert kept.get("a") is not None
     kept.keep("d", torch.zeros(10))
     assert kept.get("b") is None and kept.get("a") is not None and kept.bytes == 120
+
+
+def test_every_turn_of_a_conversation_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    import harness.generation.generate as module
+
+    drawn: list[list[str]] = []
+    real = processors
+    monkeypatch.setattr(module, "processors", lambda d, keys, width: drawn.append(list(keys)) or real(d, keys, width))
+    view = tiny_vlm.view("llava")
+    converse(view, samples(view)[:1], [["And a cat?", "Why?"]], [2], decoding=Decoding("sample"))
+    assert drawn[0] == ["e0"] and len({key for keys in drawn for key in keys}) == 3
+
+
+def test_one_token_behind_the_picture_is_not_shared() -> None:
+    """A forward of one token on a cache looks like a decode step to a method."""
+    view = tiny_vlm.view("llava")
+    assert view.vision is not None
+    whole = samples(view)[0]
+    end = whole.prefix(view.vision.image_token_id)
+    for more, shared in ((1, False), (2, True)):
+        assert (
+            _can_share(view, [Sample(whole.ids[: end + more], whole.draft, whole.tensors)], None, Decoding()) == shared
+        )
+
+
+def test_what_is_kept_twice_counts_once() -> None:
+    kept = Memory(1 << 20)
+    for _ in range(3):
+        kept.keep("a", torch.zeros(8))
+    assert kept.bytes == 32

@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from harness.attention.attach import attach
 from harness.errors import UserError
 from harness.generation.nll import nll, pad_right
 from harness.models.view import View
+from methods.contrast.dola import DoLa
 from tests.generation.own_cache import OwnCache
 from tests.models import small
 
@@ -74,3 +76,15 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
 def test_pad_right() -> None:
     ids, mask = pad_right([[1, 2, 3], [4]], pad=9)
     assert ids.tolist() == [[1, 2, 3], [4, 9, 9]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("max_logits", [1 << 28, 100], ids=["at once", "in pieces"])
+def test_a_method_that_edits_logits_meets_the_right_rows(max_logits: int) -> None:
+    view, rows, scored = small.view("llama"), [list(range(20, 44)), list(range(30, 48))], [7, 9]
+    with attach(view, DoLa()) as attached:
+        found = nll(view, rows, scored, attached, max_logits)
+        for row, n, losses in zip(rows, scored, found, strict=True):
+            for i, loss in enumerate(losses, len(row) - n):  # token i, from a forward over what stands before it
+                with torch.no_grad():
+                    z = view.lm(input_ids=torch.tensor([row[:i]]), use_cache=False, logits_to_keep=1).logits[0, -1]
+                assert loss == pytest.approx(float(-z.float().log_softmax(-1)[row[i]]), abs=1e-4)

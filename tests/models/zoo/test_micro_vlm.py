@@ -15,7 +15,7 @@ from harness.scenes import coco, text
 
 NAMES = ("micro-vlm", "micro-vlm-careful")
 FOLDERS = {name: zoo.path(name) for name in NAMES}
-SCENES = 40
+SCENES = 16
 
 
 @pytest.fixture(scope="module")

@@ -80,10 +80,16 @@ def test_unknown_answers_are_wrong_and_counted():
     assert Pope(policy="lmms").score(rows[0][0], "perhaps").flags == ("unknown",)
 
 
+@pytest.mark.parametrize("policy", ["official", "opera", "vcd", "lmms", "vlmevalkit", "strict"])
+def test_an_answer_that_does_not_exist_is_wrong_under_every_policy(policy):
+    found = values(Pope(policy=policy), [(question("yes"), None), (question("no"), None)])
+    assert (found["accuracy"], found["unknown"], found["yes_ratio"]) == (0.0, 1.0, 0.0)
+
+
 def test_every_row_has_the_strict_reading_and_says_where_they_differ():
     score = Pope().score(question("no"), "There isn't a dog.")
     assert score.parsed == {"official": "yes", "strict": "no"} and score.metrics["disagree@random"] == 1.0
-    assert Pope().score(question("no"), None).flags == ("empty",)
+    assert Pope().score(question("no"), "").flags == ("empty",)
     assert Pope(policy="strict").score(question("no"), "No").parsed == {"strict": "no"}
     assert Pope(policy="opera").scorer == "pope/opera"
 
@@ -101,7 +107,7 @@ def test_a_conversation_adds_up_its_answers():
     assert short.metrics["asked@popular"] == 3.0 and short.flags == ("empty",)
     for text in ("Yes", "{}", '"x"', "[[", "7"):
         assert "not_a_list" in Pope().score(example, text).flags
-    assert Pope().score(example, None).flags == ("empty",)
+    assert Pope().score(example, None).flags == ("empty", "unknown")
     assert Pope().score(example, json.dumps([None, 3, "No", "No", "No"])).metrics["asked@popular"] == 3.0
 
 
