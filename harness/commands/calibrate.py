@@ -54,6 +54,7 @@ def _curves(tensors: dict[str, Any], path: Path, title: str) -> list[Path]:
     if not curves:
         return []
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
     with table.open("w", newline="") as file:
@@ -65,6 +66,7 @@ def _curves(tensors: dict[str, Any], path: Path, title: str) -> list[Path]:
     for marker, (name, values) in zip("os^Dvx" * len(curves), curves.items(), strict=False):
         axes.plot(range(length), values, marker=marker, label=name)
     axes.set(title=title, xlabel="layer", ylabel="value")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(0, color="grey", linewidth=0.5)
     axes.legend()
     figure.savefig(picture, dpi=120)

@@ -106,8 +106,9 @@ def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
         if outcome.status in ("failed", "refused"):
             struck.setdefault((outcome.status, outcome.reason), []).append(outcome.cell.label)
     for (status, reason), labels in struck.items():
-        console.print(f"[bold red]{status}[/] {', '.join(labels)}: ", end="", highlight=False)
-        console.print(reason, markup=False, highlight=False)
+        # left to the terminal to wrap: a path that is cut in two cannot be copied
+        console.print(f"[bold red]{status}[/] {', '.join(labels)}: ", end="", highlight=False, soft_wrap=True)
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
     others = [o for o in outcomes if o.cell.method_label != BASELINE]
     nothing = bool(others) and all(o.status == "refused" for o in others)
     return 2 if nothing or any(status == "failed" for status, _ in struck) else 0

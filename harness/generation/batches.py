@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import torch
 
 from harness.errors import UserError
+from harness.models.inputs import forget_pictures
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -96,7 +97,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more."""
+    """Give back what nothing refers to any more, and the pictures that were only kept to save time."""
+    forget_pictures()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

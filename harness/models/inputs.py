@@ -224,6 +224,12 @@ def memory(view: View) -> Memory:
     return _MEMORIES.setdefault(view, Memory(MEMORY))
 
 
+def forget_pictures() -> None:
+    """Clear what was kept for every model."""
+    for kept in _MEMORIES.values():
+        kept.clear()
+
+
 def _bytes(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()

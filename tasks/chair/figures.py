@@ -66,7 +66,7 @@ def _draw(found: tuple[Half, Half], path: Path, label: str, captions: int) -> No
         [half.name for half in found], [100 * half.share for half in found], width=0.5, color=("#00467d", "#b08d2a")
     )
     for bar, half in zip(bars, found, strict=True):
-        text = f"{100 * half.share:.1f}\n{half.hallucinated} of {half.nodes}"
+        text = f"{100 * half.share:.1f}\n{half.hallucinated} of {half.nodes}" if half.nodes else "no object\nnamed"
         axes.text(bar.get_x() + bar.get_width() / 2, bar.get_height(), text, ha="center", va="bottom", fontsize=9)
     axes.set_ylim(0, max(5.0, 125 * max(half.share for half in found)))
     axes.set_ylabel("hallucinated objects (%)")

@@ -84,7 +84,7 @@ def _draw(found: Sequence[Bar], path: Path, title: str) -> None:
     n = {bar.split: bar.n for bar in found}
     axes.set_xticks(range(len(splits)), [f"{split}\nn={n[split]}" for split in splits], fontsize=8)
     axes.axhline(50, color="black", lw=0.6, ls=":")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 102)  # the cap of an interval that ends at 100 stays visible
     axes.set_ylabel("percent")
     axes.set_title(title, fontsize=10, loc="left", pad=20)
     axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1)

@@ -141,3 +141,33 @@ def test_only_examples_that_both_have_are_compared():
     assert summarise(FACTS, POWER, None)["vs_dense"] is None
     nothing = summarise(FACTS, [], [])
     assert nothing["n"] == 0 and nothing["values"]["accuracy"]["value"] is None and nothing["groups"] == []
+
+
+# -- several metrics -------------------------------------------------------------------------------------------------
+
+
+def test_significant_differences_of_every_metric_are_marked_and_reasons_told_elsewhere_are_left_out(tmp_path):
+    from dataclasses import asdict
+
+    facts = {"metrics": [asdict(ACC), asdict(PPL)], "by": []}
+    for method, rows in (("dense", DENSE), ("power", POWER)):
+        config = {"labels": {"model": "m", "task": "t", "method": method}, "identity": {}, "task_facts": facts}
+        with CellStore(tmp_path, f"v1-{method}", config) as store:
+            store.append(rows)
+            store.finish(summarise(facts, rows, None if method == "dense" else DENSE))
+    config["labels"]["method"] = "quest"
+    with CellStore(tmp_path, "v1-quest", config) as store:
+        store.fail("UserError", "the reason")
+    cells = read_cells(tmp_path)
+    for width in (40, 80, 200):
+        lines = printed(cells, width).splitlines()
+        table = lines[next(i for i, line in enumerate(lines) if line.startswith("all metrics")) :]
+        row = next(line for line in table if line.startswith("power"))
+        assert row.count("*") == 2, width
+    ppl = cells[[c.run_id for c in cells].index("v1-power")].metrics["vs_dense"]["ppl"]
+    below = next(line for line in table if line.startswith("  vs dense"))
+    assert f"{ppl['value']:+.4g} [{ppl['low']:+.4g}, {ppl['high']:+.4g}]" in below
+    assert "the reason" in printed(cells)
+    out = io.StringIO()
+    render(cells, Console(file=out, width=80), told={"v1-quest"})
+    assert "the reason" not in out.getvalue() and "failed" in out.getvalue()

@@ -47,3 +47,13 @@ def test_the_terminal_table_has_them_side_by_side(tmp_path: Path, width: int) ->
                 "short": ["0.00", "0.00", "50.00", "66.67", "100.00", "3", "100.00"]}  # fmt: skip
     assert {name: cells for name, *cells in values} == expected
     assert all(len(line.rstrip()) <= width for line in lines)
+
+
+@pytest.mark.parametrize(("width", "intervals"), [(80, False), (200, True)])
+def test_every_other_metric_has_its_paired_difference_below_it(tmp_path: Path, width: int, intervals: bool) -> None:
+    dense = stored(tmp_path, "dense", None)
+    stored(tmp_path, "short", dense)
+    out = io.StringIO()
+    render(read_cells(tmp_path), Console(file=out, width=width, color_system=None))
+    (line,) = (line for line in out.getvalue().splitlines() if line.startswith("  vs dense"))
+    assert ("[" in line) == intervals and "-33.33" in line and "-1.5" in line
