@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import Request
 from harness.contracts.task import Example
-from harness.errors import UserError
+from harness.errors import Unsupported, UserError
 from methods.activations.capture import Capture, Kind, Patch
 from methods.contrast.vcd import VCD
 
@@ -55,7 +55,7 @@ def curves(requests: Iterable[tuple[Example, Request]], noise_step: int, most: i
         if len(rates) == most:
             break
     if not rates:
-        raise UserError(
+        raise Unsupported(
             f"Causal tracing found no usable question: {skipped} were asked about objects that are there, and noise "
             f"weakened no yes by {LEAST}. Use more questions (calibrate_on), more noise, or another model."
         )

@@ -216,7 +216,7 @@ def test_parameters_that_make_no_sense_are_refused(fields, message):
         Pope(**fields).validate()
 
 
-@pytest.mark.parametrize(("preset", "n"), [("ci", 60), ("small", 500)])
+@pytest.mark.parametrize(("preset", "n"), [("ci", 40), ("small", 500)])
 def test_presets_compose(preset, n):
     task = group(compose(["task=pope", f"preset={preset}"]), "task")["pope"]
     assert isinstance(task, Pope) and task.source == "scenes" and task.scenes == n and task.needs_images
