@@ -211,7 +211,10 @@ class CellRun:
         """Finish what is missing; False if nothing was."""
         if self.store.done:
             return self._complete(dense)
+        from harness.attention.attach import check
+
         self._check_search()
+        check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         examples, skipped = self._data()
         self._samples(examples)
         self._efficiency()

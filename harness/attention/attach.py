@@ -99,7 +99,7 @@ def attach(
     if lowering not in LOWERINGS:
         raise UserError(f"Unknown lowering '{lowering}': {nearest(lowering, LOWERINGS)}")
     method.validate()
-    _check(view, method, lowering)
+    check(view, method, lowering)
     if not method.overrides(*HOOKS):
         yield Attached(view, method, None)
         return
@@ -118,7 +118,7 @@ def attach(
         view.set_attn(before)
 
 
-def _check(view: View, method: Method, lowering: str) -> None:
+def check(view: View, method: Method, lowering: str) -> None:
     """What the harness itself cannot serve, then what the method cannot."""
     reads = method.overrides("pattern", "select", "edit_cache")
     if reads and view.softcap is not None:
