@@ -17,10 +17,10 @@ demo: $(STAMP)          ## the main job on the embedded micro model; prints the 
 	$(BIN)/heed run suite=demo
 
 test: $(STAMP)          ## the default tests: no network, no GPU, minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: $(STAMP)          ## the long tests: compiled FlexAttention, kill -9, subprocesses
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

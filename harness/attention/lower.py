@@ -24,8 +24,9 @@ def choose(wanted: str, blocks: Blocks, meta: Meta, sinks: Tensor | None) -> str
     """
     if wanted == "dense" or meta.n_q == 1:
         return "dense" if wanted == "dense" else "gather"
-    fits = torch.device(meta.device).type == "cuda" and blocks.size % flex.KERNEL_TILE == 0 and meta.n_q >= FLEX_FROM
-    able = sinks is None and meta.plain
+    on_gpu = torch.device(meta.device).type == "cuda"
+    fits = on_gpu and blocks.size % flex.KERNEL_TILE == 0 and meta.n_q >= FLEX_FROM
+    able = sinks is None and meta.plain and (on_gpu or blocks.size % flex.CPU_TILE == 0)
     return "flex" if able and (wanted == "flex" or (wanted == "auto" and fits)) else "gather"
 
 

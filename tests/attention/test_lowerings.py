@@ -4,10 +4,13 @@ exactly.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from harness.attention import flex
 from harness.attention.attach import attach
 from harness.attention.plan import build, pairs, table
 from harness.contracts.method import Blocks, Call, Method
@@ -68,12 +71,23 @@ def test_gather_equals_the_dense_mask(method: StaticPattern, family: str) -> Non
 @pytest.mark.slow
 @by_pattern
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-def test_compiled_flex_equals_the_dense_mask(method: StaticPattern, family: str) -> None:
+def test_compiled_flex_equals_the_dense_mask(
+    method: StaticPattern, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = replace(method, block_size=16)  # the smallest that is compiled
+    calls, kernel = [], flex.flex_tiles
+    monkeypatch.setattr(flex, "flex_tiles", lambda *args: calls.append(1) or kernel(*args))
     ids, mask = tiny.ids(150, 2), padded(150, 109, 150)
     dense, by_mask = logits(family, method, ids, "dense", mask)
-    flex, by_flex = logits(family, method, ids, "flex", mask)
-    torch.testing.assert_close(real(flex, mask), real(dense, mask), **CLOSE)
-    assert by_flex["pairs_read"] == by_mask["pairs_read"] and not by_flex["simulated"]
+    compiled, by_flex = logits(family, method, ids, "flex", mask)
+    torch.testing.assert_close(real(compiled, mask), real(dense, mask), **CLOSE)
+    assert calls and by_flex["pairs_read"] == by_mask["pairs_read"] and not by_flex["simulated"]
+
+
+def test_blocks_that_the_cpu_kernel_gets_wrong_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flex, "flex_tiles", lambda *args: pytest.fail("compiled with blocks of 8"))
+    ids = tiny.ids(90)
+    assert torch.equal(*(logits("llama", PATTERNS[0], ids, how)[0] for how in ("flex", "gather")))
 
 
 @pytest.mark.slow
