@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow lint types check zoo-lm zoo-vlm clean
+.PHONY: install demo gate reference test slow lint types check zoo-lm zoo-vlm clean
 
 install: $(STAMP)
 
@@ -15,6 +15,18 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)          ## the main job on the embedded micro model; prints the leaderboard
 	$(BIN)/heed run suite=demo
+
+gate: $(STAMP)          ## run the reference suites and compare them with the committed baseline: exit code 1 if anything is worse
+	rm -rf results/gate
+	$(BIN)/heed run suite=reference_lm results=results/gate tracking=disabled
+	$(BIN)/heed run suite=reference_vlm results=results/gate tracking=disabled
+	$(BIN)/heed gate --baseline results/reference --candidate results/gate --markdown results/gate/gate.md --junit results/gate/gate.xml
+
+reference: $(STAMP)     ## make the committed baseline and its leaderboard anew, after a change of the numbers that is meant
+	rm -rf results/reference results/leaderboard
+	$(BIN)/heed run suite=reference_lm results=results/reference tracking=disabled
+	$(BIN)/heed run suite=reference_vlm results=results/reference tracking=disabled
+	$(BIN)/heed report results/reference --out results/leaderboard
 
 test: $(STAMP)          ## the default tests: no network, no GPU, minutes
 	$(BIN)/python -m pytest -n auto

@@ -1,4 +1,4 @@
-"""The command line: `heed run | data | score | calibrate | list | doctor | sync`.
+"""The command line: `heed run | data | score | compare | gate | report | bench | claims | calibrate | list | doctor | sync`.
 
 This module imports only the standard library; each verb imports what it needs, so `heed --help` and a wrong key answer at once.
 """
@@ -100,6 +100,45 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--deep", action="store_true", help="also compile FlexAttention once (half a minute)")
     doctor.set_defaults(verb=_doctor)
 
+    compare = verbs.add_parser(
+        "compare", help="two runs, methods or models: paired differences, speed ratios, what differs"
+    )
+    compare.add_argument("a", metavar="A", help="a method, a model, a run id, or a run's folder")
+    compare.add_argument("b", metavar="B", help="what A is compared with")
+    compare.add_argument("--results", default="results", metavar="DIR", help="default: results")
+    compare.add_argument(
+        "--margin", type=float, default=1.0, help="the difference, in points, that power is stated for"
+    )
+    compare.set_defaults(verb=_compare)
+
+    gate = verbs.add_parser("gate", help="for CI: is the candidate worse than the baseline? exit code 0, 1 (worse), 2")
+    gate.add_argument(
+        "--baseline", required=True, metavar="DIR", help="a results folder, for example results/reference"
+    )
+    gate.add_argument("--candidate", default="results", metavar="DIR", help="a results folder (default: results)")
+    gate.add_argument("--margin", type=float, default=1.0, help="points of accuracy that may be lost (default: 1)")
+    gate.add_argument("--slower", type=float, default=1.25, help="tolerated ratio of times and memory (default: 1.25)")
+    gate.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")
+    gate.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
+    gate.set_defaults(verb=_gate)
+
+    report = verbs.add_parser("report", help="the leaderboard: Markdown, CSV and one self-contained HTML page")
+    report.add_argument(
+        "results", nargs="*", default=["results"], metavar="DIR", help="results folders (default: results)"
+    )
+    report.add_argument("--out", default=None, metavar="DIR", help="where to write (default: DIR/leaderboard)")
+    report.set_defaults(verb=_report)
+
+    bench = verbs.add_parser("bench", help="speed and memory of methods over lengths and batch sizes, against dense")
+    _overrides(bench, "model=NAME | model.random=SHAPE, method=[a,b], bench.lengths=[...] bench.batches=[...]")
+    bench.set_defaults(verb=_bench)
+
+    claims = verbs.add_parser("claims", help="what papers claim: reproduced, not reproduced or not tested")
+    claims.add_argument(
+        "--results", default="results", metavar="DIR", help="measured cells to judge by (default: results)"
+    )
+    claims.set_defaults(verb=_claims)
+
     sync = verbs.add_parser("sync", help="write finished cells to Weights & Biases again, from the records")
     sync.add_argument("--force", action="store_true", help="also cells that were written before")
     _overrides(sync, "results=DIR tracking=online|offline")
@@ -146,6 +185,36 @@ def _doctor(args: argparse.Namespace) -> int:
     from harness.commands import doctor
 
     return doctor.show(deep=args.deep)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from harness.commands import compare
+
+    return compare.show(args.a, args.b, args.results, args.margin)
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from harness.commands import gate
+
+    return gate.run(args.baseline, args.candidate, args.margin, args.slower, args.markdown, args.junit)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from harness.commands import report
+
+    return report.write(args.results, args.out)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from harness.commands import bench
+
+    return bench.show(args.overrides)
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from harness.commands import claims
+
+    return claims.show(args.results)
 
 
 def _sync(args: argparse.Namespace) -> int:

@@ -57,6 +57,21 @@ class DecodingConfig:
 
 
 @dataclass
+class BenchConfig:
+    """`heed bench`; see harness/efficiency/bench.py for how it measures."""
+
+    kind: str = "model"  # model: whole requests | attention: one layer's attention function alone
+    lengths: Any = field(default_factory=lambda: [512, 1024, 2048])  # prompt tokens
+    batches: Any = field(default_factory=lambda: [1])  # requests computed together
+    new_tokens: int = 8  # decode steps of each request
+    repeats: int = 10  # counted rounds; every method runs once in each
+    budget_s: float = 60.0  # seconds that one method may take at one length and batch size
+    layers: int | None = None  # of model.random: take only so many layers of the shape
+    dtype: str = "auto"  # of model.random
+    device: str = "auto"  # of model.random
+
+
+@dataclass
 class RunConfig:
     """The typed root. The four groups are open dictionaries: their content is checked by the classes they name."""
 
@@ -71,6 +86,7 @@ class RunConfig:
     dry_run: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)  # `heed bench` alone reads it
     published: Any = None  # numbers of a paper for this protocol, shown beside the measured ones
     preset: Any = None
     model: Any = None
@@ -83,6 +99,7 @@ CHOICES = {
     "lowering": ("auto", "dense", "gather", "flex"),
     "decoding.search": ("greedy", "sample", "beam"),
     "tracking.mode": ("auto", "disabled", "offline", "online"),
+    "bench.kind": ("model", "attention"),
 }
 
 ROOT_KEYS = (*(f.name for f in fields(RunConfig)), "suite")
@@ -145,6 +162,26 @@ def expand_models(overrides: list[str]) -> list[str]:
             text = f"model=[{items}]" if bracket else f"model={items}"
         out.append(text)
     return out
+
+
+def expand_random(overrides: list[str]) -> list[str]:
+    """Turn `model.random=SHAPE` (or a list of shapes) into options of the model group: random weights, for `heed bench`."""
+    given = [o.removeprefix("model.random=") for o in overrides if o.startswith("model.random=")]
+    if not given:
+        return overrides
+    if any(o.startswith("model=") for o in overrides):
+        raise UserError("model= and model.random= are both given; bench a checkpoint, or random weights of a shape.")
+    labels = []
+    for name in given[-1].strip().strip("[]").split(","):
+        shape = name.strip().strip("'\"")
+        if not shape:
+            raise UserError("model.random= names no shape. For example model.random=llama-3.1-8b.")
+        labels.append("random-" + re.sub(r"[^A-Za-z0-9_-]+", "-", Path(shape).name).strip("-"))
+        node = {"_target_": "harness.models.random_weights.RandomSpec", "shape": shape, "backend": "sdpa", "seed": 0}
+        node |= {key: f"${{bench.{key}}}" for key in ("layers", "dtype", "device")}
+        ConfigStore.instance().store(group="model", name=labels[-1], node={labels[-1]: node})
+    rest = [o for o in overrides if not o.startswith("model.random=")]
+    return [f"model=[{','.join(dict.fromkeys(labels))}]", *rest]
 
 
 def _tracking_short(override: str) -> str:
@@ -235,6 +272,8 @@ def _check_groups(overrides: list[str]) -> None:
     """What Hydra would take silently: an optional suite that is not there, several presets, new keys at the root."""
     for text in overrides:
         key, _, value = text.partition("=")
+        if key == "model.random":
+            raise UserError(f"{text}: random weights have a speed and nothing to say; use `heed bench {text}`.")
         if key == "suite" and value not in ("null", "", *options("suite")):
             raise UserError(f"Unknown suite '{value}': {nearest(value, options('suite'))}")
         if key in GROUPS and value.startswith("{"):

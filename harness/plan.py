@@ -45,7 +45,11 @@ class Cell:
             "labels": {"model": self.model_label, "method": self.method_label, "task": self.task_label},
             "preset": preset,
             "identity": dict(self.identity),
-            "task_facts": {"metrics": [asdict(m) for m in self.task.metrics], "by": list(self.task.by)},
+            "task_facts": {
+                "metrics": [asdict(m) for m in self.task.metrics],
+                "by": list(self.task.by),
+                "chance": dict(self.task.chance),
+            },
             "method_facts": {
                 "paper": self.method.paper,
                 "needs": sorted(self.method.needs),

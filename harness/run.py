@@ -401,7 +401,12 @@ class CellRun:
         score = self.cell.task.score(example, output["text"])
         out = {k: v for k, v in output.items() if k != "kv"}
         images = {"images": list(example.images)} if example.images else {}
-        asked = {"id": example.id, "cluster": example.cluster, "meta": dict(example.meta)}
+        asked = {
+            "id": example.id,
+            "cluster": example.cluster,
+            "prompt_sha256": example.digest,
+            "meta": dict(example.meta),
+        }
         asked |= {"references": list(example.references)} | images
         return asked | out | {
             "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),

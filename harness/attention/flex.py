@@ -21,7 +21,7 @@ from harness.attention.plan import Allowed, grid, table, token_mask
 from harness.contracts.method import Blocks
 
 KERNEL_TILE = 128  # on a GPU blocks must be multiples of the kernel's tile
-CPU_TILE = 16  # torch 2.13 compiles wrong results for blocks that are no multiple (8 and 24 with AVX2: errors of order 1)
+CPU_TILE = 16  # torch 2.13 compiles wrong results for other blocks (8 and 24 with AVX2: errors of order 1)
 COMPILATIONS = 256  # patterns x kinds of layers x buckets; at the library's limit of 8 it would stop compiling
 
 

@@ -72,6 +72,14 @@ class Example:
     split: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits over what is asked (text, images by name, turns, ids), whatever model or template it meets."""
+        asked = [self.prompt, self.answer_prefix, self.images, self.turns, self.input_ids]
+        return hashlib.sha256(
+            json.dumps(asked, ensure_ascii=False, default=dict).encode(errors="surrogatepass")
+        ).hexdigest()[:16]
+
     def to_row(self) -> dict[str, Any]:
         """The JSON envelope of `heed data` (messages become a list)."""
         prompt = self.prompt if isinstance(self.prompt, str) else [dict(m) for m in self.prompt]
@@ -143,6 +151,7 @@ class Metric:
     macro: tuple[str, ...] = ()
     undefined: float | None = None
     shown: bool = True  # in the terminal's table, where the first metric of a task always stands
+    judged: bool = True  # a change for the worse is a loss; False for descriptions (length, share of yes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +168,9 @@ class Task(ABC):
     kind: ClassVar[Literal["generate", "nll"]] = "generate"
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
+    chance: ClassVar[
+        Mapping[str, float]
+    ] = {}  # what guessing scores: metric -> value as stored (0..1); no part of the identity
     folders: ClassVar[tuple[str, ...]] = ()  # fields that name folders; `provenance` holds the digest of what is used
     by: ClassVar[tuple[str, ...]] = ()  # keys of `Example.meta` by which results are broken down
 

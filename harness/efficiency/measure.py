@@ -2,15 +2,17 @@
 
 How it is measured, so that a number can be trusted or repeated:
 
-1. Batch 1, one prompt, greedy. The method is attached by the caller, so its own work is inside every number; what it
-   does once per request before the prefill (`transform`, `begin`) belongs to the time to first token. So does encoding
-   the request's pictures, which nothing remembers here; decoding and resizing them does not.
+1. One prompt (or `batch` copies of it, computed together), greedy. The method is attached by the caller, so its own work
+   is inside every number; what it does once per request before the prefill (`transform`, `begin`) belongs to the time
+   to first token. So does encoding the request's pictures, which nothing remembers here; decoding and resizing them does
+   not.
 2. Warm-up: one whole request (two at level `full`) that is not counted: kernels are chosen and compiled, caches are
    touched.
 3. Time to first token: from before `begin` and an empty cache to the first new token's id being known, cache
    compression included. Logits of the last prompt position only.
-4. Decode: the `new_tokens` forward passes that follow, timed as one stretch and divided by their number. Each feeds the
-   greedy token back; nothing is read back in between, and no stop id ends it, so that every repetition does equal work.
+4. Decode: the `new_tokens` forward passes that follow, timed as one stretch and divided by their number: the time per
+   token of each prompt, so a batch makes `batch` tokens in it. Each feeds the greedy token back; nothing is read back in
+   between, and no stop id ends it, so that every repetition does equal work.
 5. The clock is the process's monotonic one; on a GPU every device in use is synchronised before each reading of it.
 6. Median with 20 and 80 % quantiles over n repetitions: 3 (`quick`) or 10 (`full`). `quick` makes fewer when the
    warm-up shows that they would take more than about a second together; n is reported.
@@ -58,21 +60,20 @@ def measure(
     attached: Attached | None = None,
     new_tokens: int | None = None,
     prepare: Callable[[Sample], Sample] | None = None,
+    batch: int = 1,
 ) -> dict[str, Any]:
     """Time to first token, decode speed, peak memory and cache size of one request, as plain JSON values.
 
     `attached`: the method that is at work (None: the bare model). `new_tokens` is the number of decode steps (default 8
-    or 32). `prepare`: what is done to the sample at the start of every request (`Method.transform`). Raises `UserError`
-    if the request exceeds the model's length.
+    or 32). `prepare`: what is done to the sample at the start of every request (`Method.transform`). `batch`: how many
+    copies of the prompt make up the request; bytes are of all of them together. Raises `UserError` if the request
+    exceeds the model's length.
     """
     steps = new_tokens or NEW_TOKENS[level]
     sample = _unseen(prompt if isinstance(prompt, Sample) else Sample(tuple(prompt)))
     view.check_length(len(sample) + steps)
     devices = sorted({p.device for p in view.model.parameters()}, key=str)
-    if attached is not None and attached.method.overrides("generate"):
-        request = partial(_own_search, view, sample, steps, attached, prepare, devices)
-    else:
-        request = partial(_request, view, sample, steps, attached, prepare, devices)
+    request = partial(timed_request, view, [sample] * batch, steps, attached, prepare, devices)
     started = time.perf_counter()
     for _ in range(WARMUPS[level]):
         request()
@@ -88,18 +89,18 @@ def measure(
         rest.append(decode * 1e3 / steps)
     return {
         "level": level,
-        "batch": 1,
+        "batch": batch,
         "prompt_tokens": len(sample),
         "new_tokens": steps,
         "context_tokens": len(sample) + steps,
-        "ttft_ms": _summary(first),
-        "decode_ms_per_token": _summary(rest),
-        "decode_tokens_per_s": _summary([1e3 / ms for ms in rest]),
+        "ttft_ms": summary(first),
+        "decode_ms_per_token": summary(rest),
+        "decode_tokens_per_s": summary([batch * 1e3 / ms for ms in rest]),
         "peak_memory_bytes": peak.read(),
         "memory_before_bytes": peak.before,
         "memory_kind": peak.kind,
         "weight_bytes": view.weight_bytes,
-        "kv_bytes_logical": kv.logical(cache, [len(sample) + steps])[0] if cache is not None else None,
+        "kv_bytes_logical": sum(kv.logical(cache, [len(sample) + steps] * batch)) if cache is not None else None,
         "kv_bytes_physical": kv.physical(cache, 1) if cache is not None else None,
         "dtype": str(view.dtype).removeprefix("torch."),
         "backend": view.attn_setting(),
@@ -113,55 +114,72 @@ def _unseen(sample: Sample) -> Sample:
     return replace(sample, draft=replace(sample.draft, image_key=""))
 
 
-def _request(
-    view: View, sample: Sample, steps: int, attached: Attached | None, prepare: Any, devices: Sequence[torch.device]
+def timed_request(
+    view: View,
+    samples: Sequence[Sample],
+    steps: int,
+    attached: Attached | None = None,
+    prepare: Callable[[Sample], Sample] | None = None,
+    devices: Sequence[torch.device] = (),
 ) -> tuple[float, float, Any]:
-    """Seconds to the first token, seconds of the `steps` decode passes, and the cache.
-
-    Positions are passed explicitly, since the length of a compressed cache says nothing about them.
+    """One request of prompts of one length: seconds to the first token, seconds of the `steps` decode passes, and the
+    cache (None: the method's own search keeps it to itself). `devices` are synchronised before the clock is read.
     """
+    own = attached is not None and attached.method.overrides("generate")
+    return (_own_search if own else _library_search)(view, samples, steps, attached, prepare, devices)
+
+
+def _prompts(view: View, samples: Sequence[Sample], prepare: Any) -> Any:
+    return collate(view, [_unseen(prepare(sample) if prepare is not None else sample) for sample in samples])
+
+
+def _library_search(
+    view: View, samples: Sequence[Sample], steps: int, attached: Any, prepare: Any, devices: Sequence[torch.device]
+) -> tuple[float, float, Any]:
+    """Positions are passed explicitly, since the length of a compressed cache says nothing about them."""
     cache = attached.new_cache() if attached is not None else None
     cache = DynamicCache(config=view.config) if cache is None else cache
-    t0 = _now(devices)
-    inputs = collate(view, [_unseen(prepare(sample)) if prepare is not None else sample])
+    t0 = now(devices)
+    inputs = _prompts(view, samples, prepare)
     inputs = attached.begin(inputs) if attached is not None else inputs
     first = torch.arange(inputs.ids.shape[1], device=view.device)[None]
     start = first if inputs.positions is None else inputs.positions
     token = _step(view, inputs.prefill() | {"position_ids": start}, cache)
-    t1 = _now(devices)
+    t1 = now(devices)
     for i in range(1, steps + 1):
         token = _step(view, {"input_ids": token, "position_ids": start[..., -1:] + i}, cache)
-    t2 = _now(devices)
+    t2 = now(devices)
     return t1 - t0, t2 - t1, cache
 
 
 def _own_search(
-    view: View, sample: Sample, steps: int, attached: Attached, prepare: Any, devices: Sequence[torch.device]
+    view: View, samples: Sequence[Sample], steps: int, attached: Any, prepare: Any, devices: Sequence[torch.device]
 ) -> tuple[float, float, Any]:
     """The same of a method with a search of its own: one new token, then one more request of all of them."""
     seconds = []
     for n in (1, steps + 1):
-        start = _now(devices)
-        attached.begin(collate(view, [_unseen(prepare(sample)) if prepare is not None else sample]))
-        attached.method.generate(attached.request, [n], [])
-        seconds.append(_now(devices) - start)
+        start = now(devices)
+        attached.begin(_prompts(view, samples, prepare))
+        attached.method.generate(attached.request, [n] * len(samples), [])
+        seconds.append(now(devices) - start)
     return seconds[0], max(seconds[1] - seconds[0], 1e-9), None
 
 
 def _step(view: View, given: dict[str, Any], cache: Any) -> Tensor:
-    """The greedy next token `[1, 1]`."""
+    """The greedy next tokens `[B, 1]`."""
     out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return out.logits[:, -1:].argmax(-1).to(view.device)
 
 
-def _now(devices: Sequence[torch.device]) -> float:
+def now(devices: Sequence[torch.device]) -> float:
+    """The clock in seconds, when everything queued on `devices` is done."""
     for device in devices:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
+def summary(values: Sequence[float]) -> dict[str, float]:
     """Median and 20/80 % quantiles (linear interpolation), and how many values they stand for."""
     q20, median, q80 = np.quantile(np.asarray(values, dtype=float), (0.2, 0.5, 0.8)).tolist()
     return {"median": median, "q20": q20, "q80": q80, "n": len(values)}

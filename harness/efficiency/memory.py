@@ -9,6 +9,8 @@ absolute value.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +46,17 @@ class PeakMemory:
             return sum(torch.cuda.max_memory_allocated(gpu) for gpu in self.gpus)
         peak = _high_water() if self.resets else None
         return max(peak, self.before) if peak is not None else int(psutil.Process().memory_info().rss)
+
+
+def settle(devices: Sequence[torch.device]) -> None:
+    """Give back what is not used any more, so that what the next stretch takes shows as growth."""
+    gc.collect()
+    if any(torch.device(d).type == "cuda" for d in devices):
+        torch.cuda.empty_cache()
+    else:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; elsewhere growth is a lower bound
+        if trim is not None:
+            trim(0)
 
 
 def _reset_high_water() -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.records.files import digest, parse_lines, read_json, remedy, whole_lines
+from harness.records.files import digest, lines_and_digest, parse_lines, read_json, remedy, whole_lines
 
 SCHEMA = 1
 
@@ -34,6 +35,16 @@ class CellRecord:
         data = file.read_bytes() if file.exists() else b""
         return list(parse_lines(data[: whole_lines(data)], file))
 
+    def stream(self) -> Iterator[dict[str, Any]]:
+        """`samples()` without holding them all: a cell may have a million."""
+        file = self.path / "samples.jsonl"
+        if not file.exists():
+            return
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith(b"\n"):
+                    yield from parse_lines(line, file, number)
+
     @property
     def labels(self) -> dict[str, str]:
         """`model`, `method` and `task` as shown to people."""
@@ -46,12 +57,34 @@ class CellRecord:
         return sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
 
 
-def read_cells(root: Path) -> list[CellRecord]:
-    """All cells below `<root>/runs`, sorted by run id. What is wrong with one stands in its `CellRecord.problem`."""
-    runs = Path(root) / "runs"
-    if not runs.is_dir():
-        return []
-    return [read_cell(folder) for folder in sorted(runs.iterdir()) if folder.is_dir()]
+def read_cells(*roots: Path) -> list[CellRecord]:
+    """All cells below `<root>/runs` of every root, sorted by run id. What is wrong with one stands in its
+    `CellRecord.problem`; so does a run id that several roots hold with different content. Equal copies count once.
+    """
+    found: dict[str, list[CellRecord]] = {}
+    for root in roots:
+        runs = Path(root) / "runs"
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+            if folder.is_dir():
+                found.setdefault(folder.name, []).append(read_cell(folder))
+    return [_one_of(found[key]) for key in sorted(found)]
+
+
+def _one_of(copies: list[CellRecord]) -> CellRecord:
+    """Stored cells with one run id: a finished one; if two are and disagree, none can be believed."""
+    finished = [cell for cell in copies if cell.done]
+    if not finished:
+        return copies[-1]
+    seals = [read_json(cell.path / "DONE") for cell in finished] if len(finished) > 1 else [{}]
+    other = next((cell for cell, seal in zip(finished, seals, strict=True) if seal != seals[0]), None)
+    if other is None:
+        return finished[0]
+    return replace(
+        finished[0],
+        done=False,
+        problem=f"{finished[0].path} and {other.path} have the same run id and different content. One was edited, or their code "
+        "differs beyond what the run id covers: delete the one that is wrong and run the command again.",
+    )
 
 
 def read_cell(folder: Path) -> CellRecord:
@@ -102,9 +135,9 @@ def check_done(folder: Path) -> bool:
     seal = read_json(seal_file)
     check_schema(seal, seal_file)
     samples = folder / "samples.jsonl"
-    data = samples.read_bytes() if samples.exists() else b""
-    if data.count(b"\n") != seal.get("n") or digest(data) != seal.get("samples_sha256"):
-        raise _edited(samples, f"it holds {data.count(bytes([10]))} complete lines, and {seal.get('n')} were stored")
+    lines, sha256 = lines_and_digest(samples)
+    if lines != seal.get("n") or sha256 != seal.get("samples_sha256"):
+        raise _edited(samples, f"it holds {lines} complete lines, and {seal.get('n')} were stored")
     metrics = folder / "metrics.json"
     if not metrics.exists():
         raise _edited(metrics, "it is missing")

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.errors import UserError
 
+PIECE = 1 << 20  # bytes read at once
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -87,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object stored in `path`; `UserError` if it is damaged. A missing file is the caller's business."""
     try:
         obj = json.loads(path.read_bytes())
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise UserError(f"{path} is damaged ({err}). {remedy(path.parent)}") from err
     if not isinstance(obj, dict):
         raise UserError(f"{path} is damaged (it holds no JSON object). {remedy(path.parent)}")
@@ -102,6 +103,17 @@ def remedy(folder: Path) -> str:
 def digest(data: bytes) -> str:
     """sha256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def lines_and_digest(path: Path) -> tuple[int, str]:
+    """Line ends in a file and its sha256, read piece by piece: it may be larger than the memory. Missing: as if empty."""
+    count, found = 0, hashlib.sha256()
+    if path.exists():
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                count += piece.count(b"\n")
+                found.update(piece)
+    return count, found.hexdigest()
 
 
 def line_of(row: dict[str, Any]) -> bytes:
@@ -122,14 +134,17 @@ def whole_lines(data: bytes) -> int:
     return data.rfind(b"\n") + 1
 
 
-def parse_lines(data: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of complete lines; `UserError` with the line number for garbage and for an id that stands twice."""
+def parse_lines(data: bytes, path: Path, first: int = 1) -> Iterator[dict[str, Any]]:
+    """The rows of complete lines; `UserError` with the line number for garbage and for an id that stands twice.
+
+    `first`: the number of the first line of `data` in the file.
+    """
     seen: dict[str, int] = {}
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(data.split(b"\n")[:-1], start=first):
         try:
             row = json.loads(line)
             key = row["id"]
-        except (ValueError, TypeError, KeyError) as err:
+        except (ValueError, TypeError, KeyError, RecursionError) as err:
             raise UserError(f"{path}, line {number}: not a sample ({_short(line)}). {remedy(path.parent)}") from err
         if not isinstance(key, str):
             raise UserError(f"{path}, line {number}: the id {key!r} is not a text. {remedy(path.parent)}")

@@ -47,7 +47,7 @@ class Chair(Task):
         _ratio("recall", "covered", "truth"),
         _ratio("f1", "covered_twice", "mentioned_and_truth"),
         _ratio("precision", "covered", "mentioned"),
-        Metric("length", percent=False),
+        Metric("length", percent=False, judged=False),
         Metric("coverage"),
     )
 

@@ -32,7 +32,8 @@ def _metric(name: str, num: str, den: str, undefined: float | None, splits: tupl
     lower = base in ("unknown", "disagreement")
     shown = base not in HIDDEN
     return Metric(
-        name, "ratio", num, den, macro=splits, undefined=undefined, shown=shown, higher_is_better=not lower
+        name, "ratio", num, den, macro=splits, undefined=undefined, shown=shown, higher_is_better=not lower,
+        judged=base not in ("yes_ratio", "disagreement"),
     )  # fmt: skip
 
 

@@ -42,6 +42,9 @@ class Pope(Task):
     needs_images: ClassVar[bool] = True
     folders: ClassVar[tuple[str, ...]] = ("images", "hub")
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    chance: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ["accuracy", *(f"accuracy_{split}" for split in SPLITS)], 0.5
+    )  # half of the built questions are answered yes, in each set
 
     source: str | None = None
     scenes: int = 60

@@ -1,0 +1,39 @@
+"""In which layers of a model of a given depth a method acts: published layer numbers against shares of the depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from harness.claims.checks.base import OfMethod, built
+from harness.claims.model import Finding
+
+if TYPE_CHECKING:
+    from harness.claims.bench import Bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers(OfMethod):
+    """Layers, counted from 0, in which the method acts in a model of `n_layers`. No model is loaded."""
+
+    n_layers: int
+
+    def measure(self, bench: Bench) -> Finding:
+        depth: Any = SimpleNamespace(n_layers=self.n_layers)
+        return Finding(ranges([i for i in built(self.method).layers(depth) if i < self.n_layers]))
+
+
+def ranges(layers: list[int]) -> str:
+    """Whole numbers in words.
+
+    >>> ranges([1, 18, 19, 20])
+    '1, 18..20'
+    """
+    runs: list[list[int]] = []
+    for i in sorted(layers):
+        if runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)

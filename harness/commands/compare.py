@@ -1,0 +1,173 @@
+"""`heed compare A B`: two runs, two methods or two models, task by task, from the records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.errors import UserError, nearest
+from harness.records.cells import CellRecord, read_cell, read_cells
+from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
+from harness.records.rows import status_of
+from harness.records.table import RULE, plain, shown
+
+Pairing = tuple[str, CellRecord, CellRecord]  # what both have in common, A, B
+
+
+def show(a: str, b: str, results: str, points: float) -> int:
+    """Print the comparison. Exit code 2 if not one pair of cells can be compared."""
+    if points <= 0:
+        raise UserError(f"--margin={points:g}: the difference that power is stated for must be above 0.")
+    console = Console()
+    pairings = match(a, b, Path(results))
+    able, refused = [], []
+    for name, x, y in pairings:
+        try:
+            rows, left_out = _compare(x, y)
+            able.append((name, x, y, rows, left_out))
+        except UserError as error:
+            refused.append(f"{name}: not comparable: {error}")
+    for (name, x, y, rows, left_out), p in zip(able, holm([one[3][0].difference.p for one in able]), strict=True):
+        _print(name, x, y, rows, p, (a, b), points / 100, left_out, console)
+    for text in refused:
+        console.print(Text(plain(text), style="yellow"), soft_wrap=True)
+    if not able:
+        raise UserError(f"no cell of {a} can be compared with one of {b} (reasons above).")
+    console.print(Text(f"\n{LEGEND}", style="dim"), soft_wrap=True)
+    return 0
+
+
+def _compare(a: CellRecord, b: CellRecord) -> tuple[list[Compared], int]:
+    """The numbers, those on the whole task first, and how many examples only one side has; `UserError` says why not."""
+    if unusable := [
+        f"{c.path} is {status} ({why})" for c in (a, b) for status, why in [status_of(c)] if status != "done"
+    ]:
+        raise UserError("; ".join(unusable))
+    if keys := incomparable(a, b):
+        raise UserError(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}")
+    found = pairs(a, b)
+    rows = compared(a, b, found)
+    if not rows or rows[0].by:
+        raise UserError(f"{a.path} and {b.path} have no number on the whole task in common.")
+    return rows, int(a.metrics.get("n") or 0) + int(b.metrics.get("n") or 0) - 2 * len(found)
+
+
+LEGEND = (
+    "A - B on the same examples, 95 % interval (clustered); * p < 0.05, where the p of a task's first metric is corrected "
+    "over all tasks of this comparison and those of its parts over the parts (Holm); other metrics are tested by themselves; "
+    "n needed: examples with which a true difference of that size would be found four times out of five; efficiency: "
+    "ratio of medians A / B [what the 20-80 % quantiles of both allow]"
+)
+
+
+def match(a: str, b: str, root: Path) -> list[Pairing]:
+    """Cells of A and B that have everything else in common. Each may be a folder, a run id, a method or a model."""
+    if Path(a).is_dir() or Path(b).is_dir():
+        return [("A / B", _folder(a), _folder(b))]
+    cells = read_cells(root)
+    if not cells:
+        raise UserError(
+            f"{root} holds no finished runs. Make some: heed run method=[dense,power] task=[passkey] results={root}"
+        )
+    by_id = [[c for c in cells if c.run_id.startswith(text) and len(text) >= 6] for text in (a, b)]
+    if all(len(found) == 1 for found in by_id):
+        return [(" / ".join(by_id[0][0].labels.values()), by_id[0][0], by_id[1][0])]
+    for kind in ("method", "model"):
+        names = {c.labels.get(kind) for c in cells}
+        if {a, b} <= names:
+            found = _pairings(cells, kind, a, b)
+            if not found:
+                raise UserError(f"{kind}s '{a}' and '{b}' have no task in common in {root}.")
+            return found
+    known = sorted({str(c.labels[k]) for c in cells for k in ("method", "model") if c.labels.get(k)})
+    missing = next((text for text in (a, b) if text not in known), None)
+    if missing is None:
+        raise UserError(f"'{a}' and '{b}' are of two kinds: give two methods or two models.")
+    raise UserError(
+        f"'{missing}' is no run, method or model in {root}: {nearest(missing, known)} "
+        "A run is named by its folder or the first 6 digits of its id; A and B must be of one kind."
+    )
+
+
+def _folder(text: str) -> CellRecord:
+    if not (Path(text) / "config.json").exists():
+        raise UserError(f"{text} is not the folder of a run (no config.json). Give results/runs/<id>.")
+    return read_cell(Path(text))
+
+
+def _pairings(cells: list[CellRecord], kind: str, a: str, b: str) -> list[Pairing]:
+    """A and B under every model (or method) and task; of several runs under one name the pairs that can be compared."""
+    rest = [k for k in ("model", "method", "task") if k != kind]
+    sides: dict[tuple[str, ...], dict[str, list[CellRecord]]] = {}
+    for cell in cells:
+        if cell.labels.get(kind) in (a, b):
+            place = sides.setdefault(tuple(cell.labels.get(k, "?") for k in rest), {})
+            place.setdefault(cell.labels[kind], []).append(cell)
+    out = []
+    for name, side in sorted(sides.items()):
+        both = [(x, y) for x in side.get(a, []) for y in side.get(b, []) if x.run_id != y.run_id]
+        able = [pair for pair in both if not incomparable(*pair)]
+        out += [(" / ".join(name), x, y) for x, y in (able or both[:1])]
+    return out
+
+
+def _print(
+    name: str, a: CellRecord, b: CellRecord, rows: list[Compared], headline: float | None, labels: tuple[str, str],
+    effect: float, left_out: int, console: Console,
+) -> None:  # fmt: skip
+    whole = [r for r in rows if not r.by]
+    parts = [r for r in rows if len(r.by) == 1]
+    ps = [headline, *(r.difference.p for r in whole[1:]), *holm([r.difference.p for r in parts])]
+    table = Table(box=RULE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for head in ("metric", "part", "A", "B", "A - B", "95 % interval", "p", "n", "n needed"):
+        table.add_column(head, justify="left" if head in ("metric", "part") else "right", overflow="fold")
+    for row, p in zip([*whole, *parts], ps, strict=True):
+        table.add_row(*(Text(text) for text in _row(row, p, effect)))
+    console.print(Text(f"\n{plain(name)}: A = {plain(labels[0])}, B = {plain(labels[1])}", style="bold"))
+    console.print(table)
+    console.print(Text("\n".join(_facts(a, b, whole[0], effect, left_out)), style="dim"), soft_wrap=True)
+
+
+def _row(row: Compared, p: float | None, effect: float) -> list[str]:
+    d, metric = row.difference, row.metric
+    interval = "-"
+    if d.low is not None and d.high is not None:
+        interval = f"[{shown(d.low, metric, True, 1)}, {shown(d.high, metric, True, 1)}]"
+    mark = " *" if p is not None and p < 0.05 else ""
+    needed = examples_for(d, effect) if metric.percent and not row.by else None
+    return [
+        plain(metric.name) + (" %" if metric.percent else ""),
+        ", ".join(f"{plain(str(k))}={plain(str(v))}" for k, v in row.by.items()) or "all",
+        *("-" if v is None else shown(v, metric) for v in (row.a, row.b)),
+        shown(d.value or 0.0, metric, True) + mark,
+        interval,
+        "-" if p is None else f"{p:.2g}",
+        str(d.n),
+        "-" if needed is None else f"{needed:,}",
+    ]
+
+
+def _facts(a: CellRecord, b: CellRecord, headline: Compared, effect: float, left_out: int) -> list[str]:
+    lines, n = [], headline.difference.n
+    needed = examples_for(headline.difference, effect) if headline.metric.percent else None
+    if needed is not None:
+        enough = "these are enough" if needed <= n else f"here are {n:,}"
+        lines.append(
+            f"power: to see a difference of {100 * effect:g} point(s) you need about {needed:,} examples; {enough}"
+        )
+    if left_out > 0:
+        lines.append(f"{left_out} example(s) stand in one of the two only and are left out")
+    for r in ratios(a, b):
+        value = f"{r.value:.2f}x [{r.low:.2f}, {r.high:.2f}]" if not r.not_judged else f"not judged: {r.not_judged}"
+        lines.append(f"{r.name}: {value}")
+    lines += [f"differs: {key}: {_brief(x)} / {_brief(y)}" for key, x, y in differences(a, b)]
+    return lines
+
+
+def _brief(value: Any) -> str:
+    text = plain(str(value))
+    return text if len(text) <= 60 else text[:57] + "..."

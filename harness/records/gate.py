@@ -1,0 +1,171 @@
+"""Is a candidate worse than the baseline? Judged cell by cell (model, method, task), from the records alone.
+
+* Accuracy. For every metric that can be lost (`Metric.judged`): worse if the 95 % interval of the paired difference,
+  candidate minus baseline on the same examples, lies entirely beyond the margin on the bad side. The margin is in points
+  for percentages, else in percent of the baseline's value. What the interval cannot exclude does not fail a build.
+* Efficiency. Worse if the ratio of medians is above the threshold and the ranges between the 20 and 80 % quantiles do not
+  touch. Times and memory are judged on the same hardware and library only, and from 5 repetitions on
+  (`efficiency=full`); cache bytes everywhere. Simulated speed is never judged.
+* A cell that ended in the baseline and failed, was refused or is unfinished in the candidate is worse. A cell that is missing, or
+  that asked other examples, cannot be judged. New cells are named and judged next time.
+
+Baseline and candidate run different code by purpose, so run ids differ: cells are matched by their labels, and the identity is
+compared key by key (see `compare.incomparable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.records.cells import CellRecord, read_cells
+from harness.records.compare import Compared, Ratio, compared, differences, incomparable, pairs, ratios
+from harness.records.rows import status_of
+
+PASS, WORSE, NOT_COMPARABLE = "pass", "worse", "not comparable"
+EXIT = {PASS: 0, WORSE: 1, NOT_COMPARABLE: 2}
+REPETITIONS = 5
+TIMED = ("ttft_ms", "decode_ms_per_token")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`margin`: share that may be lost (0.01: one point); `slower`: tolerated ratio of times, memory and cache bytes."""
+
+    margin: float
+    slower: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise UserError(f"--margin={100 * self.margin:g}: give points between 0 and 100.")
+        if not self.slower >= 1:
+            raise UserError(
+                f"--slower={self.slower:g}: give a ratio of at least 1 (1.25: a quarter more is tolerated)."
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One cell: `outcome`, what struck (`reasons`), what was not judged (`notes`), and the numbers behind it."""
+
+    name: str
+    outcome: str
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    headline: Compared | None = None
+    ratios: tuple[Ratio, ...] = ()
+
+
+def judge(baseline: Path, candidate: Path, rules: Rules) -> list[Verdict]:
+    """A verdict for every cell of the baseline, then for what only the candidate has."""
+    old, new = _by_name(baseline), _by_name(candidate)
+    out = [_cell(name, old[name], new.get(name, []), rules) for name in sorted(old)]
+    extra = [
+        Verdict(name, PASS, notes=("not in the baseline: judged once it is",)) for name in sorted(new.keys() - old)
+    ]
+    return out + extra
+
+
+def worst(verdicts: Sequence[Verdict]) -> str:
+    """The outcome of the whole: a regression weighs more than what cannot be compared."""
+    found = {v.outcome for v in verdicts}
+    return next((outcome for outcome in (WORSE, NOT_COMPARABLE) if outcome in found), PASS)
+
+
+def _by_name(root: Path) -> dict[str, list[CellRecord]]:
+    cells = read_cells(root)
+    if not cells:
+        raise UserError(
+            f"{root} holds no runs, so there is nothing to judge. Give a results folder (the one with runs/ in it); a "
+            f"baseline is made by running the same suite with results={root}."
+        )
+    out: dict[str, list[CellRecord]] = {}
+    for cell in cells:
+        name = " / ".join(str(cell.labels.get(k) or "?") for k in ("model", "method", "task"))
+        out.setdefault(name if cell.labels else cell.run_id, []).append(cell)
+    return out
+
+
+def _cell(name: str, old: list[CellRecord], new: list[CellRecord], rules: Rules) -> Verdict:
+    if not new:
+        return Verdict(
+            name, NOT_COMPARABLE, ("the candidate has no such cell: run it, or take it out of the baseline",)
+        )
+    able = [(a, b) for a in new for b in old if not incomparable(a, b)]
+    if len(able) == 1:
+        return _judged(name, *able[0], rules)
+    if len(able) > 1:
+        paths = ", ".join(sorted({str(c.path) for pair in able for c in pair}))
+        return Verdict(name, NOT_COMPARABLE, (f"several runs have this name: {paths}. Keep one on each side",))
+    return _unusable(name, old[0], new[0])
+
+
+def _unusable(name: str, old: CellRecord, new: CellRecord) -> Verdict:
+    (was, why), (now, reason) = status_of(old), status_of(new)
+    if was == now == "refused":
+        return Verdict(name, PASS, notes=("refused on both sides",))
+    if was != "done":
+        return Verdict(name, NOT_COMPARABLE, (f"the baseline is {was} ({why})",))
+    if now == "damaged":
+        return Verdict(name, NOT_COMPARABLE, (f"the candidate is damaged ({reason})",))
+    if now != "done":
+        return Verdict(name, WORSE, (f"done in the baseline, {now} in the candidate ({reason})",))
+    keys = ", ".join(incomparable(new, old))
+    return Verdict(name, NOT_COMPARABLE, (f"differs in {keys}: make the baseline anew if this is meant",))
+
+
+def _judged(name: str, new: CellRecord, old: CellRecord, rules: Rules) -> Verdict:
+    try:
+        found = pairs(new, old)
+    except UserError as error:
+        return Verdict(name, NOT_COMPARABLE, (str(error),))
+    counts = {len(found), int(new.metrics["n"]), int(old.metrics["n"])}
+    if len(counts) > 1:
+        text = f"{old.metrics['n']} examples in the baseline, {new.metrics['n']} in the candidate, {len(found)} in both"
+        return Verdict(name, NOT_COMPARABLE, (text,))
+    rows = [row for row in compared(new, old, found) if not row.by]
+    speed = ratios(new, old)
+    reasons = [text for row in rows if (text := _lost(row, rules.margin))]
+    reasons += [_slower(r, rules) for r in speed if not _not_judged(r, new, old) and _is_slower(r, rules)]
+    notes = [f"{r.name} not judged: {why}" for r in speed if (why := _not_judged(r, new, old))]
+    changed = [key for key, _, _ in differences(new, old)]
+    notes += [f"differs in {', '.join(changed)}"] if changed else []
+    return Verdict(
+        name, WORSE if reasons else PASS, tuple(reasons), tuple(notes), rows[0] if rows else None, tuple(speed)
+    )
+
+
+def _lost(row: Compared, margin: float) -> str:
+    """What is said if the metric is worse beyond the margin; empty if it is not."""
+    d, metric = row.difference, row.metric
+    allowed = margin if metric.percent else margin * abs(row.b or 0.0)
+    if not metric.judged or d.low is None or d.high is None:
+        return ""
+    beyond = d.high < -allowed if metric.higher_is_better else d.low > allowed
+    if not beyond:
+        return ""
+    factor, unit = (100, " points") if metric.percent else (1, "")
+    numbers = f"{factor * (d.value or 0):+.4g} [{factor * d.low:+.4g}, {factor * d.high:+.4g}]{unit}"
+    return f"{metric.name} {numbers}, beyond the margin of {factor * allowed:.4g} (n = {d.n})"
+
+
+def _is_slower(r: Ratio, rules: Rules) -> bool:
+    return r.value is not None and r.value > rules.slower and r.disjoint
+
+
+def _slower(r: Ratio, rules: Rules) -> str:
+    return f"{r.name} {r.value:.2f}x [{r.low:.2f}, {r.high:.2f}] of the baseline, above {rules.slower:g}x"
+
+
+def _not_judged(r: Ratio, new: CellRecord, old: CellRecord) -> str:
+    fewest = min(_repetitions(c.efficiency.get(r.name)) for c in (new, old))
+    if not r.not_judged and r.name in TIMED and fewest < REPETITIONS:
+        return f"{fewest} repetition(s); run with efficiency=full"
+    return r.not_judged
+
+
+def _repetitions(value: Any) -> int:
+    return int(value.get("n") or 0) if isinstance(value, dict) else 0

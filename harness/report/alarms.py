@@ -1,0 +1,107 @@
+"""What a reader must know before believing a row. An alarm is a reason to look, never a verdict.
+
+* `beats dense`: significantly better than the baseline, which a method that only leaves things out should not be.
+* `at chance`: the interval holds the level that guessing reaches. Known where the task states it (`chance` in its facts:
+  {metric: level}) and for yes/no tasks, recognised by their share of yes.
+* `unknown answers`: more than a few answers could not be read as an answer.
+* `barely engaged`: it reads nearly everything (or does not say), and claims to leave things out, or each output equals dense's.
+* `not finite`: a stored number is NaN or infinite.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KINDS = ("beats dense", "at chance", "unknown answers", "barely engaged", "not finite")
+UNREAD = 0.05  # share of answers that may be unreadable without an alarm
+NEARLY_ALL = 0.95  # of the keys
+LEAVES_OUT = re.compile(
+    r"(tokens|blocks|pages|keys|share of the (keys|tokens|blocks|pages|cache|prompt))\b"
+)  # a budget of reading
+UNREADABLE = ("unknown", "unparsed", "empty")  # flags of samples
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """`kind` is one of `KINDS`; `text` says what was seen, in one sentence."""
+
+    kind: str
+    text: str
+
+
+def alarms(
+    row: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    same: tuple[int, int] = (0, 0),
+    nonfinite: Sequence[str] = (),
+) -> list[Alarm]:
+    """The alarms of one finished cell. `row`: of `rows_for_table`; `same`: (outputs equal to dense's, outputs compared)."""
+    found = [
+        _not_finite(nonfinite),
+        *([_beats(row), _chance(metrics, config), _unread(metrics), _engaged(row, config, same)] if row["status"] == "done" else []),
+    ]  # fmt: skip
+    return [alarm for alarm in found if alarm]
+
+
+def _not_finite(keys: Sequence[str]) -> Alarm | None:
+    if not keys:
+        return None
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return Alarm("not finite", f"NaN or infinite, so shown as missing: {', '.join(map(str, keys[:5]))}{more}")
+
+
+def _beats(row: Mapping[str, Any]) -> Alarm | None:
+    text = "significantly better than dense: a reason to check a method that leaves things out"
+    return Alarm("beats dense", text) if row["alarm"] else None
+
+
+def chance_levels(config: Mapping[str, Any]) -> dict[str, float]:
+    """metric -> the level that guessing reaches, where it is known."""
+    facts = config.get("task_facts") or {}
+    names = {str(m.get("name")) for m in facts.get("metrics") or ()}
+    levels = {"accuracy": 0.5} if {"accuracy", "yes_ratio"} <= names else {}
+    return levels | {str(k): float(v) for k, v in (facts.get("chance") or {}).items()}
+
+
+def _chance(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Alarm | None:
+    for name, level in chance_levels(config).items():
+        part = (metrics.get("values") or {}).get(name) or {}
+        if part.get("low") is not None and part.get("high") is not None and part["low"] <= level <= part["high"]:
+            interval = f"[{100 * part['low']:.1f}, {100 * part['high']:.1f}]"
+            return Alarm(
+                "at chance", f"the interval of {name} {interval} holds {100 * level:g} %, what guessing reaches"
+            )
+    return None
+
+
+def _unread(metrics: Mapping[str, Any]) -> Alarm | None:
+    n = metrics.get("n") or 0
+    flags = metrics.get("flags") or {}
+    shares = {f"flag {name}": flags[name] / n for name in UNREADABLE if n and flags.get(name)}
+    value = ((metrics.get("values") or {}).get("unknown") or {}).get("value")
+    if value is not None:
+        shares["unknown"] = value
+    if not shares or max(shares.values()) <= UNREAD:
+        return None
+    name = max(shares, key=lambda key: shares[key])
+    return Alarm("unknown answers", f"{100 * shares[name]:.0f} % of the answers could not be read ({name})")
+
+
+def _engaged(row: Mapping[str, Any], config: Mapping[str, Any], same: tuple[int, int]) -> Alarm | None:
+    """Reading less is proof of work, whatever the outputs are."""
+    if row["method"] == "dense":
+        return None
+    read = [row[key] for key in ("density_prefill", "density_decode") if row[key] is not None]
+    if read and min(read) < NEARLY_ALL:
+        return None
+    equal, compared = same
+    if compared and equal == compared:
+        return Alarm("barely engaged", f"each of {compared} outputs compared equals dense's")
+    budget = (config.get("method_facts") or {}).get("budget") or ""
+    if read and LEAVES_OUT.match(budget):
+        return Alarm("barely engaged", f"{100 * min(read):.0f} % of the keys were read (budget: {budget})")
+    return None

@@ -1,0 +1,198 @@
+"""Cells sorted into blocks of what can be compared: one model, one task, one setting, the baseline first.
+
+A cell that cannot be shown (damaged, another layout, malformed) keeps its place in `Board.problems`; nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.contracts.task import Metric
+from harness.records.cells import CellRecord
+from harness.records.rows import rows_for_table
+from harness.records.store import differing
+from harness.records.summarise import as_metric
+from harness.report.alarms import Alarm, alarms
+from harness.report.clean import clean
+from harness.report.examples import Scan, scan
+from harness.report.pareto import fronts
+from harness.report.text import line
+
+COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when captions get shorter
+METHOD_ONLY = (
+    "method",
+    "lowering",
+    "calibration",
+)  # parts of an identity in which a method and its baseline may differ
+
+
+@dataclass
+class Line:
+    """One cell in a block. `row`: as of `rows_for_table`. `note`: what sets it apart from others with the same label."""
+
+    cell: CellRecord
+    row: dict[str, Any]
+    nonfinite: list[str] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    scan: Scan = field(default_factory=Scan)
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The method's label, with what tells it apart where a label alone does not."""
+        return f"{self.row['method']} ({self.note})" if self.note else self.row["method"]
+
+
+@dataclass
+class Block:
+    """Comparable cells. `note` says what sets it apart from other blocks of the same model and task."""
+
+    model: str
+    task: str
+    preset: str
+    note: str
+    metrics: list[Metric]
+    lines: list[Line]
+
+    @property
+    def headline(self) -> Metric | None:
+        return self.metrics[0] if self.metrics else None
+
+    @property
+    def companions(self) -> list[Metric]:
+        """Metrics without which the headline says nothing: recall and length beside CHAIR."""
+        head = self.headline
+        if head is None or head.higher_is_better:
+            return []
+        return [m for m in self.metrics[1:] if m.name in COMPANIONS]
+
+    def fronts(self) -> dict[str, dict[str, list[int]]]:
+        """Of `pareto.fronts`: indices into `lines`."""
+        return fronts([one.row for one in self.lines])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A cell that is not a result, and why. `status`: unfinished, failed, refused or damaged."""
+
+    status: str
+    name: str
+    run_id: str
+    reason: str
+
+
+@dataclass
+class Board:
+    """Everything that a report shows. `counts`: cells by status."""
+
+    blocks: list[Block]
+    problems: list[Problem]
+    counts: dict[str, int]
+
+    @property
+    def lines(self) -> list[Line]:
+        return [one for block in self.blocks for one in block.lines]
+
+
+def board(cells: Sequence[CellRecord], progress: Callable[[Block], None] = lambda block: None) -> Board:
+    """Blocks by model and task. `progress` is called with each block whose samples were read."""
+    usable, problems = [], []
+    for cell in cells:
+        known, nonfinite = clean(cell)
+        if known.problem and not known.labels:
+            problems.append(Problem("damaged", str(known.path), known.run_id, known.problem))
+        else:
+            usable.append((known, nonfinite))
+    blocks = _blocks(usable)
+    for block in blocks:
+        scan(block.lines, block.headline)
+        for one in block.lines:
+            same = (one.scan.equal, one.scan.compared)
+            one.alarms = alarms(one.row, one.cell.metrics, one.cell.config, same, one.nonfinite)
+            problems += _problems(one)
+        progress(block)
+    counts: dict[str, int] = {}
+    for status in [one.row["status"] for b in blocks for one in b.lines] + ["damaged"] * (len(cells) - len(usable)):
+        counts[status] = counts.get(status, 0) + 1
+    return Board(blocks, problems, counts)
+
+
+def _problems(one: Line) -> list[Problem]:
+    name = f"{one.row['model']} / {one.row['task']} / {one.name}"
+    found = [(one.row["status"], one.row["reason"])] if one.row["status"] != "done" else []
+    found += [("damaged", one.scan.problem)] if one.scan.problem and one.row["status"] != "damaged" else []
+    return [Problem(status, name, one.cell.run_id, reason) for status, reason in found]
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def _blocks(cells: Sequence[tuple[CellRecord, list[str]]]) -> list[Block]:
+    members: dict[str, list[tuple[CellRecord, list[str]]]] = {}
+    for pair in cells:
+        members.setdefault(_setting(pair[0]), []).append(pair)
+    blocks = [_block(group) for group in members.values()]
+    blocks.sort(key=lambda b: (b.model, b.task, b.preset, -len(b.lines)))
+    _tell_apart(blocks)
+    return blocks
+
+
+def _setting(cell: CellRecord) -> str:
+    """Equal for a method and the baseline that it was paired with."""
+    identity = cell.config.get("identity")
+    same = {k: v for k, v in identity.items() if k not in METHOD_ONLY} if isinstance(identity, Mapping) else {}
+    labels = [cell.labels.get(key, "?") for key in ("model", "task")]
+    return json.dumps([labels, same], sort_keys=True, default=str)
+
+
+def _block(group: Sequence[tuple[CellRecord, list[str]]]) -> Block:
+    stored = {cell.run_id: (cell, nonfinite) for cell, nonfinite in group}
+    rows = rows_for_table([cell for cell, _ in group])
+    lines = [Line(stored[row["run_id"]][0], row, stored[row["run_id"]][1]) for row in rows]
+    facts = [one.cell.config.get("task_facts") or {} for one in sorted(lines, key=lambda o: o.row["status"] != "done")]
+    metrics = [as_metric(m) for m in (facts[0].get("metrics") or [] if facts else [])]
+    presets = dict.fromkeys(str(one.cell.config.get("preset") or "-") for one in lines)
+    return Block(rows[0]["model"], rows[0]["task"], ", ".join(presets), "", metrics, lines)
+
+
+def _tell_apart(blocks: Sequence[Block]) -> None:
+    """Blocks of the same model and task, and lines of the same method, say which keys of their settings differ."""
+    same: dict[tuple[str, ...], list[Block]] = {}
+    for block in blocks:
+        same.setdefault((block.model, block.task), []).append(block)
+        twins: dict[str, list[Line]] = {}
+        for one in block.lines:
+            twins.setdefault(one.row["method"], []).append(one)
+        for lines in twins.values():
+            for one, note in zip(lines, _notes([_part(one, METHOD_ONLY) for one in lines]), strict=True):
+                one.note = note
+    for group in same.values():
+        for block, note in zip(group, _notes([_plain_setting(block) for block in group]), strict=True):
+            block.note = note
+
+
+def _notes(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """For each of several settings the values in which they differ, three at most; nothing for one alone."""
+    keys = sorted({key for other in settings[1:] for key in differing(settings[0], other)})
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return [", ".join(f"{key}={line(_at(s, key), 40)}" for key in keys[:3]) + more for s in settings]
+
+
+def _part(one: Line, keys: Sequence[str]) -> dict[str, Any]:
+    identity = one.cell.config.get("identity")
+    return {k: identity.get(k) for k in keys} if isinstance(identity, Mapping) else {}
+
+
+def _plain_setting(block: Block) -> dict[str, Any]:
+    identities = [one.cell.config.get("identity") for one in block.lines]
+    identity = next((found for found in identities if isinstance(found, dict)), {})
+    return {k: v for k, v in identity.items() if k not in METHOD_ONLY}
+
+
+def _at(nested: Any, key: str) -> Any:
+    for part in key.split("."):
+        nested = nested.get(part) if isinstance(nested, Mapping) else None
+    return "-" if nested is None else nested

@@ -1,0 +1,150 @@
+"""The leaderboard as Markdown: one table per model, task and setting; what is in doubt or missing stands beside it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness import __version__
+from harness.report import figures
+from harness.report.board import Block, Board, Line
+from harness.report.origins import Environments
+from harness.report.papers import COLUMNS, papers
+from harness.report.text import line
+
+HEAD = ("method", "n", "vs dense", "density", "KV", "TTFT ms", "tokens/s", "memory", "alarms")
+LEGEND = """Values are means with 95 % intervals; the difference to dense is paired on the same examples, and `*` marks p < 0.05
+(each metric is tested by itself). Density: share of the keys that are read, prefill / decode; KV: cache bytes against dense,
+logical / allocated. `simulated`: sparsity is a mask inside a dense kernel, so no speed is claimed. Times and memory are compared
+only within one machine. `^` marks the front: no other method is both more accurate and less dense in decode.
+
+Alarms are reasons to look: *beats dense* (significantly better than the baseline), *at chance* (the interval holds what guessing
+reaches), *unknown answers* (more than a few could not be read), *barely engaged* (nearly everything is read, or each output
+equals dense's), *not finite* (a stored number is NaN or infinite)."""
+
+
+def render(board: Board) -> str:
+    """The whole document."""
+    return "\n".join(_lines(board)) + "\n"
+
+
+def _lines(board: Board) -> Iterator[str]:
+    yield "# Leaderboard\n"
+    yield f"{counted(board.counts)}. Made by heed {__version__} from stored records.\n"
+    yield LEGEND
+    for block in board.blocks:
+        yield from _table(block)
+    if board.problems:
+        yield "\n## Not results\n"
+        for problem in board.problems:
+            yield f"* **{problem.status}** {escape(problem.name)} (`{code(problem.run_id)}`): {escape(line(problem.reason, 600))}"
+    yield from _published(board)
+    yield from _provenance(board)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`3 done, 1 damaged`."""
+    order = ("done", "unfinished", "failed", "refused", "damaged")
+    return f"{sum(counts.values())} cells: " + ", ".join(f"{counts[s]} {s}" for s in order if counts.get(s))
+
+
+def _table(block: Block) -> Iterator[str]:
+    metric = block.headline
+    yield f"\n## {escape(block.model)} / {escape(block.task)}\n"
+    facts = [f"preset {block.preset}", block.note, _measured_on(block.lines)]
+    facts += ["lower is better"] if metric and not metric.higher_is_better else []
+    yield escape("; ".join(fact for fact in facts if fact)) + "\n"
+    name = figures.title(metric) if metric else "result"
+    extra = [figures.title(m) for m in block.companions]
+    head = [HEAD[0], name, *extra, *HEAD[1:]]
+    yield _cells(map(escape, head))
+    yield _cells(["---", *["---:"] * (len(head) - 2), "---"])
+    front = block.fronts().get("density_decode", {}).get("", [])
+    for i, one in enumerate(block.lines):
+        yield _cells(map(escape, _row(block, one, i in front)))
+
+
+def _row(block: Block, one: Line, front: bool) -> list[str]:
+    row, metric = one.row, one.row["metric"]
+    values = one.cell.metrics.get("values") or {}
+    done = row["status"] == "done"
+    value = f"{figures.value(row['estimate'], metric)} {figures.interval(row['estimate'], metric)}".strip()
+    change = (
+        f"{figures.difference(row['difference'], metric)} {figures.interval(row['difference'], metric, True)}".strip()
+    )
+    beside = [
+        f"{figures.value(values.get(m.name), m)} {figures.interval(values.get(m.name), m)}".strip()
+        for m in block.companions
+    ]
+    return [
+        line(one.name, 200) + (" ^" if front else ""),
+        value if done else row["status"],
+        *(beside if done else ["-"] * len(beside)),
+        figures.count(row),
+        change if done else "-",
+        figures.share(row["density_prefill"], row["density_decode"]),
+        figures.share(row["kv_logical"], row["kv_physical"]),
+        figures.speed(row, "ttft_ms"),
+        figures.speed(row, "decode_tokens_per_s"),
+        figures.memory(row),
+        ", ".join(alarm.kind for alarm in one.alarms) or "-",
+    ]
+
+
+def _measured_on(lines: Sequence[Line]) -> str:
+    found = sorted({one.row["hardware"] for one in lines if one.row["hardware"]})
+    lengths = sorted({str(one.row["prompt_tokens"]) for one in lines if one.row["prompt_tokens"]})
+    return f"speed at {' and '.join(lengths)} prompt tokens on {'; '.join(found)}" if found and lengths else ""
+
+
+def _published(board: Board) -> Iterator[str]:
+    """Those that have a measured number beside them; the HTML file has all."""
+    found, wrong = papers(board)
+    rows = [row for row in found if row["measured"] != "-"]
+    if found:
+        yield "\n## Published figures\n"
+        yield "As papers print them, under their own protocol; not measured here: model and setting usually differ."
+        yield f"Shown are {len(rows)} of {len(found)}, those with a measured number beside; the HTML file has all.\n"
+    if rows:
+        yield _cells(
+            ("method", "task", "metric", "published", "measured here", "model of the paper", "protocol", "source")
+        )
+        yield _cells(["---"] * len(COLUMNS))
+    for row in rows:
+        yield _cells(escape(row[key]) for key in COLUMNS)
+    yield from (f"\n{escape(text)}" for text in wrong)
+
+
+def _provenance(board: Board) -> Iterator[str]:
+    known = Environments()
+    for one in board.lines:
+        known.of(one.cell, last=1)
+    if not known.known:
+        return
+    yield "\n## Provenance\n"
+    for entry in known.known:
+        facts: dict[str, Any] = entry["facts"]
+        text = "; ".join(f"{key} {value}" for key, value in facts.items() if value)
+        yield f"* {entry['cells']} cells, {escape(entry['first'])} to {escape(entry['last'])}: {escape(text)}"
+    yield "\nRun ids are in the CSV and the HTML file beside this one."
+
+
+def _cells(texts: Any) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def escape(text: str) -> str:
+    """One line in which no character means Markdown or HTML.
+
+    >>> escape("a|b <script> *c*")
+    'a\\\\|b &lt;script&gt; \\\\*c\\\\*'
+    """
+    plain = html.escape(line(text, 2_000), quote=False)
+    return re.sub(r"([\\`*_\[\]|~#!]|(?<=:)/(?=/))", r"\\\1", plain)  # the last one: no address becomes a link
+
+
+def code(text: str) -> str:
+    """Text inside backticks."""
+    return re.sub(r"[`|<>&]", "", line(text, 80))

@@ -1,0 +1,48 @@
+"""Text from outside made harmless for people's eyes: what is invisible or moves other text becomes a visible symbol.
+
+Escaping for HTML, JSON, Markdown or CSV is the business of whoever writes those; this comes before it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: 0x2421}
+JOINERS = (0x200C, 0x200D)  # several scripts and emoji need them
+SUSPECT = re.compile(r"[^\n\t\x20-\x7e\xa1-\xac\xae-\u02ff\u0370-\u0482\u3040-\u9fff\uac00-\ud7a3]")
+MARKS = r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+STACK = re.compile(f"({MARKS}{{4}}){MARKS}+")
+
+
+def visible(text: Any) -> str:
+    """`text` with controls, direction marks, other format characters and lone surrogates shown as symbols.
+
+    Lines and tabs stay; stacks of more than four combining marks are cut, because they run over the text around them.
+
+    >>> visible("a\\x00b\\u202ec")
+    'a\u2400b\u27e6U+202E\u27e7c'
+    """
+    return STACK.sub(r"\1", SUSPECT.sub(lambda found: _shown(found[0]), str(text)))
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if code in PICTURES:
+        return chr(PICTURES[code])
+    kind = unicodedata.category(character)
+    if code in JOINERS or kind not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    return f"\u27e6U+{code:04X}\u27e7"
+
+
+def line(text: Any, limit: int = 400) -> str:
+    """`visible` text on one line of at most `limit` characters: labels and reasons."""
+    short, total = cut(re.sub(r"\s+", " ", str(text)[: 4 * limit]).strip(), limit)
+    return visible(short) + ("..." if total else "")
+
+
+def cut(text: str, limit: int) -> tuple[str, int]:
+    """The first `limit` characters, and the whole length if something was cut (else 0)."""
+    return (text, 0) if len(text) <= limit else (text[:limit], len(text))
