@@ -18,14 +18,14 @@ demo: $(STAMP)          ## the main job on the embedded micro model; prints the 
 
 gate: $(STAMP)          ## run the reference suites and compare them with the committed baseline: exit code 1 if anything is worse
 	rm -rf results/gate
-	$(BIN)/heed run suite=reference_lm results=results/gate tracking=disabled
-	$(BIN)/heed run suite=reference_vlm results=results/gate tracking=disabled
+	OMP_NUM_THREADS=1 $(BIN)/heed run suite=reference_lm results=results/gate tracking=disabled
+	OMP_NUM_THREADS=1 $(BIN)/heed run suite=reference_vlm results=results/gate tracking=disabled
 	$(BIN)/heed gate --baseline results/reference --candidate results/gate --markdown results/gate/gate.md --junit results/gate/gate.xml
 
 reference: $(STAMP)     ## make the committed baseline and its leaderboard anew, after a change of the numbers that is meant
 	rm -rf results/reference results/leaderboard
-	$(BIN)/heed run suite=reference_lm results=results/reference tracking=disabled
-	$(BIN)/heed run suite=reference_vlm results=results/reference tracking=disabled
+	OMP_NUM_THREADS=1 $(BIN)/heed run suite=reference_lm results=results/reference tracking=disabled
+	OMP_NUM_THREADS=1 $(BIN)/heed run suite=reference_vlm results=results/reference tracking=disabled
 	$(BIN)/heed report results/reference --out results/leaderboard
 
 test: $(STAMP)          ## the default tests: no network, no GPU, minutes

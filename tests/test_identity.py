@@ -76,6 +76,14 @@ def test_a_comment_or_docstring_in_the_source_does_not_count(tmp_path):
     assert identity.code_digest(one) == identity.code_digest(two) != identity.code_digest(three)
 
 
+def test_what_guessing_scores_is_stored_and_is_no_part_of_the_identity():
+    (cell,) = cells(compose(["model=micro-vlm", "method=[dense]", "task=[pope]"]))
+    assert cell.config("ci")["task_facts"]["chance"] == dict.fromkeys(
+        ("accuracy", "accuracy_random", "accuracy_popular", "accuracy_adversarial"), 0.5
+    )
+    assert "chance" not in identity.canonical(cell.identity)
+
+
 def test_the_path_of_a_data_file_is_replaced_by_its_content(tmp_path):
     files = [tmp_path / "a.txt", tmp_path / "sub" / "b.txt", tmp_path / "c.txt"]
     files[1].parent.mkdir()

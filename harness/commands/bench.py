@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.config import BASELINE, compose, expand_random
+from harness.efficiency.bench_settings import Settings
 from harness.errors import UserError
 from harness.plan import group
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from harness.contracts.method import Method
-    from harness.efficiency.bench import Settings
 
 
 def show(overrides: list[str]) -> int:
@@ -31,8 +31,6 @@ def show(overrides: list[str]) -> int:
         raise UserError("heed bench compares with dense, so baseline=false leaves nothing to compare with; remove it.")
     specs, methods = group(cfg, "model"), group(cfg, "method")
     _check_random(cfg, specs)
-    from harness.efficiency.bench import Settings
-
     node: Any = OmegaConf.to_container(cfg.bench, resolve=True)
     settings = Settings.of(node)
     methods = {BASELINE: methods[BASELINE], **methods}

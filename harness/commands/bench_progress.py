@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from harness.efficiency.bench import Settings
+    from harness.efficiency.bench_settings import Settings
 
 
 class Bar:

@@ -20,8 +20,10 @@ Pairing = tuple[str, CellRecord, CellRecord]  # what both have in common, A, B
 
 def show(a: str, b: str, results: str, points: float) -> int:
     """Print the comparison. Exit code 2 if not one pair of cells can be compared."""
-    if points <= 0:
-        raise UserError(f"--margin={points:g}: the difference that power is stated for must be above 0.")
+    if not 0 < points <= 100:
+        raise UserError(
+            f"--margin={points:g}: the difference that power is stated for lies above 0 and is at most 100 points."
+        )
     console = Console()
     pairings = match(a, b, Path(results))
     able, refused = [], []
@@ -66,7 +68,7 @@ LEGEND = (
 
 def match(a: str, b: str, root: Path) -> list[Pairing]:
     """Cells of A and B that have everything else in common. Each may be a folder, a run id, a method or a model."""
-    if Path(a).is_dir() or Path(b).is_dir():
+    if _is_path(a) or _is_path(b):
         return [("A / B", _folder(a), _folder(b))]
     cells = read_cells(root)
     if not cells:
@@ -91,6 +93,12 @@ def match(a: str, b: str, root: Path) -> list[Pairing]:
         f"'{missing}' is no run, method or model in {root}: {nearest(missing, known)} "
         "A run is named by its folder or the first 6 digits of its id; A and B must be of one kind."
     )
+
+
+def _is_path(text: str) -> bool:
+    """A bare name may be that of a model whose folder happens to stand here."""
+    folder = Path(text)
+    return folder.is_dir() and (len(folder.parts) > 1 or (folder / "samples.jsonl").exists())
 
 
 def _folder(text: str) -> CellRecord:

@@ -168,9 +168,7 @@ class Task(ABC):
     kind: ClassVar[Literal["generate", "nll"]] = "generate"
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
-    chance: ClassVar[
-        Mapping[str, float]
-    ] = {}  # what guessing scores: metric -> value as stored (0..1); no part of the identity
+    chance: ClassVar[Mapping[str, float]] = {}  # what guessing scores, as stored (0..1); not in the identity
     folders: ClassVar[tuple[str, ...]] = ()  # fields that name folders; `provenance` holds the digest of what is used
     by: ClassVar[tuple[str, ...]] = ()  # keys of `Example.meta` by which results are broken down
 

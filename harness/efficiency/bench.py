@@ -33,14 +33,16 @@ depend on the machine and are compared within one record only.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from harness.config import BASELINE
 from harness.contracts.method import Method
+from harness.efficiency.bench_settings import Settings
 from harness.efficiency.formulas import Work
 from harness.efficiency.machine import Peaks
 from harness.efficiency.measure import summary
@@ -50,47 +52,6 @@ from harness.errors import UserError
 
 Row = dict[str, Any]
 Subject = WholeModel | AttentionAlone
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to measure. `UserError` for senseless values."""
-
-    kind: str = "model"
-    lengths: tuple[int, ...] = (512, 1024, 2048)
-    batches: tuple[int, ...] = (1,)
-    new_tokens: int = 8
-    repeats: int = 10
-    budget_s: float = 60.0
-
-    @classmethod
-    def of(cls, node: Mapping[str, Any]) -> Settings:
-        """From the section `bench:` of a configuration."""
-        lengths, batches = (_whole(node[key], f"bench.{key}", example) for key, example in LISTS.items())
-        for key in ("new_tokens", "repeats"):
-            _whole([node[key]], f"bench.{key}", "8")
-        if not node["budget_s"] > 0:
-            raise UserError(f"bench.budget_s={node['budget_s']} must be a number of seconds above 0.")
-        return cls(node["kind"], lengths, batches, node["new_tokens"], node["repeats"], float(node["budget_s"]))
-
-    @property
-    def points(self) -> list[tuple[int, int]]:
-        """(length, batch), short ones first."""
-        return [(n, b) for b in self.batches for n in self.lengths]
-
-
-LISTS = {"lengths": "[512,1024,2048]", "batches": "[1,4]"}
-
-
-def _whole(values: Any, key: str, example: str) -> tuple[int, ...]:
-    """Ascending whole numbers from 1."""
-    values = values if isinstance(values, list | tuple) else [values]
-    if not values:
-        raise UserError(f"{key}=[] names nothing to measure. Give whole numbers from 1, such as {key}={example}.")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{key}: {value!r} is no whole number from 1. For example {key}={example}.")
-    return tuple(sorted(set(values)))
 
 
 def measure(
@@ -103,6 +64,17 @@ def measure(
     tick: Callable[[int, int, str], None] = lambda n, batch, label: None,
 ) -> None:
     """Measure all points that are not `done`; `keep` takes each as soon as it is there."""
+    gc.collect()
+    gc.freeze()  # what is there already is no garbage: looking for some in it would take longer than a small request
+    try:
+        _all(subject, methods, settings, peaks, done, keep, tick)
+    finally:
+        gc.unfreeze()
+
+
+def _all(
+    subject: Subject, methods: Mapping[str, Method], settings: Settings, peaks: Peaks, done: Any, keep: Any, tick: Any
+) -> None:
     refused = subject.refusals()
     over: dict[str, list[tuple[int, int]]] = {}
     for n, batch in settings.points:

@@ -9,6 +9,7 @@ curves, CSV) is made from this file alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,11 +43,13 @@ class BenchRecord:
             self.content["runs"] = stored["runs"]
 
     def begin(self, settings: Mapping[str, Any], peaks: Peaks, hardware: Mapping[str, Any]) -> bool:
-        """Start a run, or go on with the last one if it was interrupted (True)."""
-        if self.content["runs"] and not self.content["runs"][-1]["finished"]:
+        """Start a run, or go on with the last one if it was interrupted, with the same settings and code (True)."""
+        settings, origin = json.loads(json.dumps(settings)), provenance.collect()
+        last = self.content["runs"][-1] if self.content["runs"] else None
+        if last and not last["finished"] and (last["settings"], last["provenance"]) == (settings, origin):
             return True
-        run = {"started": provenance.now(), "finished": "", "settings": dict(settings), "peaks": asdict(peaks)}
-        run |= {"hardware": dict(hardware), "provenance": provenance.collect(), "points": []}
+        run = {"started": provenance.now(), "finished": "", "settings": settings, "peaks": asdict(peaks)}
+        run |= {"hardware": dict(hardware), "provenance": origin, "points": []}
         self.content["runs"].append(run)
         return False
 

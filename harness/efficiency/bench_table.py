@@ -16,7 +16,7 @@ from harness.records.table import RULE, plain, size
 
 Row = Mapping[str, Any]
 WIDE = 126
-PHASES = (("ratio_ttft", "TTFT"), ("ratio_decode", "decode"))
+RATIOS = ("ratio_ttft", "ratio_decode")
 
 
 def render(content: Mapping[str, Any], console: Console) -> None:
@@ -40,7 +40,7 @@ def render(content: Mapping[str, Any], console: Console) -> None:
         console.print(_speed(points, alone, console.width >= WIDE))
         console.print()
         console.print(_work(points, alone, console.width >= WIDE))
-        _lengths(points, console)
+        _lengths(points, "prefill" if alone else "TTFT", console)
     _reasons(run, console)
     for label in dict.fromkeys(row["method"] for p in run["points"] for row in p["rows"]):
         if text := shown["methods"].get(label):
@@ -62,7 +62,7 @@ def efficiency_lengths(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
         idle = {n for n, r in rows.items() if r["note"]}
         same = {n for n, r in rows.items() if r["prefill_is_dense"]}
         never = {"ratio_ttft": idle | same, "ratio_decode": idle}
-        found[label] = {key: crossing({n: r.get(key) for n, r in rows.items()}, never[key]) for key, _ in PHASES}
+        found[label] = {key: crossing({n: r.get(key) for n, r in rows.items()}, never[key]) for key in RATIOS}
     return found
 
 
@@ -126,13 +126,13 @@ def _work(points: Sequence[Any], alone: bool, wide: bool) -> Table:
     return table
 
 
-def _lengths(points: Sequence[Any], console: Console) -> None:
+def _lengths(points: Sequence[Any], first: str, console: Console) -> None:
     found = efficiency_lengths(points)
     if not found:
         return
     console.print(Text("\nefficiency length (first measured length from which it beats dense)", style="bold"))
     for label, crossings in found.items():
-        parts = "; ".join(f"{words} {crossings[key]}" for key, words in PHASES)
+        parts = "; ".join(f"{words} {crossings[key]}" for key, words in zip(RATIOS, (first, "decode"), strict=True))
         console.print(Text(f"  {plain(label)}: {parts}"))
 
 
@@ -150,8 +150,8 @@ def _reasons(run: Mapping[str, Any], console: Console) -> None:
         methods.setdefault((status, reason, tuple(where)), []).append(plain(method))
     if methods:
         console.print()
-    for (status, reason, where), labels in methods.items():
-        at = "" if len(where) == len(run["points"]) else f" at {', '.join(where)}"
+    for (status, reason, at_points), labels in methods.items():
+        at = "" if len(at_points) == len(run["points"]) else f" at {', '.join(at_points)}"
         console.print(Text(f"{', '.join(labels)} {status}{at}: {plain(reason)}", style="yellow"))
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 
+ROOM = 0.9  # share of the free memory that weights may take: requests need some, too
+
+
 @dataclass(frozen=True, kw_only=True)
 class RandomSpec:
     """A model of random weights as a user names it. `dtype` auto: float32 on a CPU, otherwise the shape's own."""
@@ -147,10 +150,11 @@ class RandomSpec:
 
         view, device = self.skeleton(), torch.device(self.torch_device())
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-        if view.weight_bytes <= free:
+        room = free * ROOM
+        if view.weight_bytes <= room:
             return
         layer = sum(p.numel() * p.element_size() for p in view.layers[0].parameters())
-        fit = (free - (view.weight_bytes - layer * view.n_layers)) // layer
+        fit = int(room - (view.weight_bytes - layer * view.n_layers)) // layer
         less = f"take fewer layers (bench.layers={fit} would fit), or " if fit >= 1 else ""
         raise UserError(
             f"{self.name} in {self.torch_dtype()} needs {view.weight_bytes / 2**30:.1f} GiB for its weights, and "

@@ -63,10 +63,14 @@ def judge(baseline: Path, candidate: Path, rules: Rules) -> list[Verdict]:
     """A verdict for every cell of the baseline, then for what only the candidate has."""
     old, new = _by_name(baseline), _by_name(candidate)
     out = [_cell(name, old[name], new.get(name, []), rules) for name in sorted(old)]
-    extra = [
-        Verdict(name, PASS, notes=("not in the baseline: judged once it is",)) for name in sorted(new.keys() - old)
-    ]
+    extra = [_extra(name, new[name][0]) for name in sorted(new.keys() - old)]
     return out + extra
+
+
+def _extra(name: str, cell: CellRecord) -> Verdict:
+    if cell.problem:  # whose cell it is may be unreadable, too
+        return Verdict(name, NOT_COMPARABLE, (f"the candidate is damaged ({cell.problem})",))
+    return Verdict(name, PASS, notes=("not in the baseline: judged once it is",))
 
 
 def worst(verdicts: Sequence[Verdict]) -> str:
@@ -90,6 +94,8 @@ def _by_name(root: Path) -> dict[str, list[CellRecord]]:
 
 
 def _cell(name: str, old: list[CellRecord], new: list[CellRecord], rules: Rules) -> Verdict:
+    if not new and old[0].problem:
+        return Verdict(name, NOT_COMPARABLE, (f"the baseline is damaged ({old[0].problem})",))
     if not new:
         return Verdict(
             name, NOT_COMPARABLE, ("the candidate has no such cell: run it, or take it out of the baseline",)

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
+from harness.records.cells import check_done
 from harness.records.store import SCHEMA, CellStore, read_cells
 
 CONFIG = {"identity": {"method": {"name": "power", "blocks": 8}, "seed": 0}, "labels": {"model": "m"}, "batch_size": 4}
@@ -76,7 +78,9 @@ def test_a_torn_last_line_is_cut_off_and_computed_again(tmp_path):
         assert cell.samples_file.read_bytes() == whole
 
 
-@pytest.mark.parametrize("garbage", [b"garbage\n", b"[]\n", b'{"no": "id"}\n', b'{"id": 3}\n', b"\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\n", b"[]\n", b'{"no": "id"}\n', b'{"id": 3}\n', b"\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"]
+)
 def test_garbage_is_an_error_with_its_line(tmp_path, garbage):
     cell = store(tmp_path)
     cell.append([row(0), row(1)])
@@ -129,7 +133,9 @@ def test_what_is_not_identity_may_change(tmp_path):
         ("metrics.json", b'{"n": 9}', "metrics.json was changed"),
         ("metrics.json", b'{"n"', "metrics.json is damaged"),
         ("metrics.json", None, "metrics.json was changed after the cell was finished: it is missing"),
+        ("metrics.json", b"[" * 100_000, "metrics.json is damaged"),
         ("DONE", b"", "DONE is damaged"),
+        ("DONE", b'{"a":' * 100_000, "DONE is damaged"),
         ("DONE", b'{"schema": 99}', "layout version 99"),
     ],
 )
@@ -148,11 +154,24 @@ def test_a_changed_letter_in_the_samples_is_found(tmp_path):
         _ = store(tmp_path).done
 
 
+def test_checking_a_finished_cell_holds_a_piece_of_the_samples_at_a_time(tmp_path):
+    with store(tmp_path) as cell:
+        cell.append([row(i, "x" * 1_000_000) for i in range(16)])
+        cell.finish({"n": 16})
+    tracemalloc.start()
+    try:
+        assert check_done(cell.path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("config.json", b"{", "config.json is damaged"),
         ("config.json", b"[1]", "holds no JSON object"),
+        ("config.json", b"[" * 100_000, "config.json is damaged"),
         ("config.json", b'{"schema": 2}', "layout version 2; this heed reads version 1"),
         ("config.json", None, "config.json is missing although there are samples"),
     ],
