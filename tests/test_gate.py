@@ -41,7 +41,10 @@ def cell(root: Path, right: int, n: int = 100, method: str = "power", **changes:
             ]
         )  # fmt: skip
         if efficiency:
-            store.write_json("efficiency.json", {"hardware": HARDWARE, "batch": 1, "context_tokens": 9} | efficiency)
+            store.write_json(
+                "efficiency.json",
+                {"hardware": HARDWARE, "batch": 1, "context_tokens": 9, "other_load": 0.02} | efficiency,
+            )
         store.finish({"n": n})
         return store.path
 
@@ -90,6 +93,8 @@ SLOWER = {"ttft_ms": timed(14.0)}
         ({"ttft_ms": timed(14.0, n=3)}, 0),  # too few to judge
         (SLOWER | {"hardware": {"device": "cpu", "name": "cpu: b"}}, 0),
         (SLOWER | {"simulated": True}, 0),
+        (SLOWER | {"other_load": 0.9}, 0),
+        (SLOWER | {"other_load": None}, 0),
         ({"kv_bytes_logical": 2000, "hardware": {"name": "cpu: b"}}, 1),  # bytes are the same everywhere
     ],
 )

@@ -19,7 +19,8 @@ How it is measured, so that a number can be trusted or repeated:
 7. Peak memory is reset after the warm-up and covers all repetitions (see `memory.py` for what the number is); key-value
    bytes are read from the cache at the end of the last request (see `harness/generation/kv.py`).
 
-Times depend on the machine: they are compared within one machine only, and `hardware` says which it was.
+Times depend on the machine: they are compared within one machine only, and `hardware` says which it was; `other_load` says
+how many processors others kept busy meanwhile (see `load.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from harness.efficiency import hardware
+from harness.efficiency.load import OtherLoad
 from harness.efficiency.memory import PeakMemory
 from harness.generation import kv
 from harness.models.inputs import Sample, collate
@@ -80,7 +82,7 @@ def measure(
     cost = (time.perf_counter() - started) / WARMUPS[level]
     n = REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
     gc.collect()
-    peak = PeakMemory(devices)
+    peak, load = PeakMemory(devices), OtherLoad()
     cache, first, rest = None, [], []
     for _ in range(n):
         cache = None  # the previous request's memory is free before the next begins
@@ -105,6 +107,7 @@ def measure(
         "dtype": str(view.dtype).removeprefix("torch."),
         "backend": view.attn_setting(),
         "device": view.device.type,
+        "other_load": load.read(),
         "hardware": hardware.describe(view.device),
     }
 

@@ -5,7 +5,8 @@
   for percentages, else in percent of the baseline's value. What the interval cannot exclude does not fail a build.
 * Efficiency. Worse if the ratio of medians is above the threshold and the ranges between the 20 and 80 % quantiles do not
   touch. Times and memory are judged on the same hardware and library only, and from 5 repetitions on
-  (`efficiency=full`); cache bytes everywhere. Simulated speed is never judged.
+  (`efficiency=full`), and if other processes left the machine alone meanwhile (below 0.1 processors on both sides): load
+  is drift that no repetition of one second shows. Cache bytes are judged everywhere. Simulated speed is never judged.
 * A cell that ended in the baseline and failed, was refused or is unfinished in the candidate is worse. A cell that is missing, or
   that asked other examples, cannot be judged. New cells are named and judged next time.
 
@@ -28,6 +29,7 @@ from harness.records.rows import status_of
 PASS, WORSE, NOT_COMPARABLE = "pass", "worse", "not comparable"
 EXIT = {PASS: 0, WORSE: 1, NOT_COMPARABLE: 2}
 REPETITIONS = 5
+QUIET = 0.1  # processors that others may use while times are measured
 TIMED = ("ttft_ms", "decode_ms_per_token")
 
 
@@ -170,7 +172,17 @@ def _not_judged(r: Ratio, new: CellRecord, old: CellRecord) -> str:
     fewest = min(_repetitions(c.efficiency.get(r.name)) for c in (new, old))
     if not r.not_judged and r.name in TIMED and fewest < REPETITIONS:
         return f"{fewest} repetition(s); run with efficiency=full"
+    if not r.not_judged and r.name in TIMED:
+        return _busy(new, old)
     return r.not_judged
+
+
+def _busy(*cells: CellRecord) -> str:
+    """Whether the machine was at work on other things while the cells were measured; empty if not."""
+    loads = [float(load) for c in cells if (load := c.efficiency.get("other_load")) is not None]
+    if len(loads) < len(cells):
+        return "how busy the machine was is not known"
+    return "" if max(loads) <= QUIET else "the machine was busy with other things meanwhile"
 
 
 def _repetitions(value: Any) -> int:
