@@ -67,12 +67,12 @@ def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: 
     shown = {"model": spec.name, "dtype": dtype, "methods": {k: _parameters(m) for k, m in methods.items()}}
     record = BenchRecord(Path(cfg.results), about, shown)
     with console.status("measuring what this machine can do"):
-        found = peaks(device, subject.view.dtype)
-    if record.begin(asdict(settings), found, machine):
+        first = peaks(device, subject.view.dtype)
+    if record.begin(asdict(settings), first, machine):
         console.print(Text(f"going on with an interrupted run: {record.path}"), soft_wrap=True)
-    found = type(found)(**record.run["peaks"])
     with Bar(console, settings, len(methods)) as bar:
-        bench.measure(subject, methods, settings, found, record.has, record.keep, bar.tick)
+        keep = lambda point: record.keep(point, peaks(device, subject.view.dtype))  # noqa: E731
+        bench.measure(subject, methods, settings, record.has, keep, bar.tick)
     record.finish()
     stored = read_json(record.path)
     bench_table.render(stored, console)

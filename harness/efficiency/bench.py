@@ -20,8 +20,9 @@ How it is measured, step by step:
 7. Times are medians with 20 and 80 % quantiles over the rounds. The ratio to dense is made inside each round, then its
    median and quantiles are taken; below 1 is faster.
 8. Operations and bytes are counted by formula (`formulas.py`), with the density that was really read. The bound is
-   max(operations / peak of a matrix product, bytes / peak of a copy), both measured on this machine just before
-   (`machine.py`); `of bound` is the bound's time over the measured median.
+   max(operations / peak of a matrix product, bytes / peak of memory). Both peaks are measured on this machine before the
+   first point and after every one (`machine.py`), and the best is kept; `of bound` is the bound's time over the measured
+   median.
 9. Efficiency length: the first measured length from which a method beats dense, and the interval it is known to lie in
    (`crossing.py`), apart for the prefill and for decode. A method whose prefill is dense's own, or that is idle at a
    length, cannot be faster there, whatever the ratio says.
@@ -44,7 +45,6 @@ from harness.config import BASELINE
 from harness.contracts.method import Method
 from harness.efficiency.bench_settings import Settings
 from harness.efficiency.formulas import Work
-from harness.efficiency.machine import Peaks
 from harness.efficiency.measure import summary
 from harness.efficiency.rounds import Series, alternate, ratio
 from harness.efficiency.subjects import AttentionAlone, Took, WholeModel
@@ -58,7 +58,6 @@ def measure(
     subject: Subject,
     methods: Mapping[str, Method],
     settings: Settings,
-    peaks: Peaks,
     done: Callable[[int, int], bool] = lambda n, batch: False,
     keep: Callable[[Row], None] = lambda point: None,
     tick: Callable[[int, int, str], None] = lambda n, batch, label: None,
@@ -67,14 +66,12 @@ def measure(
     gc.collect()
     gc.freeze()  # what is there already is no garbage: looking for some in it would take longer than a small request
     try:
-        _all(subject, methods, settings, peaks, done, keep, tick)
+        _all(subject, methods, settings, done, keep, tick)
     finally:
         gc.unfreeze()
 
 
-def _all(
-    subject: Subject, methods: Mapping[str, Method], settings: Settings, peaks: Peaks, done: Any, keep: Any, tick: Any
-) -> None:
+def _all(subject: Subject, methods: Mapping[str, Method], settings: Settings, done: Any, keep: Any, tick: Any) -> None:
     refused = subject.refusals()
     over: dict[str, list[tuple[int, int]]] = {}
     for n, batch in settings.points:
@@ -92,7 +89,7 @@ def _all(
         for label, one in series.items():
             if one.left is not None and one.left[0] == "over budget":
                 over.setdefault(label, []).append((n, batch))
-        rows = [row(label, methods[label], series, subject, n, batch, peaks) for label in methods]
+        rows = [row(label, methods[label], series, subject, n, batch) for label in methods]
         keep({"length": n, "batch": batch, "rows": rows})
 
 
@@ -109,9 +106,7 @@ def _point(subject: Subject, labels: Sequence[str], n: int, batch: int, settings
     return found | {label: Series(left=why) for label in single}
 
 
-def row(
-    label: str, method: Method, series: Mapping[str, Series], subject: Subject, n: int, batch: int, peaks: Peaks
-) -> Row:
+def row(label: str, method: Method, series: Mapping[str, Series], subject: Subject, n: int, batch: int) -> Row:
     """Everything that is known of one method at one point, as plain JSON values. Times are in milliseconds."""
     one = series[label]
     status, reason = one.left or ("done", "")
@@ -125,13 +120,6 @@ def row(
     found |= {"ttft_ms": summary(first), "decode_ms_per_token": summary(step)}
     if one.rounds[0].lists is not None:
         found["lists_ms"] = summary([(t.lists or 0.0) * 1e3 for t in one.rounds])
-    work = subject.work(n, batch, one.warm.usage if one.warm else {})
-    for key, flops, moved in (
-        ("ttft_ms", work.flops_prefill, work.bytes_prefill),
-        ("decode_ms_per_token", work.flops_step, work.bytes_step),
-    ):
-        bound = peaks.bound(flops, moved) * 1e3
-        found |= {f"bound_{key}": bound, f"of_bound_{key}": bound / found[key]["median"]}
     if label != BASELINE:
         dense = series[BASELINE].rounds
         found["ratio_ttft"] = ratio([t.first for t in one.rounds], [t.first for t in dense])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import BASELINE
+from harness.efficiency import bound
 from harness.records.files import write_bytes
 
 # Okabe and Ito's colours, told apart by people who see colours differently; every line has its own marker as well.
@@ -41,7 +42,7 @@ def csv_text(content: Mapping[str, Any]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     spreads = [f"{key}_{part}" for key in SPREADS for part in ("median", "q20", "q80", "n")]
     writer.writerow(["model", "length", "batch", "method", "status", *spreads, *PLAIN])
-    for point in content["runs"][-1]["points"]:
+    for point in bound.points(content["runs"][-1]):
         for row in point["rows"]:
             values = [(row.get(key) or {}).get(part) for key in SPREADS for part in ("median", "q20", "q80", "n")]
             head = [content["shown"]["model"], point["length"], point["batch"], row["method"], row["status"]]
@@ -53,7 +54,7 @@ def png(content: Mapping[str, Any]) -> bytes | None:
     """Time against length on logarithmic axes: prefill on the left, decode on the right, one row for each batch size."""
     from matplotlib.figure import Figure
 
-    run = content["runs"][-1]
+    run = content["runs"][-1] | {"points": bound.points(content["runs"][-1])}
     batches = sorted({p["batch"] for p in run["points"] if any(r["status"] == "done" for r in p["rows"])})
     if not batches:
         return None

@@ -62,9 +62,10 @@ class BenchRecord:
         """Whether the newest run holds this point."""
         return any((p["length"], p["batch"]) == (n, batch) for p in self.run["points"])
 
-    def keep(self, point: dict[str, Any]) -> None:
-        """Append one point; it is on the disk when this returns."""
+    def keep(self, point: dict[str, Any], peaks: Peaks) -> None:
+        """Append one point, and the peaks of the machine where they are better; on the disk when this returns."""
         self.run["points"].append(point)
+        self.run["peaks"] = asdict(Peaks(**self.run["peaks"]).best(peaks))
         write_json(self.path, self.content)
 
     def finish(self) -> None:

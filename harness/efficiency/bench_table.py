@@ -10,18 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config import BASELINE
+from harness.efficiency import bound
 from harness.efficiency.crossing import Crossing, crossing
-from harness.efficiency.machine import si
+from harness.efficiency.machine import Peaks, si
 from harness.records.table import RULE, plain, size
 
 Row = Mapping[str, Any]
 WIDE = 126
+NOISY = 1.3  # 80 % over 20 % quantile of dense's own times from which it is said
 RATIOS = ("ratio_ttft", "ratio_decode")
 
 
 def render(content: Mapping[str, Any], console: Console) -> None:
     """Print the newest run of a record."""
-    run, shown = content["runs"][-1], content["shown"]
+    shown, run = content["shown"], content["runs"][-1] | {"points": bound.points(content["runs"][-1])}
     alone = content["about"]["kind"] == "attention"
     what = "one layer's attention function alone" if alone else "whole requests"
     rounds = [r["ttft_ms"]["n"] for p in run["points"] for r in p["rows"] if "ttft_ms" in r]
@@ -34,7 +36,7 @@ def render(content: Mapping[str, Any], console: Console) -> None:
             f"median [20 %, 80 %] of {n} alternating round{'s' * (n != '1')}; ratio to dense within a round: below 1 is faster"
         )
     )
-    console.print(Text(f"peaks measured here: {run['peaks']['how']}"))
+    console.print(Text(f"peaks measured along with it: {Peaks(**run['peaks'])}"))
     for batch, points in _by_batch(run):
         console.print(Text(f"\nbatch {batch}", style="bold"))
         console.print(_speed(points, alone, console.width >= WIDE))
@@ -42,6 +44,7 @@ def render(content: Mapping[str, Any], console: Console) -> None:
         console.print(_work(points, alone, console.width >= WIDE))
         _lengths(points, "prefill" if alone else "TTFT", console)
     _reasons(run, console)
+    _noise(run, console)
     for label in dict.fromkeys(row["method"] for p in run["points"] for row in p["rows"]):
         if text := shown["methods"].get(label):
             console.print(Text(f"{plain(label)}: {plain(text)}", style="dim"))
@@ -155,13 +158,29 @@ def _reasons(run: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"{', '.join(labels)} {status}{at}: {plain(reason)}", style="yellow"))
 
 
+def _noise(run: Mapping[str, Any], console: Console) -> None:
+    """Say where dense itself was not steady: other work on the machine, and ratios that tell little."""
+    told = []
+    for point in run["points"]:
+        for row in point["rows"]:
+            if row["method"] == BASELINE and row["status"] == "done":
+                worst = max(row[key]["q80"] / row[key]["q20"] for key in bound.WORK)
+                told += [f"{point['length']} x {point['batch']} ({worst:.2g})"] if worst > NOISY else []
+    if told:
+        console.print(
+            Text(
+                f"unsteady machine: dense's own times vary (80 % / 20 % quantile) at {', '.join(told)}", style="yellow"
+            )
+        )
+
+
 def _legend(run: Mapping[str, Any], console: Console, alone: bool) -> None:
     rows = [row for p in run["points"] for row in p["rows"]]
     text = (
         "of bound (prefill, decode): time that the machine's peaks allow for the FLOP and bytes by formula / measured"
     )
     if any((row.get(f"of_bound_{k}") or 0) > 1 for row in rows for k in ("ttft_ms", "decode_ms_per_token")):
-        text += "; above 100 % where the data fits into a cache, which is faster than the copy that was measured"
+        text += "; above 100 %: the data stayed in a cache, or the machine was busy while its peaks were measured"
     console.print(Text(text, style="dim"))
     if any((row.get("memory_kind") or "").startswith("cpu") for row in rows):
         console.print(Text("memory growth: resident memory of the process during one request, over before it", "dim"))

@@ -23,10 +23,15 @@ class Crossing:
     length: int | None
     above: int | None
     tested: tuple[int, ...]  # lengths that decided
+    few: tuple[int, ...] = ()  # lengths with too few rounds to decide
 
     def __str__(self) -> str:
+        few = f" (fewer than {ROUNDS} rounds at {', '.join(map(str, self.few))})" if self.few else ""
+        return self._found() + few
+
+    def _found(self) -> str:
         if not self.tested:
-            return f"undecided (no length with {ROUNDS} rounds of both)"
+            return "undecided"
         if self.length is None:
             return f"not reached up to {self.tested[-1]}"
         if self.above is None:
@@ -44,4 +49,5 @@ def crossing(ratios: Mapping[int, Mapping[str, Any] | None], never: Collection[i
     lost = [n for n, won in beats.items() if not won]
     above = max(lost, default=None)
     length = next((n for n in beats if above is None or n > above), None)
-    return Crossing(length, above, tuple(beats))
+    few = (n for n, r in sorted(ratios.items()) if r is not None and r["n"] < ROUNDS)
+    return Crossing(length, above, tuple(beats), tuple(few))

@@ -17,7 +17,7 @@ from rich.console import Console
 from harness.attention.plan import pairs
 from harness.cli import main
 from harness.config import compose, expand_random
-from harness.efficiency import bench, bench_files, bench_table, machine, rounds
+from harness.efficiency import bench, bench_files, bench_table, bound, machine, rounds
 from harness.efficiency.bench_records import BenchRecord
 from harness.efficiency.bench_settings import Settings
 from harness.efficiency.machine import Peaks
@@ -31,7 +31,7 @@ from methods.patterns.power import PowerAttention
 from methods.selection.quest import Quest
 from tests.models import small
 
-PEAKS = Peaks(1e9, 1e9, "by hand")
+PEAKS = Peaks(1e9, 1e9, "a product", "a copy")
 POWER = PowerAttention(block_size=8, window_blocks=2, sink_blocks=1)
 
 
@@ -43,7 +43,7 @@ def quick_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def points_of(subject: Any, settings: Settings) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    bench.measure(subject, subject.methods, settings, PEAKS, keep=found.append)
+    bench.measure(subject, subject.methods, settings, keep=found.append)
     return found
 
 
@@ -143,7 +143,9 @@ def test_points_hold_all_that_is_promised_and_the_model_is_left_alone() -> None:
     for row in (power, quest):
         assert row["ratio_ttft"]["n"] == row["ttft_ms"]["n"] == 2
         assert row["ratio_decode"]["q20"] <= row["ratio_decode"]["median"] <= row["ratio_decode"]["q80"]
-        assert row["of_bound_ttft_ms"] == pytest.approx(row["flops_prefill"] / 1e9 * 1e3 / row["ttft_ms"]["median"])
+        bounds = bound.bounds(row, vars(PEAKS))
+        assert bounds["of_bound_ttft_ms"] == pytest.approx(row["flops_prefill"] / 1e6 / row["ttft_ms"]["median"])
+        assert bounds["bound_decode_ms_per_token"] == pytest.approx(max(row["flops_step"], row["bytes_step"]) / 1e6)
 
 
 def test_what_cannot_be_done_stands_in_its_row() -> None:
@@ -249,21 +251,20 @@ def content() -> dict[str, Any]:
     """A record with a method that is faster from 1024 on, one that is simulated, one that is refused."""
     points = []
     for n in (512, 1024, 2048):
-        work = {"flops_prefill": 1e9 * n, "flops_step": 1e6, "bytes_prefill": 1e6, "bytes_step": 2e6}
+        work = {"flops_prefill": 5e5 * n, "flops_step": 1e6, "bytes_prefill": 1e6, "bytes_step": 2e6}
         seen = {
             "peak_memory_bytes": 2**30, "memory_before_bytes": 2**29, "memory_grown_bytes": 2**29, "note": "", "reason": "",
             "memory_kind": "cpu peak rss", "kv_bytes_logical": 4096, "kv_bytes_physical": 8192, "simulated": False,
             "density_prefill": 0.5, "density_decode": 0.25, "prefill_is_dense": False, **work,
         }  # fmt: skip
-        times = {"of_bound_ttft_ms": 0.5, "of_bound_decode_ms_per_token": 0.125, "status": "done"}
-        times |= {"bound_ttft_ms": 1.0, "bound_decode_ms_per_token": 0.1}
+        times = {"status": "done"}
         dense = seen | times | {"method": "dense", "ttft_ms": spread(n), "decode_ms_per_token": spread(10)}
         fast = seen | times | {"method": "fast", "ttft_ms": spread(512 + n / 4), "decode_ms_per_token": spread(12)}
         fast |= {"ratio_ttft": spread(512 / n + 0.25), "ratio_decode": spread(1.2)}
         mask = seen | {"method": "mask", "status": "simulated", "reason": "a mask", "simulated": True}
         no = {"method": "no", "status": "refused", "reason": "not\x1b[31m here", "note": "", "prefill_is_dense": False}
         points.append({"length": n, "batch": 1, "rows": [dense, fast, mask, no]})
-    run = {"points": points, "hardware": {"name": "cpu: X"}, "peaks": {"how": "by hand"}, "finished": "now"}
+    run = {"points": points, "hardware": {"name": "cpu: X"}, "peaks": vars(PEAKS), "finished": "now"}
     shown = {"model": "m", "dtype": "float32", "methods": {"fast": "blocks=1"}}
     return {"about": {"kind": "model"}, "shown": shown, "runs": [run]}
 
@@ -277,6 +278,15 @@ def test_the_table_is_made_from_what_was_stored(capsys: pytest.CaptureFixture[st
     assert "no refused: not [31m here" in text and "fast: blocks=1" in text
     row = next(line for line in text.splitlines() if line.startswith("  2048"))
     assert row.split() == ["2048", "dense", "2048", "-", "10", "-", "50", "%"]
+
+
+def test_an_unsteady_machine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    busy = content()
+    busy["runs"][0]["points"][1]["rows"][0]["ttft_ms"] |= {"q80": 3000.0}
+    bench_table.render(busy, Console(width=200))
+    assert (
+        "unsteady machine: dense's own times vary (80 % / 20 % quantile) at 1024 x 1 (3.1)" in capsys.readouterr().out
+    )
 
 
 def test_csv_and_curves(tmp_path: Path) -> None:
@@ -309,7 +319,8 @@ def test_a_record_grows_and_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 
     record = opened()
     assert not record.begin({}, PEAKS, {})
-    record.keep({"length": 8, "batch": 1, "rows": []})
+    record.keep({"length": 8, "batch": 1, "rows": []}, Peaks(1, 2e9, "", "faster"))
+    assert record.run["peaks"] == vars(Peaks(1e9, 2e9, "a product", "faster"))
     again = opened()  # as after a kill
     assert again.begin({}, PEAKS, {}) and again.has(8, 1) and not again.has(16, 1)
     assert not opened().begin({"repeats": 3}, PEAKS, {})  # another question starts anew
