@@ -1,4 +1,5 @@
-"""The command line: `heed run | data | score | compare | gate | report | bench | claims | calibrate | list | doctor | sync`.
+"""The command line: `heed run | data | score | compare | gate | report | export |
+bench | claims | calibrate | list | doctor | status | sync`.
 
 This module imports only the standard library; each verb imports what it needs, so `heed --help` and a wrong key answer at once.
 """
@@ -129,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", default=None, metavar="DIR", help="where to write (default: DIR/leaderboard)")
     report.set_defaults(verb=_report)
 
+    export = verbs.add_parser("export", help="finished cells in the layout of another program (lm-eval)")
+    export.add_argument("which", nargs="*", metavar="CELL", help="run ids, or labels of models, methods and tasks")
+    export.add_argument("--format", required=True, metavar="LAYOUT", help="lm-eval")
+    export.add_argument("--results", default="results", metavar="DIR", help="default: results")
+    export.add_argument("--out", required=True, metavar="DIR", help="where to write")
+    export.set_defaults(verb=_export)
+
     bench = verbs.add_parser("bench", help="speed and memory of methods over lengths and batch sizes, against dense")
     _overrides(bench, "model=NAME | model.random=SHAPE, method=[a,b], bench.lengths=[...] bench.batches=[...]")
     bench.set_defaults(verb=_bench)
@@ -138,6 +146,14 @@ def _parser() -> argparse.ArgumentParser:
         "--results", default="results", metavar="DIR", help="measured cells to judge by (default: results)"
     )
     claims.set_defaults(verb=_claims)
+
+    status = verbs.add_parser("status", help="finished, running, failed and pending cells, from the records alone")
+    status.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="results=DIR")
+    status.add_argument("--results", default="results", metavar="DIR", help="default: results")
+    status.add_argument(
+        "--watch", nargs="?", type=float, const=5.0, default=None, metavar="SECONDS", help="show it again (default: 5)"
+    )
+    status.set_defaults(verb=_status)
 
     sync = verbs.add_parser("sync", help="write finished cells to Weights & Biases again, from the records")
     sync.add_argument("--force", action="store_true", help="also cells that were written before")
@@ -151,10 +167,17 @@ def _overrides(parser: argparse.ArgumentParser, text: str = "group=[a,b] or key=
 
 
 def _run(args: argparse.Namespace) -> int:
-    from harness.commands import run
+    from harness.launch.options import refuse_without_m
 
     overrides = args.overrides + (["dry_run=true"] if args.dry_run else [])
-    return run.sweep(overrides) if args.multirun else run.once(overrides)
+    if args.multirun:
+        from harness.commands.sweep import sweep
+
+        return sweep(overrides)
+    refuse_without_m(overrides)
+    from harness.commands import run
+
+    return run.once(overrides)
 
 
 def _data(args: argparse.Namespace) -> int:
@@ -205,6 +228,12 @@ def _report(args: argparse.Namespace) -> int:
     return report.write(args.results, args.out)
 
 
+def _export(args: argparse.Namespace) -> int:
+    from harness.commands import export
+
+    return export.write(args.which, args.results, args.format, args.out)
+
+
 def _bench(args: argparse.Namespace) -> int:
     from harness.commands import bench
 
@@ -215,6 +244,12 @@ def _claims(args: argparse.Namespace) -> int:
     from harness.commands import claims
 
     return claims.show(args.results)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from harness.commands import status
+
+    return status.show(args.overrides, args.results, args.watch)
 
 
 def _sync(args: argparse.Namespace) -> int:

@@ -81,7 +81,12 @@ class RunConfig:
     efficiency: str = "quick"  # off | quick | full
     batch_tokens: int = 8192  # padded tokens (prompt + new) per batch
     lowering: str = "auto"  # auto | dense | gather | flex: how block patterns are computed
-    share: bool = True  # prompts about one picture go on from one prefill, where the method allows it
+    share: bool = (
+        True  # compute once what methods have in common (dense prefill, pictures), where that is provably equal
+    )
+    part: str | None = None  # i/n: run the i-th (from 0) of n parts of the plan's cells
+    shard: str | None = None  # i/n: run the i-th (from 0) of n parts of every cell's samples
+    allow_errors: int = 0  # samples of a cell that may raise before the cell has failed
     results: str = "results"
     dry_run: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -294,9 +299,24 @@ def _check(cfg: DictConfig) -> None:
     for key in ("limit", "batch_tokens"):
         if cfg[key] is not None and cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]} must be at least 1.")
+    if cfg.allow_errors < 0:
+        raise UserError(f"allow_errors={cfg.allow_errors} cannot be negative.")
+    for key in ("part", "shard"):
+        fraction(cfg, key)
     for group in GROUPS:
         if not cfg[group] or not isinstance(cfg[group], DictConfig):
             raise UserError(f"No {group} was chosen: {group}=[...] is empty. Known: {', '.join(options(group))}.")
+
+
+def fraction(cfg: DictConfig, key: str) -> tuple[int, int] | None:
+    """(i, n) of `part` or `shard`; None if it is not set."""
+    text = cfg[key]
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", str(text))
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UserError(f"{key}={text}: write {key}=i/n with i from 0 to n-1, for example {key}=0/4.")
+    return int(match[1]), int(match[2])
 
 
 def _explain(error: Exception, overrides: list[str]) -> str:

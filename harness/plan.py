@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +111,43 @@ def cells(cfg: DictConfig) -> list[Cell]:
                 whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
                 whole |= {"limit": limits[t], "lowering": lowerings[a]}
                 whole |= {"calibration": calibrations[a]} if a in calibrations else {}
+                whole |= {"allow_errors": cfg.allow_errors} if cfg.allow_errors else {}
                 run = identity.run_id(whole)
                 out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
     return list(out.values())
+
+
+def part(cells: Sequence[Cell], i: int, n: int, limit: int | None = None) -> list[Cell]:
+    """The i-th (from 0) of `n` parts of a plan, about equal in tokens. A model's cells on one task stay together, since
+    they share data, baseline and prefill, unless there are too few such groups for `n` parts. The same plan is always
+    cut the same way.
+    """
+    by_task = _by(cells, lambda c: (c.model_label, c.task_label))
+    units = by_task if len(by_task) >= n else _by(cells, lambda c: c.run_id)
+    loads, mine = [0.0] * n, []
+    for unit in sorted(units, key=lambda u: (-_tokens(u, limit), u[0].run_id)):
+        lightest = min(range(n), key=lambda k: (loads[k], k))
+        loads[lightest] += _tokens(unit, limit)
+        if lightest == i:
+            mine += unit
+    chosen = {c.run_id for c in mine}
+    return [c for c in cells if c.run_id in chosen]
+
+
+def _by(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[list[Cell]]:
+    found: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return list(found.values())
+
+
+def _tokens(cells: Sequence[Cell], limit: int | None) -> float:
+    """Prompt and new tokens by the task's own estimate; at least one for each cell."""
+    total = 0.0
+    for cell in cells:
+        n, tokens = cell.task.size()
+        total += max(1.0, tokens * limit / n if limit is not None and n > limit else tokens)
+    return total
 
 
 def decoding(cfg: DictConfig) -> Decoding:

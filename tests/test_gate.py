@@ -24,15 +24,15 @@ def timed(median: float, spread: float = 0.02, n: int = 10) -> dict[str, float]:
 def cell(root: Path, right: int, n: int = 100, method: str = "power", **changes: Any) -> Path:
     """A finished cell with `right` of `n` answers right. Changes: identity keys, or `efficiency`, `lower`, `prompt`."""
     efficiency = changes.pop("efficiency", None)
-    prompt = changes.pop("prompt", "p")
+    prompt, task = changes.pop("prompt", "p"), changes.pop("label", "t")
     metric = {"name": "accuracy", "higher_is_better": not changes.pop("lower", False)}
     identity = {"task": {"params": {"policy": "official"}}, "decoding": {"search": "greedy"}, "seed": 0} | changes
     config = {
         "identity": identity | {"method": {"source": str(root)}},
-        "labels": {"model": "m", "method": method, "task": "t"},
+        "labels": {"model": "m", "method": method, "task": task},
         "task_facts": {"metrics": [metric], "by": []},
     }
-    with CellStore(root, f"{method[:1]}-{len(method)}-{root.name}", config) as store:
+    with CellStore(root, f"{method[:1]}-{len(method)}-{root.name}-{task}", config) as store:
         store.append(
             [
                 {"id": f"e{i}", "cluster": "", "meta": {}, "text": "x", "references": ["r"], "flags": [],
@@ -43,7 +43,8 @@ def cell(root: Path, right: int, n: int = 100, method: str = "power", **changes:
         if efficiency:
             store.write_json(
                 "efficiency.json",
-                {"hardware": HARDWARE, "batch": 1, "context_tokens": 9, "other_load": 0.02} | efficiency,
+                {"hardware": HARDWARE, "batch": 1, "context_tokens": 9, "other_load": 0.02, "pace_ms": timed(8.0)}
+                | efficiency,
             )
         store.finish({"n": n})
         return store.path
@@ -95,6 +96,9 @@ SLOWER = {"ttft_ms": timed(14.0)}
         (SLOWER | {"simulated": True}, 0),
         (SLOWER | {"other_load": 0.9}, 0),
         (SLOWER | {"other_load": None}, 0),
+        (SLOWER | {"pace_ms": None}, 0),
+        (SLOWER | {"pace_ms": timed(10.4)}, 0),  # 1.4 times, of which the machine itself is 1.3
+        (SLOWER | {"pace_ms": timed(4.0)}, 1),  # a machine in a better mood excuses nothing
         ({"kv_bytes_logical": 2000, "hardware": {"name": "cpu: b"}}, 1),  # bytes are the same everywhere
     ],
 )
@@ -102,6 +106,15 @@ def test_speed_is_judged_where_that_is_fair(tmp_path, changes, code):
     cell(tmp_path / "old", 90, efficiency={"ttft_ms": timed(10.0), "kv_bytes_logical": 1000})
     cell(tmp_path / "new", 90, efficiency={"ttft_ms": timed(10.0), "kv_bytes_logical": 1000} | changes)
     assert gate(tmp_path) == code
+
+
+@pytest.mark.parametrize(("slow", "code"), [(["t"], 0), (["t", "u"], 1), (["t", "u", "v"], 1)])
+def test_a_slower_time_counts_where_most_cells_of_the_method_show_it(tmp_path, capsys, slow, code):
+    for task in ("t", "u", "v"):
+        cell(tmp_path / "old", 90, efficiency={"ttft_ms": timed(10.0)}, label=task)
+        cell(tmp_path / "new", 90, efficiency={"ttft_ms": timed(14.0 if task in slow else 10.0)}, label=task)
+    assert gate(tmp_path) == code
+    assert ("taken for the machine's" in capsys.readouterr().out) == (code == 0)
 
 
 def test_what_cannot_be_compared_names_the_key(tmp_path, capsys):

@@ -33,32 +33,41 @@ class Attached:
         self, view: View, method: Method, runtime: Runtime | None, artifact: Mapping[str, Tensor] | None = None
     ) -> None:
         self.view, self.method, self.artifact = view, method, dict(artifact or {})
-        self._runtime = runtime
+        self.runtime = runtime
 
     @property
     def batching(self) -> str:
         """`any`, `equal` (prompts of one length in each batch) or `one`."""
         return self.method.batching
 
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, the model runs under the method; afterwards, whatever happened inside, it is what it was."""
+        if self.runtime is None:
+            yield
+            return
+        with serving(self.view, self.runtime):
+            yield
+
     def new_cache(self) -> Cache | None:
         """An empty cache to pass as `past_key_values`; None: the library's default will do. One for each request."""
         if self.method.overrides("select", "edit_cache"):
             return tracked_cache()
-        return LinkedCache(self._runtime) if self._runtime and "second_stream" in self.method.needs else None
+        return LinkedCache(self.runtime) if self.runtime and "second_stream" in self.method.needs else None
 
     def begin(self, inputs: Inputs) -> Inputs:
         """Announce a batch: the method's own work before the prefill is done here, so it belongs to the time to first
         token. Returns the inputs with the positions that the method wants.
         """
-        if self._runtime is None:
+        if self.runtime is None:
             return inputs
         if "images" in self.method.needs and inputs.image is None:
             raise Unsupported(
                 f"Method '{self.method.name}' works on pictures, and this task shows none; choose a task with images "
                 "(pope, chair), or a method for text."
             )
-        request = LiveRequest(self.view, inputs, self._runtime, self.artifact)
-        self._runtime.announce(request)
+        request = LiveRequest(self.view, inputs, self.runtime, self.artifact)
+        self.runtime.announce(request)
         wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
         if wanted:
             request.inputs = replace(inputs, **wanted)  # hooks see what is really read
@@ -67,23 +76,23 @@ class Attached:
     @property
     def request(self) -> LiveRequest:
         """The batch that was announced last."""
-        assert self._runtime is not None and self._runtime.request is not None
-        return self._runtime.request
+        assert self.runtime is not None and self.runtime.request is not None
+        return self.runtime.request
 
     def prefix(self) -> Any:
         """A context in which a prefix that prompts share is computed."""
-        return nullcontext() if self._runtime is None else self._runtime.prefix()
+        return nullcontext() if self.runtime is None else self.runtime.prefix()
 
     def reset(self) -> None:
         """Start counting anew."""
-        if self._runtime is not None:
-            self._runtime.usage = Usage()
+        if self.runtime is not None:
+            self.runtime.usage = Usage()
 
     def report(self) -> dict[str, Any]:
         """What was really read since the last reset: see `usage.Usage.report`. Dense installs nothing and counts
         nothing.
         """
-        return (self._runtime.usage if self._runtime is not None else Usage()).report()
+        return (self.runtime.usage if self.runtime is not None else Usage()).report()
 
 
 @contextmanager
@@ -96,21 +105,34 @@ def attach(
     the text part of the model is touched. `artifact`: what the method's `calibrate` returned. Raises `UserError` if the
     method cannot serve the model; whatever happens inside, the model is restored.
     """
+    made = prepared(view, method, lowering, artifact)
+    with made.active():
+        yield made
+
+
+def prepared(
+    view: View, method: Method, lowering: str = "auto", artifact: Mapping[str, Tensor] | None = None
+) -> Attached:
+    """A method that can serve the model, not at work yet: `active()` puts it to work, as often as wanted."""
     if lowering not in LOWERINGS:
         raise UserError(f"Unknown lowering '{lowering}': {nearest(lowering, LOWERINGS)}")
     method.validate()
     check(view, method, lowering)
-    if not method.overrides(*HOOKS):
-        yield Attached(view, method, None)
-        return
+    return Attached(view, method, Runtime(view, method, lowering) if method.overrides(*HOOKS) else None, artifact)
+
+
+@contextmanager
+def serving(view: View, runtime: Runtime) -> Iterator[None]:
+    """Inside, `runtime` answers every attention call of the text model."""
     before = view.attn_setting()
-    runtime = Runtime(view, method, lowering, *dispatch.previous(view.config, before))
+    runtime.bind(*dispatch.previous(view.config, before))
     dispatch.push(view.config, runtime)
     handles = []
     try:
         view.set_attn(dispatch.NAME)
         handles = module_hooks.install(runtime)
-        yield Attached(view, method, runtime, artifact)
+        with runtime.method.around(view):
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -37,6 +37,12 @@ class TrackedLayer(DynamicLayer):
         self.seen += n
         return super().update(key_states, value_states, *args, **kwargs)
 
+    def adopt(self, key_states: Tensor, value_states: Tensor, copy: bool) -> None:
+        """Begin with keys and values that were computed for several caches; `copy` if they will be edited here."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = (x.clone() if copy else x for x in (key_states, value_states))
+        self.seen = key_states.shape[-2]
+
     def keep(self, index: Tensor) -> None:
         """Drop every key whose column is not in `index` (int64 `[B, H_kv, n]`, ascending)."""
         assert self.keys is not None and self.values is not None

@@ -38,8 +38,10 @@ class Forward:
     tokens: Tensor | None = None  # int64 [B, n_q]
     image: Any = False  # bool [B, n_k] or None; False: not asked yet
 
-    def layer(self, i: int) -> TrackedLayer | None:
-        """The tracked cache layer, if there is one."""
+    def layer(self, i: int, make: bool = False) -> TrackedLayer | None:
+        """The tracked cache layer, if there is one (`make`: a cache that replicates its layers gets it now)."""
+        while make and self.cache is not None and len(self.cache.layers) <= i and self.cache.layer_class_to_replicate:
+            self.cache.layers.append(self.cache.layer_class_to_replicate())
         found = self.cache.layers[i] if self.cache is not None and i < len(self.cache.layers) else None
         return found if isinstance(found, TrackedLayer) else None
 
@@ -60,9 +62,11 @@ class Idle:
 class Runtime:
     """The method, the model's own attention and mask functions, and the counts."""
 
-    def __init__(self, view: View, method: Method, lowering: str, inner: Callable[..., Any], inner_mask: Any) -> None:
+    inner: Callable[..., Any]  # the attention function that untouched calls go to
+    inner_mask: Any
+
+    def __init__(self, view: View, method: Method, lowering: str) -> None:
         self.view, self.method, self.lowering = view, method, lowering
-        self.inner, self.inner_mask = inner, inner_mask
         self.usage = Usage()
         self.forward = Forward()
         self.tracked = method.overrides("select", "edit_cache")
@@ -73,6 +77,10 @@ class Runtime:
         self.is_prefix = False  # a shared prefix: the last row of it is not the last row of a prompt
         self._tokens: Tensor | None = None
         self._meta: Meta | None = None
+
+    def bind(self, inner: Callable[..., Any], inner_mask: Any) -> None:
+        """What was in use before: it serves the calls that the method leaves alone."""
+        self.inner, self.inner_mask = inner, inner_mask
 
     @contextmanager
     def silent(self) -> Iterator[None]:
@@ -164,13 +172,30 @@ class Runtime:
             edited = self._edit_rows(ctx, meta, out, q, k, v, kwargs) if meta.n_q > 1 else None
             out = out if edited is None else edited
         evicted = self._edit(ctx, q)
-        held = self.forward.layer(layer)
-        self.usage.kept[layer] = k.shape[2] if held is None or held.keys is None else held.keys.shape[-2]
-        self.usage.seen[layer] = meta.q_offset + meta.n_q
-        rows = q.shape[0] * q.shape[1]
         touched = evicted or edited is not None or (result is not None and ctx.phase in self.method.phases)
-        self.usage.count(ctx.phase, layer, read, meta.pairs * q.shape[1], rows, touched)
+        self._count(ctx, meta, q, k, read, touched)
         return out, weights
+
+    def watch(
+        self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, scaling: float, once: Callable[..., Any]
+    ) -> None:
+        """A layer call of a dense prefill that was computed for several methods: fill this method's own cache, and let
+        it edit that. The counts are those of a prefill of its own. `once`: see `Call.once`.
+        """
+        self.forward.meta = meta
+        tracked = self.forward.layer(layer, make=True)
+        if tracked is not None:
+            tracked.adopt(k, v, copy=self.method.overrides("edit_cache"))
+        ctx = self.call(layer, meta, k, scaling)
+        ctx.once = once
+        self._count(ctx, meta, q, k, meta.pairs * q.shape[1], self._edit(ctx, q))
+
+    def _count(self, ctx: Call, meta: Meta, q: Tensor, k: Tensor, read: Any, touched: bool) -> None:
+        held = self.forward.layer(ctx.layer)
+        self.usage.kept[ctx.layer] = k.shape[2] if held is None or held.keys is None else held.keys.shape[-2]
+        self.usage.seen[ctx.layer] = meta.q_offset + meta.n_q
+        rows = q.shape[0] * q.shape[1]
+        self.usage.count(ctx.phase, ctx.layer, read, meta.pairs * q.shape[1], rows, touched)
 
     # ------------------------------------------------------------------------------------------------------ parts
 

@@ -17,7 +17,9 @@ EXTRAS = {
     "nltk": "RULER's own sentence splitter (punkt data needed too)",
     "wonderwords": "RULER's own word lists (strict mode)",
     "datasets": "data sets from a hub",
+    "kvpress": "its presses as methods (method=kvpress)",
 }
+FLAGS = {"kvpress": "--no-deps "}  # its metadata refuses the transformers that its presses run on
 Row = tuple[str, str, str]  # what, state (ok | missing | off), detail
 
 
@@ -91,7 +93,8 @@ def _compile_flex() -> tuple[str, str]:
 def _extras() -> Iterator[Row]:
     for package, use in EXTRAS.items():
         found = importlib.util.find_spec(package) is not None
-        yield package, "ok" if found else "off", use if found else f"{use}: pip install -c constraints.txt {package}"
+        how = f"{use}: pip install {FLAGS.get(package, '')}-c constraints.txt {package}"
+        yield package, "ok" if found else "off", use if found else how
 
 
 def _login() -> Iterator[Row]:

@@ -1,103 +1,236 @@
-"""`heed run --dry-run`: the cells, what is finished, and an estimate of tokens and time. Loads no model, runs nothing."""
+"""`heed run --dry-run`: the cells, what is finished, and what the rest will cost. Loads no model, runs nothing, writes nothing."""
 
 from __future__ import annotations
 
-import json
-import time
+import os
+import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from harness.plan import Cell, is_done
+from harness.plan import Cell, decoding
+from harness.pricing import earlier
+from harness.pricing.price import Price, Pricing
+from harness.pricing.total import Saving, Total, total
+from harness.pricing.words import clock, short, size
+from harness.settings import Settings
 
-NUMBERS = ("examples", "tokens", "time")
-SHOWN = 40  # cells listed one by one; a larger plan is summed up
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from harness.launch.expand import Job, Sweep
+
+SHOWN = 40  # cells (or jobs) listed one by one; a larger plan is summed up
+TEXT = ("model", "method", "task", "state", "job")
+BUSY = 0.5  # of the processors, by others, from which the times are said to be those of an idle machine
 
 
-def show(plan: Sequence[Cell], root: Path, limit: int | None, console: Console) -> None:
-    """Print the plan."""
-    done = [is_done(root, c.run_id) for c in plan]
-    speeds = _known_speeds(root) if len(plan) <= 1000 else {}
-    table = Table(title=f"{len(plan)} cells, {sum(done)} finished", title_justify="left")
-    for column in ("run id", "model", "method", "task", "state", "examples", "tokens", "time"):
-        table.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
-    total_tokens, total_seconds = 0, 0.0
-    for i, (cell, finished) in enumerate(zip(plan, done, strict=True)):
-        n, tokens = limited(*cell.task.size(), limit)
-        seconds = 0.0 if finished else tokens * speeds.get(cell.model_label, _rough_seconds_per_token(cell.spec))
-        if not finished:
-            total_tokens, total_seconds = total_tokens + tokens, total_seconds + seconds
-        if i < SHOWN:
-            state = "done" if finished else _partial(root, cell)
-            table.add_row(
-                cell.run_id, cell.model_label, cell.method_label, cell.task_label, state,
-                str(n or "?"), f"{tokens:,}" if tokens else "?", "-" if finished else clock(seconds),
-            )  # fmt: skip
+def show(
+    plan: Sequence[Cell], root: Path, limit: int | None, console: Console, settings: Settings | None = None
+) -> None:
+    """Print the plan of one process. `settings`: those of the run (None: the defaults)."""
+    settings = settings or Settings(root, limit=limit)
+    pricing = Pricing(plan, settings)
+    priced = total(pricing, plan, settings.shard[1] if settings.shard else 1)
+    _print_cells([priced], console)
+    _print_sums([priced], settings.share, console)
+    _print_basis([priced], pricing, console)
+
+
+def show_sweep(found: Sweep, console: Console) -> None:
+    """Print the jobs of a sweep. A cell that several jobs hold whole (the baseline) counts in the first of them: the
+    others wait for it and find it finished.
+    """
+    runs = earlier.of_plan(found.plan, Path(found.matrices[0][0].results))
+    pricings: list[Pricing] = []
+    where: dict[str, int] = {}
+    for number, (cfg, plan) in enumerate(found.matrices):
+        pricings.append(Pricing(plan, settings_of(cfg), runs=runs))
+        where |= {c.run_id: number for c in reversed(plan) if c.run_id not in where}
+    taken: set[str] = set()
+    totals = []
+    for job in found.jobs:
+        shards = _shards(job)
+        own = [c for c in job.cells if shards > 1 or c.run_id not in taken]
+        taken |= {c.run_id for c in own}
+        totals.append(total(pricings[where[job.cells[0].run_id]], own, shards))
+    _print_cells([total(p, plan) for p, (_, plan) in zip(pricings, found.matrices, strict=True)], console)
+    _print_jobs(found.jobs, totals, console)
+    _print_sums(totals, pricings[0].settings.share, console)
+    _print_basis(totals, pricings[0], console)
+
+
+def settings_of(cfg: DictConfig) -> Settings:
+    """What of a configuration decides its price."""
+    from harness.config import fraction
+
+    return Settings(
+        Path(cfg.results), cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg),
+        cfg.share, fraction(cfg, "shard"),
+    )  # fmt: skip
+
+
+def _shards(job: Job) -> int:
+    match = next((m for text in job.overrides if (m := re.fullmatch(r"shard=\d+/(\d+)", text))), None)
+    return int(match[1]) if match else 1
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        text = column in TEXT
+        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+    return table
+
+
+def _print_cells(totals: Sequence[Total], console: Console) -> None:
+    prices = list({p.cell.run_id: p for t in totals for p in t.prices}.values())
+    together = {p.cell.run_id: len(group) for t in totals for group in t.groups for p in group}
+    title = f"{len(prices)} cells, {sum(p.done for p in prices)} finished"
+    table = _table(title, (*TEXT[:4], "n", "prompt", "new", "FLOP", "memory", "time"))
+    for p in prices[:SHOWN]:
+        c, asked = p.cell, p.asked
+        row = [c.model_label, c.method_label, c.task_label, _state(p)]
+        row += [short(asked.count), short(asked.prompt), short(asked.new)] if asked else ["?", "?", "?"]
+        if p.done:
+            row += ["-", "-", "-"]
+        else:
+            memory = p.cost.memory(p.model, together.get(c.run_id, 1)).total if p.cost and p.model else None
+            row += [short(p.flops), size(memory), clock(p.seconds)]
+        table.add_row(*row)
     console.print(table)
-    if len(plan) > SHOWN:
-        console.print(f"... and {len(plan) - SHOWN} more cells", highlight=False)
-    basis = (
-        "speeds of earlier runs where there are any"
-        if speeds
-        else "a rough count of operations (no earlier run to go by)"
+    if len(prices) > SHOWN:
+        console.print(f"... and {len(prices) - SHOWN} more cells", highlight=False)
+
+
+def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) -> None:
+    left = sum(bool(t.todo) for t in totals)
+    table = _table(f"{len(jobs)} jobs, {left} to run", ("job", "cells", "to do", "FLOP", "memory", "time"))
+    for job, t in list(zip(jobs, totals, strict=True))[:SHOWN]:
+        flops = sum(p.flops or 0.0 for p in t.todo) - t.saving.flops
+        memory = size(t.heaviest[0].total if t.heaviest else None) if t.todo else "-"
+        row = [job.label, str(len(job.cells)), str(len(t.todo)), short(flops), memory]
+        table.add_row(*row, _time([t]).removeprefix("about ") if t.todo else "-")
+    console.print(table)
+    if len(jobs) > SHOWN:
+        console.print(f"... and {len(jobs) - SHOWN} more jobs", highlight=False)
+    if left:
+        i = max(range(len(jobs)), key=lambda i: totals[i].seconds)
+        console.print(
+            f"The longest job: {_time([totals[i]])} ({jobs[i].label}).", highlight=False, soft_wrap=True, markup=False
+        )
+
+
+def _state(p: Price) -> str:
+    return "done" if p.done else f"{p.stored} samples" if p.stored else "to do"
+
+
+def _time(totals: Sequence[Total]) -> str:
+    """`about 4 min`, `at least 4 min` where some cells have no price, `?` where none has one."""
+    todo, untimed = sum(len(t.todo) for t in totals), sum(t.untimed for t in totals)
+    if todo and untimed == todo:
+        return "?"
+    return ("at least " if untimed else "about ") + clock(sum(t.seconds for t in totals))
+
+
+def _print_sums(totals: Sequence[Total], share: bool, console: Console) -> None:
+    todo = [p for t in totals for p in t.todo]
+    if not todo:
+        console.print("To run: nothing; every cell is finished.", highlight=False)
+        return
+    lines = [_asked(todo), _work(todo), _memory(totals), _times(totals), _sharing(totals, share)]
+    for line in filter(None, lines):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _asked(todo: Sequence[Price]) -> str:
+    asked = [(p.left, p.asked) for p in todo if p.asked]
+    n, prompt, new = (sum(by * getattr(a, name) for by, a in asked) for name in ("count", "prompt", "new"))
+    most = "" if all(a.recorded for _, a in asked) else "at most "
+    cells = len({p.cell.run_id for p in todo})
+    return f"To run: {cells} cells, {short(n)} examples with {short(prompt)} prompt and {most}{short(new)} new tokens."
+
+
+def _work(todo: Sequence[Price]) -> str:
+    costs = [(p.left, p.cost) for p in todo if p.cost]
+    if not costs:
+        return ""
+
+    def told(name: str) -> str:
+        works = [getattr(c, name) * by for by, c in costs]
+        weights, attention = sum(w.weights for w in works), sum(w.attention for w in works)
+        return f"{short(weights + attention, 'FLOP')} ({short(weights)} weights, {short(attention)} attention)"
+
+    seen = sum(by * c.encode.flops for by, c in costs)
+    pictures = f", pictures {short(seen, 'FLOP')}" if seen else ""
+    return f"Work if nothing is shared: prefill {told('prefill')}, decode {told('decode')}{pictures}."
+
+
+def _memory(totals: Sequence[Total]) -> str:
+    found = [h for t in totals if (h := t.heaviest)]
+    if not found:
+        return ""
+    m, p = max(found, key=lambda pair: pair[0].total)
+    libraries = f", libraries {size(m.process)}" if m.process else ""
+    return (
+        f"Peak memory: about {size(m.total)} in {p.cell.label} (weights {size(m.weights)}, keys and values "
+        f"{size(m.cache)}, activations {size(m.activations)}{libraries})."
     )
-    unknown = sum(not c.task.size()[1] for c, finished in zip(plan, done, strict=True) if not finished)
-    if unknown:
-        basis += f"; {unknown} cells of unknown size are not counted"
-    console.print(f"To run: about {total_tokens:,} tokens, {clock(total_seconds)} (from {basis}).", highlight=False)
 
 
-def limited(n: int, tokens: int, limit: int | None) -> tuple[int, int]:
-    """Examples and tokens that `limit` leaves."""
-    return (limit, tokens * limit // n) if limit is not None and n > limit else (n, tokens)
+def _times(totals: Sequence[Total]) -> str:
+    start, samples, beside = (
+        clock(sum(getattr(t, f"seconds_{name}") for t in totals)) for name in ("start", "samples", "beside")
+    )
+    several = f" in {len(totals)} jobs together" if len(totals) > 1 else ""
+    return (
+        f"Time{several}: {_time(totals)} ({start} to start and load, {samples} for the samples, {beside} for proofs, "
+        "speed and records)."
+    )
 
 
-def clock(seconds: float) -> str:
-    """`95 s`, `12 min`, `3.4 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def _sharing(totals: Sequence[Total], share: bool) -> str:
+    if not share:
+        return "Sharing: off (share=false)."
+    groups = [group for t in totals for group in t.groups]
+    saving = sum((t.saving for t in totals), Saving())
+    timed = any(p.seconds is not None for t in totals for p in t.todo)
+    apart = f" A process for each cell: {clock(sum(t.seconds_apart for t in totals))}." if timed else ""
+    if not saving.flops:
+        return f"Sharing: no cell has work in common with another, but for the model and the data.{apart}"
+    n = sum(map(len, groups))
+    what = f"{n} cells read their prompts in {len(groups)} groups" if n else "pictures are read once"
+    seconds = f" and {clock(saving.seconds)}; without it {clock(sum(t.seconds_unshared for t in totals))}"
+    return f"Sharing: {what}, which saves {short(saving.flops, 'FLOP')}{seconds if saving.seconds else ''}.{apart}"
 
 
-def _partial(root: Path, cell: Cell) -> str:
-    file = root / "runs" / cell.run_id / "samples.jsonl"
-    n = file.read_bytes().count(b"\n") if file.exists() else 0
-    return f"{n} samples" if n else "to do"
-
-
-def _known_speeds(root: Path) -> dict[str, float]:
-    """Seconds per token of each model label, from stored runs: wall time of the samples over their tokens."""
-    found: dict[str, list[float]] = {}
-    for file in (root / "runs").glob("*/cost.json"):
-        try:
-            stored = json.loads(file.read_text())
-            label = json.loads((file.parent / "config.json").read_text())["labels"]["model"]
-        except (OSError, ValueError, KeyError):
-            continue  # an estimate may pass over a folder that `heed run` will complain about
-        if stored.get("tokens"):
-            found.setdefault(label, []).append(stored["seconds"] / stored["tokens"])
-    return {label: sorted(v)[len(v) // 2] for label, v in found.items()}
-
-
-def _rough_seconds_per_token(spec: Any) -> float:
-    """2 operations per weight and token at a third of this machine's measured matrix speed."""
-    folder = spec.resolve()
-    size = sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder else 0
-    parameters = size / 2 if size else 1e9
-    return 3 * 2 * parameters / _operations_per_second()
-
-
-@lru_cache(maxsize=1)
-def _operations_per_second(n: int = 768) -> float:
-    import numpy as np
-
-    a = np.ones((n, n), dtype=np.float32)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(3):
-        a @ a
-    return 3 * 2 * n**3 / (time.perf_counter() - start)
+def _print_basis(totals: Sequence[Total], pricing: Pricing, console: Console) -> None:
+    """What the figures rest on, and what they leave open, in a line each."""
+    todo = [p for t in totals for p in t.todo]
+    if not todo:
+        return
+    speeds, runs = pricing.speeds, pricing.learned
+    basis = f"a matrix product at {short(speeds.flops, 'FLOP/s')} and memory at {short(speeds.bandwidth, 'B/s')}, measured now"
+    basis += f", corrected by {runs} earlier run{'s' * (runs > 1)} on this machine" if runs else ""
+    lines = [f"Basis: {basis}; expect a factor of two."]
+    unsized, untimed = sum(t.unsized for t in totals), sum(t.untimed - t.unsized for t in totals)
+    unknown = [f"{unsized} cells of unknown size are not counted"] if unsized else []
+    if untimed:
+        unknown.append(f"{untimed} cells have no time (no earlier run on this GPU, which is not measured here)")
+    assumed = sorted({text for p in todo for text in p.assumed})
+    unknown += [f"assumed: {', '.join(assumed)}"] if assumed else []
+    lines += [f"Not known: {'; '.join(unknown)}."] if unknown else []
+    busy, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > BUSY * processors:
+        lines.append(
+            f"This machine is busy ({busy:.0f} running processes on {processors} processors); the times are those of an "
+            "idle one."
+        )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

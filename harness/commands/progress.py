@@ -9,8 +9,7 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from harness.plan import Cell
-from harness.run import Outcome, Progress
+from harness.settings import Outcome, Progress
 
 
 class _Rate(ProgressColumn):
@@ -38,10 +37,10 @@ class Bar(Progress):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def start(self, cell: Cell, tokens: int, done: int) -> None:
+    def start(self, label: str, tokens: int, done: int) -> None:
         self._clear()
         self._task = self._bar.add_task(
-            f"[{self._seen + 1}/{self._n}] {cell.label}".replace("[", r"\["), total=tokens, completed=done
+            f"[{self._seen + 1}/{self._n}] {label}".replace("[", r"\["), total=tokens, completed=done
         )
 
     def advance(self, tokens: int) -> None:

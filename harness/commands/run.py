@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import BASELINE, compose
+from harness.config import BASELINE, compose, fraction
 from harness.errors import UserError
-from harness.plan import Cell, cells, decoding, is_done
+from harness.plan import Cell, cells, decoding, is_done, part
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,6 +23,8 @@ def once(overrides: list[str], group: str | None = None) -> int:
     """One matrix in this process."""
     cfg = compose(overrides)
     plan = cells(cfg)
+    if chosen := fraction(cfg, "part"):
+        plan = part(plan, *chosen, limit=cfg.limit)
     console = Console()
     if cfg.dry_run:
         from harness.commands.dry_run import show
@@ -40,8 +40,9 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
 
     root = Path(cfg.results)
     settings = Settings(
-        root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg), cfg.share
-    )
+        root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg), cfg.share,
+        fraction(cfg, "shard"), cfg.allow_errors,
+    )  # fmt: skip
     _check_writable(root)
     track = _tracker(cfg, root, group or sweep_id(plan), console)
     todo = sum(not is_done(root, c.run_id) for c in plan)
@@ -60,7 +61,7 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     print_table(root, plan, console, told={o.cell.run_id for o in outcomes if o.reason})
     if cfg.published:
         print_published(cfg, root, plan, console)
-    return report_failures(outcomes, console)
+    return report_failures(outcomes, console, in_sweep=group is not None)
 
 
 def _check_writable(root: Path) -> None:
@@ -95,23 +96,27 @@ def print_published(cfg: DictConfig, root: Path, plan: Sequence[Cell], console: 
     render(published, [read_cell(root / "runs" / c.run_id) for c in plan], console)
 
 
-def report_failures(outcomes: Sequence[Outcome], console: Console) -> int:
+def report_failures(outcomes: Sequence[Outcome], console: Console, in_sweep: bool = False) -> int:
     """Say each reason once and whole, with the cells it struck.
 
-    Exit code 2 for failures, since each carries a way to repair it; also if nothing but the baseline is left because all
-    methods were refused. A matrix in which some methods cannot serve some models is fine.
+    Exit code 2 for failures, since each carries a way to repair it (1 if one is a bug); also if nothing but the baseline
+    is left because all methods were refused. A matrix in which some methods cannot serve some models is fine. Cells that
+    another process has are unfinished business, except for a job of a sweep: there the end of the sweep looks at them.
     """
     struck: dict[tuple[str, str], list[str]] = {}
     for outcome in outcomes:
-        if outcome.status in ("failed", "refused"):
+        if outcome.status in ("failed", "refused", "busy"):
             struck.setdefault((outcome.status, outcome.reason), []).append(outcome.cell.label)
     for (status, reason), labels in struck.items():
         # left to the terminal to wrap: a path that is cut in two cannot be copied
         console.print(f"[bold red]{status}[/] {', '.join(labels)}: ", end="", highlight=False, soft_wrap=True)
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
     others = [o for o in outcomes if o.cell.method_label != BASELINE]
+    if any(o.bug for o in outcomes):
+        return 1
     nothing = bool(others) and all(o.status == "refused" for o in others)
-    return 2 if nothing or any(status == "failed" for status, _ in struck) else 0
+    bad = {"failed"} if in_sweep else {"failed", "busy"}
+    return 2 if nothing or any(status in bad for status, _ in struck) else 0
 
 
 def sweep_id(plan: Sequence[Cell]) -> str:
@@ -119,35 +124,6 @@ def sweep_id(plan: Sequence[Cell]) -> str:
     from harness.identity import sha256
 
     return "sweep-" + sha256(" ".join(sorted(c.run_id for c in plan)))[:10]
-
-
-def sweep(overrides: list[str]) -> int:
-    """Hydra multirun: one job per element of the comma lists, on whatever launcher is configured."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-
-    from harness import config
-    from harness.identity import sha256
-
-    codes: list[int] = []
-
-    @hydra.main(config_path=str(config.CONFIGS), config_name="config", version_base="1.3")
-    def job(_: Any) -> int:
-        own = list(HydraConfig.get().overrides.task)
-        codes.append(once([*own, *variants], group=os.environ.get("HEED_SWEEP")))
-        return codes[-1]
-
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that mistakes reach us as exceptions and not as printed text
-    os.environ["HEED_SWEEP"] = "sweep-" + sha256(" ".join(overrides))[:10]
-    shared, _ = config.split_variants(overrides)
-    variants = [o for o in overrides if o not in shared]  # Hydra would make aliases of them; each job makes its copies
-    expanded = config.expand_models([config._tracking_short(o) for o in shared])
-    sys.argv = ["heed", "--multirun", *expanded, "hydra.sweep.dir=${results}/sweeps", "hydra.output_subdir=null"]
-    try:
-        job()
-    except (config.HydraException, config.OmegaConfBaseException) as error:
-        raise UserError(config._explain(error, expanded)) from error
-    return max(codes, default=0)
 
 
 def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:

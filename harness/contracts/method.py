@@ -12,7 +12,8 @@ position - n_pad.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -139,6 +140,9 @@ class Call:
     tokens: Tensor | None = None  # int64 [B, n_q]: ids of this forward
     image: Tensor | None = None  # bool [B, n_k]: keys that are image tokens; None: the request has no image
     count: Callable[[str, Any], None] = lambda name, value: None  # report a number; its mean stands in the records
+    # `once(key, make)` is `make()`, computed once for all methods that share this prefill and name the same `key`: what
+    # a compressor scores by, without what it cuts by. Nobody may write into the result.
+    once: Callable[[Hashable, Callable[[], Any]], Any] = lambda key, make: make()
     store: dict[Any, Any] = field(default_factory=dict)  # lives for one forward, shared by all layers
     state: dict[Any, Any] = field(default_factory=dict)  # one for each layer, lives with the cache; tensors batch first
 
@@ -216,6 +220,12 @@ class Method:
 
     # ------------------------------------------------------------------------- hooks, in the order data meets them
 
+    def around(self, view: View) -> AbstractContextManager[Any]:
+        """Entered while the method is at work and left whatever happens: for a library of its own that wants to see or
+        patch modules. What it changes it must take back.
+        """
+        return nullcontext()
+
     def transform(self, view: View, draft: Draft, ask: Ask) -> Draft:
         """Before the processor: another prompt or other pictures."""
         return draft
@@ -276,6 +286,6 @@ class Method:
 
 
 HOOKS = (
-    "transform", "begin", "layer_in", "mask", "pattern", "select", "scores", "probs", "edit_cache", "heads",
+    "around", "transform", "begin", "layer_in", "mask", "pattern", "select", "scores", "probs", "edit_cache", "heads",
     "attn_out", "mlp_out", "layer_out", "logits", "generate",
 )  # fmt: skip

@@ -53,7 +53,9 @@ class Example:
     """One request with its references. `cluster` is the unit of independence (document, dialogue, image).
 
     Generation tasks fill `prompt`. Likelihood tasks (`Task.kind == "nll"`) fill `input_ids` `[T]` and `n_scored`: the model's
-    negative log-likelihood (nats) of the last `n_scored` ids is the output, as a JSON list of floats.
+    negative log-likelihood (nats) of the last `n_scored` ids is the output, as a JSON list of floats. Tasks that ask several
+    things about one example (`Task.kind == "requests"`) fill `meta["requests"]` and `meta["contexts"]` as
+    `harness/generation/requests.py` describes; the output is a JSON list with one response for each request.
     """
 
     id: str
@@ -75,7 +77,9 @@ class Example:
     @property
     def digest(self) -> str:
         """16 hex digits over what is asked (text, images by name, turns, ids), whatever model or template it meets."""
-        asked = [self.prompt, self.answer_prefix, self.images, self.turns, self.input_ids]
+        asked: list[Any] = [self.prompt, self.answer_prefix, self.images, self.turns, self.input_ids]
+        if "requests" in self.meta:
+            asked += [self.meta.get("contexts"), self.meta["requests"]]
         return hashlib.sha256(
             json.dumps(asked, ensure_ascii=False, default=dict).encode(errors="surrogatepass")
         ).hexdigest()[:16]
@@ -165,7 +169,7 @@ class Task(ABC):
     title: ClassVar[str] = ""  # one line for `heed list tasks`
     paper: ClassVar[str] = ""  # arXiv id or URL, "own" for ours
     licence: ClassVar[str] = ""
-    kind: ClassVar[Literal["generate", "nll"]] = "generate"
+    kind: ClassVar[Literal["generate", "nll", "requests"]] = "generate"
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
     chance: ClassVar[Mapping[str, float]] = {}  # what guessing scores, as stored (0..1); not in the identity

@@ -20,7 +20,8 @@ How it is measured, so that a number can be trusted or repeated:
    bytes are read from the cache at the end of the last request (see `harness/generation/kv.py`).
 
 Times depend on the machine: they are compared within one machine only, and `hardware` says which it was; `other_load` says
-how many processors others kept busy meanwhile (see `load.py`).
+how many processors others kept busy meanwhile (see `load.py`), `pace_ms` how long a fixed piece of work took between the
+repetitions (see `pace.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from transformers import DynamicCache
 from harness.efficiency import hardware
 from harness.efficiency.load import OtherLoad
 from harness.efficiency.memory import PeakMemory
+from harness.efficiency.pace import Pace
 from harness.generation import kv
 from harness.models.inputs import Sample, collate
 from harness.models.view import View
@@ -83,8 +85,10 @@ def measure(
     n = REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
     gc.collect()
     peak, load = PeakMemory(devices), OtherLoad()
+    pace, paces = Pace(), []
     cache, first, rest = None, [], []
     for _ in range(n):
+        paces.append(pace.read())
         cache = None  # the previous request's memory is free before the next begins
         ttft, decode, cache = request()
         first.append(ttft * 1e3)
@@ -108,6 +112,7 @@ def measure(
         "backend": view.attn_setting(),
         "device": view.device.type,
         "other_load": load.read(),
+        "pace_ms": summary([*paces, pace.read()]),
         "hardware": hardware.describe(view.device),
     }
 

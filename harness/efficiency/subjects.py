@@ -171,7 +171,7 @@ class AttentionAlone:
     def _forward(self, attached: Attached, caches: Sequence[Any], rows: range) -> tuple[float, float]:
         """Seconds that lists take, and seconds of a call that finds them made."""
         q, k, v = (x[:, :, rows.start : rows.stop] for x in self.qkv)
-        runtime = attached._runtime
+        runtime = attached.runtime
         if runtime is not None:
             runtime.begin(caches[0], q.shape[0])
         make = create_sliding_window_causal_mask if self.window else create_causal_mask

@@ -89,21 +89,41 @@ def _batch(
         given["position_ids"] = inputs.positions
     cache = prefix if prefix is not None else attached.new_cache() if attached is not None else None
     width = inputs.ids.shape[1]
-    with _plain_config(view, max(limits), decoding):
-        out = view.lm.generate(
-            **given,
-            past_key_values=cache,
-            logits_processor=LogitsProcessorList(processors(decoding, [_draw(s.draft) for s in samples], width)),
-            stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, stop, view.device)]),
-        )
+    out = call(view, given, samples, limits, decoding, cache)
     rows = out.sequences.tolist()
     cut = width if len(rows[0]) >= width and rows[0][:width] == inputs.ids[0].tolist() else 0
-    new = [_trim(row[cut:], n, stop) for row, n in zip(rows, limits, strict=True)]
+    return generations(view, samples, [row[cut:] for row in rows], limits, out.past_key_values, decoding)
+
+
+def call(
+    view: View, given: dict[str, Any], samples: Sequence[Sample], limits: Sequence[int], decoding: Decoding, cache: Any,
+    over: Tensor | None = None, done: int = 0,
+) -> Any:  # fmt: skip
+    """The library's `generate` on the tensors `given`. `done`: new tokens that `input_ids` already ends with; `over`
+    bool `[B]`: rows that are finished with them.
+    """
+    width = given["input_ids"].shape[1] - done
+    steps = processors(decoding, [_draw(s.draft) for s in samples], width)
+    with _plain_config(view, max(limits) - done, decoding):
+        return view.lm.generate(
+            **given,
+            past_key_values=cache,
+            logits_processor=LogitsProcessorList(steps),
+            stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, view.stop_ids, view.device, over)]),
+        )
+
+
+def generations(
+    view: View, samples: Sequence[Sample], rows: Sequence[list[int]], limits: Sequence[int], cache: Any,
+    decoding: Decoding,
+) -> list[Generation]:  # fmt: skip
+    """The answers from rows of new ids (padded behind their ends) and the cache that the batch left."""
+    stop, beams = view.stop_ids, _beams(decoding)
+    new = [_trim(row, n, stop) for row, n in zip(rows, limits, strict=True)]
     # the last new token was never read, so it is not in the cache
-    beams = _beams(decoding)
     read = [len(s) + len(n) - 1 for s, n in zip(samples, new, strict=True)]
-    logical = kv.logical(out.past_key_values, [n for n in read for _ in range(beams)])[::beams]
-    physical = kv.physical(out.past_key_values, len(samples))
+    logical = kv.logical(cache, [n for n in read for _ in range(beams)])[::beams]
+    physical = kv.physical(cache, len(samples))
     return [
         _generation(view, s, row, stop, size * beams, physical)
         for s, row, size in zip(samples, new, logical, strict=True)
@@ -225,8 +245,12 @@ def _beams(decoding: Decoding) -> int:
 class _OwnEnd(StoppingCriteria):
     """A row is finished at a stop id or at its own number of new tokens. A beam search asks about several rows each."""
 
-    def __init__(self, prompt: int, limits: Sequence[int], stop: Sequence[int], device: Any) -> None:
+    def __init__(
+        self, prompt: int, limits: Sequence[int], stop: Sequence[int], device: Any, over: Tensor | None = None
+    ) -> None:
         self.full = torch.tensor(limits, device=device) + prompt
+        if over is not None:  # rows that were finished before
+            self.full = self.full.masked_fill(over, 0)
         self.stop = torch.tensor(stop, device=device, dtype=torch.long)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:

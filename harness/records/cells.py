@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.records.files import digest, lines_and_digest, parse_lines, read_json, remedy, whole_lines
+from harness.records import shards
+from harness.records.files import appears, digest, lines_and_digest, read_json, remedy, whole_rows
 
 SCHEMA = 1
 
@@ -30,20 +31,27 @@ class CellRecord:
     problem: str = ""
 
     def samples(self) -> list[dict[str, Any]]:
-        """The rows in the order of execution, read now. A torn last line (the cell may be running) is left out."""
-        file = self.path / "samples.jsonl"
-        data = file.read_bytes() if file.exists() else b""
-        return list(parse_lines(data[: whole_lines(data)], file))
+        """The rows in the order of execution, read now; of an unfinished cell what all its shards have. A torn last line
+        (the cell may be running) is left out.
+        """
+        return list(self.stream())
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """`samples()` without holding them all: a cell may have a million."""
-        file = self.path / "samples.jsonl"
-        if not file.exists():
-            return
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.endswith(b"\n"):
-                    yield from parse_lines(line, file, number)
+        if self.done:
+            for _, row in whole_rows(self.path / "samples.jsonl", unique=False):
+                yield row
+        else:
+            yield from shards.rows(self.path)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Samples that raised and are missing: `id kind message traceback`."""
+        return shards.errors(self.path)
+
+    @property
+    def n_errors(self) -> int:
+        """How many samples raised and are missing, read now."""
+        return len(self.errors())
 
     @property
     def labels(self) -> dict[str, str]:
@@ -96,6 +104,8 @@ def read_cell(folder: Path) -> CellRecord:
             parts[name] = _part(folder / f"{name}.json", required=name == "config")
         except UserError as err:
             problems.append(str(err))
+    if sessions := _shard_sessions(folder, problems):
+        parts["provenance"] = {**parts.get("provenance", {}), "sessions": sessions}
     done = False
     try:
         done = check_done(folder)
@@ -103,6 +113,15 @@ def read_cell(folder: Path) -> CellRecord:
         problems.append(str(err))
     problem = problems[0] if problems else ""
     return CellRecord(run_id=folder.name, path=folder, done=done and not problem, problem=problem, **parts)
+
+
+def _shard_sessions(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """All sessions of a cell whose shards are not joined yet; empty for any other."""
+    try:
+        return shards.sessions(folder) if shards.parts(folder, "provenance.json") else []
+    except UserError as err:
+        problems.append(str(err))
+        return []
 
 
 def _part(file: Path, required: bool) -> dict[str, Any]:
@@ -139,7 +158,7 @@ def check_done(folder: Path) -> bool:
     if lines != seal.get("n") or sha256 != seal.get("samples_sha256"):
         raise _edited(samples, f"it holds {lines} complete lines, and {seal.get('n')} were stored")
     metrics = folder / "metrics.json"
-    if not metrics.exists():
+    if not appears(metrics):
         raise _edited(metrics, "it is missing")
     read_json(metrics)
     if digest(metrics.read_bytes()) != seal.get("metrics_sha256"):

@@ -1,23 +1,32 @@
 """How records reach the disk and return: JSON files that are whole or absent, JSON lines of which the last can tear.
 
 Every error of the operating system becomes a `UserError`: it is the disk, the permissions or an edited file, not a bug.
+
+Network file systems (NFS and its kind) answer less reliably than a local disk. What is handled here: a rename that was
+done although the answer says it was not (`replace`), a name that shows up late (`appears`), folders that cannot be
+flushed (`sync_folder`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import math
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from harness.errors import UserError
 
 PIECE = 1 << 20  # bytes read at once
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOST_ANSWER = (errno.ENOENT, errno.ESTALE)  # a rename that was sent twice: the second finds nothing to rename
+_LATE = (0.05, 0.2, 0.25)  # seconds between looks for a name that must be there
 
 
 def disk_error(path: Path, err: OSError) -> UserError:
@@ -58,19 +67,66 @@ def write_json(path: Path, obj: dict[str, Any]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically: temporary name, flush to the disk, rename."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Replace `path` by `data` atomically."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` at the end, on the disk and atomically; after an exception it is gone.
+
+    The temporary name is this process's own on every machine that sees the folder.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(part, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        replace(part, path)
         sync_folder(path.parent)
     except OSError as err:
         raise disk_error(path, err) from err
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def replace(part: Path, path: Path) -> None:
+    """`os.replace`, judged by what it did: an NFS client that lost the answer asks again and hears that `part` is gone."""
+    made = os.stat(part)
+    try:
+        os.replace(part, path)
+    except OSError as err:
+        if err.errno not in _LOST_ANSWER or not _stands(path, made):
+            raise
+
+
+def _stands(path: Path, made: os.stat_result) -> bool:
+    try:
+        there = os.stat(path)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino)
+
+
+def appears(path: Path) -> bool:
+    """Whether a file is there whose neighbours prove that it was written: on another machine its name may come late."""
+    for wait in (*_LATE, None):
+        if path.exists():
+            return True
+        if wait is not None:
+            time.sleep(wait)
+    return False
+
+
+def remove(file: Path) -> None:
+    """Delete a file that may be there."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as err:
+        raise disk_error(file, err) from err
 
 
 def sync_folder(folder: Path) -> None:
@@ -129,33 +185,46 @@ def line_of(row: dict[str, Any]) -> bytes:
         return json.dumps(clean, separators=(",", ":")).encode() + b"\n"
 
 
-def whole_lines(data: bytes) -> int:
-    """Number of bytes of `data` up to and including the last line end: what follows was torn by an interruption."""
-    return data.rfind(b"\n") + 1
+def whole_rows(path: Path, unique: bool = True) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Every complete line of a file with its row, one at a time. A torn last line is left out; a missing file has none.
 
-
-def parse_lines(data: bytes, path: Path, first: int = 1) -> Iterator[dict[str, Any]]:
-    """The rows of complete lines; `UserError` with the line number for garbage and for an id that stands twice.
-
-    `first`: the number of the first line of `data` in the file.
+    `UserError` with the line number for garbage and, if `unique`, for an id that stands twice.
     """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        yield from rows_of(file, path, unique)
+
+
+def rows_of(file: BinaryIO, path: Path, unique: bool = True) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """`whole_rows` of a file that is open already."""
     seen: dict[str, int] = {}
-    for number, line in enumerate(data.split(b"\n")[:-1], start=first):
-        try:
-            row = json.loads(line)
-            key = row["id"]
-        except (ValueError, TypeError, KeyError, RecursionError) as err:
-            raise UserError(f"{path}, line {number}: not a sample ({_short(line)}). {remedy(path.parent)}") from err
-        if not isinstance(key, str):
-            raise UserError(f"{path}, line {number}: the id {key!r} is not a text. {remedy(path.parent)}")
-        if key in seen:
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n"):
+            return  # torn by an interruption, or being written now
+        row = _row(line, path, number)
+        first = seen.setdefault(row["id"], number) if unique else number
+        if first != number:
             raise UserError(
-                f"{path}, line {number}: the id {key!r} already stands in line {seen[key]}. {remedy(path.parent)}"
+                f"{path}, line {number}: the id {row['id']!r} already stands in line {first}. {remedy(path.parent)}"
             )
-        seen[key] = number
-        yield row
+        yield line, row
+
+
+def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        key = row["id"]
+    except (ValueError, TypeError, KeyError, RecursionError) as err:
+        raise UserError(f"{path}, line {number}: not a sample ({_short(line)}). {remedy(path.parent)}") from err
+    if not isinstance(key, str):
+        raise UserError(f"{path}, line {number}: the id {key!r} is not a text. {remedy(path.parent)}")
+    return row
 
 
 def _short(line: bytes) -> str:
+    line = line.rstrip(b"\n")
     text = repr(line[:40].decode(errors="replace"))
     return text + ("..." if len(line) > 40 else "")

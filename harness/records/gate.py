@@ -6,7 +6,10 @@
 * Efficiency. Worse if the ratio of medians is above the threshold and the ranges between the 20 and 80 % quantiles do not
   touch. Times and memory are judged on the same hardware and library only, and from 5 repetitions on
   (`efficiency=full`), and if other processes left the machine alone meanwhile (below 0.1 processors on both sides): load
-  is drift that no repetition of one second shows. Cache bytes are judged everywhere. Simulated speed is never judged.
+  is drift that no repetition of one second shows. Even a quiet machine has slow minutes (clock rates, neighbours on a
+  virtual machine). So the ratio must stay above the threshold when it is divided by that of a fixed piece of work which
+  was timed between the repetitions (`pace_ms`), and more than half of the method's cells on that model must be slower;
+  otherwise it is said and not held against the cell. Cache bytes are judged everywhere. Simulated speed is never judged.
 * A cell that ended in the baseline and failed, was refused or is unfinished in the candidate is worse. A cell that is missing, or
   that asked other examples, cannot be judged. New cells are named and judged next time.
 
@@ -16,8 +19,8 @@ compared key by key (see `compare.incomparable`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +62,43 @@ class Verdict:
     notes: tuple[str, ...] = ()
     headline: Compared | None = None
     ratios: tuple[Ratio, ...] = ()
+    times: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the times that were judged -> what is said; empty: not slower
 
 
 def judge(baseline: Path, candidate: Path, rules: Rules) -> list[Verdict]:
     """A verdict for every cell of the baseline, then for what only the candidate has."""
     old, new = _by_name(baseline), _by_name(candidate)
-    out = [_cell(name, old[name], new.get(name, []), rules) for name in sorted(old)]
+    out = _confirmed([_cell(name, old[name], new.get(name, []), rules) for name in sorted(old)])
     extra = [_extra(name, new[name][0]) for name in sorted(new.keys() - old)]
     return out + extra
+
+
+def _confirmed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts with slower times in them, where the method's other cells on that model agree."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        for time, said in verdict.times.items():
+            found.setdefault((_subject(verdict), time), []).append(said)
+    return [_with_times(v, {time: found[_subject(v), time] for time in v.times}) for v in verdicts]
+
+
+def _subject(verdict: Verdict) -> str:
+    """Model and method."""
+    return verdict.name.rpartition(" / ")[0]
+
+
+def _with_times(verdict: Verdict, found: Mapping[str, Sequence[str]]) -> Verdict:
+    reasons, notes = list(verdict.reasons), list(verdict.notes)
+    for time, said in verdict.times.items():
+        slow, judged = sum(map(bool, found[time])), len(found[time])
+        if said and 2 * slow > judged:
+            reasons.append(said)
+        elif said:
+            notes.append(f"{said}; in {slow} of {judged} cells of this method only, so taken for the machine's")
+    outcome = WORSE if reasons and verdict.outcome == PASS else verdict.outcome
+    return replace(verdict, outcome=outcome, reasons=tuple(reasons), notes=tuple(notes))
 
 
 def _extra(name: str, cell: CellRecord) -> Verdict:
@@ -137,12 +169,15 @@ def _judged(name: str, new: CellRecord, old: CellRecord, rules: Rules) -> Verdic
     rows = [row for row in compared(new, old, found) if not row.by]
     speed = ratios(new, old)
     reasons = [text for row in rows if (text := _lost(row, rules.margin))]
-    reasons += [_slower(r, rules) for r in speed if not _not_judged(r, new, old) and _is_slower(r, rules)]
+    able = [r for r in speed if not _not_judged(r, new, old)]
+    reasons += [_slower(r, rules) for r in able if r.name not in TIMED and _is_slower(r, rules)]
+    pace = max(1.0, _pace(new) / _pace(old)) if _pace(old) else 1.0
+    times = {r.name: _slower(r, rules, pace) if _is_slower(r, rules, pace) else "" for r in able if r.name in TIMED}
     notes = [f"{r.name} not judged: {why}" for r in speed if (why := _not_judged(r, new, old))]
     changed = [key for key, _, _ in differences(new, old)]
     notes += [f"differs in {', '.join(changed)}"] if changed else []
     return Verdict(
-        name, WORSE if reasons else PASS, tuple(reasons), tuple(notes), rows[0] if rows else None, tuple(speed)
+        name, WORSE if reasons else PASS, tuple(reasons), tuple(notes), rows[0] if rows else None, tuple(speed), times
     )
 
 
@@ -160,12 +195,20 @@ def _lost(row: Compared, margin: float) -> str:
     return f"{metric.name} {numbers}, beyond the margin of {factor * allowed:.4g} (n = {d.n})"
 
 
-def _is_slower(r: Ratio, rules: Rules) -> bool:
-    return r.value is not None and r.value > rules.slower and r.disjoint
+def _is_slower(r: Ratio, rules: Rules, pace: float = 1.0) -> bool:
+    """`pace`: how much longer the machine itself took, at least 1."""
+    return r.value is not None and r.value / pace > rules.slower and r.disjoint
 
 
-def _slower(r: Ratio, rules: Rules) -> str:
-    return f"{r.name} {r.value:.2f}x [{r.low:.2f}, {r.high:.2f}] of the baseline, above {rules.slower:g}x"
+def _slower(r: Ratio, rules: Rules, pace: float = 1.0) -> str:
+    machine = f" (the machine itself: {pace:.2f}x)" if pace > 1 else ""
+    return f"{r.name} {r.value:.2f}x [{r.low:.2f}, {r.high:.2f}] of the baseline, above {rules.slower:g}x{machine}"
+
+
+def _pace(cell: CellRecord) -> float:
+    """Median milliseconds of the fixed piece of work; 0 if it was not timed."""
+    value = cell.efficiency.get("pace_ms")
+    return float(value.get("median") or 0) if isinstance(value, dict) else 0.0
 
 
 def _not_judged(r: Ratio, new: CellRecord, old: CellRecord) -> str:
@@ -179,7 +222,7 @@ def _not_judged(r: Ratio, new: CellRecord, old: CellRecord) -> str:
 
 def _busy(*cells: CellRecord) -> str:
     """Whether the machine was at work on other things while the cells were measured; empty if not."""
-    loads = [float(load) for c in cells if (load := c.efficiency.get("other_load")) is not None]
+    loads = [float(load) for c in cells if (load := c.efficiency.get("other_load")) is not None and _pace(c)]
     if len(loads) < len(cells):
         return "how busy the machine was is not known"
     return "" if max(loads) <= QUIET else "the machine was busy with other things meanwhile"

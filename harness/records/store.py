@@ -3,6 +3,7 @@
     <root>/runs/<run_id>/
         config.json       what was asked; its part `identity` may never change
         samples.jsonl     one line per finished sample in the order of execution; no times: same run, same bytes
+        errors.jsonl      one line per sample that raised and is missing
         engaged.json      the proof that the method did something
         cost.json         seconds and tokens of the last session, for estimates
         efficiency.json   speed and memory
@@ -13,56 +14,75 @@
 
 Files other than samples.jsonl are written under a temporary name, flushed and renamed: they are whole or absent. Of
 samples.jsonl only the last line can be torn; the next session cuts it off and computes that sample again. A folder that
-was edited after DONE, or whose identity is another one, is an error that says so. Reading is in `cells`.
+was edited after DONE, or whose identity is another one, is an error that says so. While a cell is computed there are
+lock files (`locks`), and, if several processes share it, files of each (`shards`). Reading is in `cells`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.records import provenance as origin
+from harness.records import shards
+from harness.records.appending import Appended
 from harness.records.cells import SCHEMA, CellRecord, check_done, check_schema, read_cells
 from harness.records.files import (
+    appears,
     digest,
     disk_error,
     finite,
     line_of,
-    parse_lines,
+    lines_and_digest,
     read_json,
     remedy,
-    whole_lines,
+    remove,
     write_bytes,
     write_json,
 )
+from harness.records.locks import NAME as LOCK
+from harness.records.locks import Busy, Lock, is_held
+from harness.records.sessions import Session
 
-__all__ = ["SCHEMA", "CellRecord", "CellStore", "read_cells"]
+__all__ = ["SCHEMA", "Busy", "CellRecord", "CellStore", "is_held", "read_cells"]
+
+PATIENCE = 0.5  # seconds for others to let go of a cell whose samples are all there
+UNDER_LOCK = (".samples.", ".errors.", ".metrics.", ".provenance.", ".DONE.")  # temporary files of who has the cell
 
 
 class CellStore:
     """Writes one cell. Opening it creates the folder or checks that the stored identity is this one.
 
     `config` holds `identity` (compared) and what readers need (`labels`, `task_facts`, ...; the latest command wins).
-    `hardware`: facts for provenance.json. Usable as a context manager; closing releases the cell for others.
+    `hardware`: facts for provenance.json. `shard`: (i, n), this process writes the files of the i-th of n shards, and
+    others may work on the rest meanwhile; None: it has the cell to itself. Usable as a context manager; closing releases
+    the cell for others. Whatever writes takes the cell (`claim`), and raises `Busy` if another process has it.
     """
 
-    def __init__(self, root: Path, run_id: str, config: dict[str, Any], hardware: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        run_id: str,
+        config: dict[str, Any],
+        hardware: dict[str, Any] | None = None,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
             raise ValueError(f"run id {run_id!r} cannot be a folder's name")
-        self.root, self.run_id = Path(root), run_id
+        if shard is not None and not 0 <= shard[0] < shard[1]:
+            raise ValueError(f"shard {shard} is not (i, n) with 0 <= i < n")
+        self.root, self.run_id, self.shard = Path(root), run_id, shard
         self.path = self.root / "runs" / run_id
         self.config: dict[str, Any] = finite(config, [])
-        self._hardware = hardware or {}
-        self._fd: int | None = None
-        self._size = 0
-        self._ids: set[str] | None = None  # None: samples.jsonl was not read yet
-        self._working = False
+        self._whole = Lock(self.path / LOCK)
+        self._part = Lock(self.path / f"{LOCK}.{shard[0]}of{shard[1]}") if shard else None
+        self._own = Appended(shards.place(self.path, "samples.jsonl", shard))  # the file that this process appends to
+        self._raised = Appended(shards.place(self.path, "errors.jsonl", shard), unique=False)
+        self._session = Session(self.path, shard, hardware or {})
+        self._claimed = False  # the locks are held, and `_own` was read under them
+        self._was_open = False  # `done` was asked for, and was False
         self._open_folder()
 
     # -- opening -----------------------------------------------------------------------------------------------------
@@ -74,14 +94,17 @@ class CellStore:
         except OSError as err:
             raise disk_error(self.path, err) from err
         stored: dict[str, Any] = {}
-        if file.exists():
+        if file.exists() or (self._has_samples() and appears(file)):
             stored = read_json(file)
             check_schema(stored, file)
             self._check_identity(stored)
-        elif self.samples_file.exists():
+        elif self._has_samples():
             raise UserError(f"{file} is missing although there are samples beside it. {remedy(self.path)}")
         if stored != {"schema": SCHEMA, **self.config}:
             write_json(file, {"schema": SCHEMA, **self.config})
+
+    def _has_samples(self) -> bool:
+        return self.samples_file.exists() or bool(shards.parts(self.path))
 
     def _check_identity(self, stored: dict[str, Any]) -> None:
         keys = differing(stored.get("identity", {}), self.config.get("identity", {}))
@@ -111,162 +134,250 @@ class CellStore:
     @property
     def done(self) -> bool:
         """True when the cell is finished and nothing was changed since; `UserError` if something was."""
-        return check_done(self.path)
+        done = check_done(self.path)
+        self._was_open = not done
+        return done
+
+    @property
+    def is_split(self) -> bool:
+        """Whether samples stand, or may come to stand, in more files than samples.jsonl: then `merge` before `finish`."""
+        return self.shard is not None or bool(shards.parts(self.path))
 
     def finished(self) -> dict[str, dict[str, Any]]:
-        """Stored rows by id, in the order of execution. A torn last line is cut off, on disk too."""
-        data = self._read()
-        size = whole_lines(data)
-        if size < len(data):
+        """Stored rows by id, in the order of execution, those of all shards included. A torn last line is left out, and
+        cut off on disk if it is this process's own.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        ids: set[str] = set()
+        size = 0
+        for file, line, row in shards.lines(self.path):
+            rows.setdefault(row["id"], row)
+            if file == self._own.file:
+                ids.add(row["id"])
+                size += len(line)
+        counts = self._own.file == self.samples_file or not self._is_finished()
+        if counts and not self._claimed and self._own.length > size:
             check_done(self.path)  # a finished folder is not repaired silently
-            self._acquire()
-            data = self._read()
-            size = whole_lines(data)
-            self._cut(size)
-        rows = {row["id"]: row for row in parse_lines(data[:size], self.samples_file)}
-        self._size, self._ids = size, set(rows)
+            self._claim()
+            return self.finished()
+        self._own.ids, self._own.size = ids, size
         return rows
-
-    def _read(self) -> bytes:
-        try:
-            return self.samples_file.read_bytes()
-        except FileNotFoundError:
-            return b""
-
-    def _cut(self, size: int) -> None:
-        try:
-            os.truncate(self.samples_file, size)
-        except OSError as err:
-            raise disk_error(self.samples_file, err) from err
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
+    def claim(self) -> bool:
+        """Take the cell, or the shard, for this process until `close`; False if the cell is finished by now.
+
+        `Busy` if another process has it. Writing claims by itself; claiming before the model is loaded spares the loser
+        the work.
+        """
+        self._lock()
+        if self._is_finished():
+            self.close()
+            return False
+        self._claim()
+        return True
+
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Store a batch with one write, on the disk before this returns. If the disk is full, nothing of it stays."""
-        fd, ids = self._start()
-        if (self.path / "DONE").exists():
-            raise ValueError(f"cell {self.run_id} is finished: nothing can be added to it")
+        ids = self._start()
         batch = [row["id"] for row in rows]
         for i, key in enumerate(batch):
             if not isinstance(key, str) or key in ids or key in batch[:i]:
                 raise ValueError(f"sample id {key!r} of cell {self.run_id} is not a text or was stored before")
-        data = b"".join(map(line_of, rows))
-        try:
-            if os.write(fd, data) < len(data):  # a short write to a file means a full disk
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(fd)
-        except OSError as err:
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, self._size)
-            raise disk_error(self.samples_file, err) from err
-        self._size += len(data)
-        ids.update(batch)
+        if self._own.is_torn:  # only without locks
+            self.close()
+            raise Busy(
+                f"another process wrote to {self._own.file} at the same time. End one, and run the same command again."
+            )
+        self._own.append(rows)
 
     def discard_tail(self, ids: set[str]) -> int:
-        """Take out samples that are computed again, because an interruption cut their batch. Returns how many."""
-        have = self.finished()
-        drop = [key for key in have if key in ids]
-        if not drop:
+        """Take out samples that are computed again, because an interruption cut their batch. Returns how many.
+
+        Other shards' samples stay where they are; `merge` keeps the first of each id.
+        """
+        self._claim()
+        if self._own.ids is None or not ids.intersection(self._own.ids):
             return 0
         self._start()
-        if (self.path / "DONE").exists():
-            raise ValueError(f"cell {self.run_id} is finished: nothing can be taken out of it")
-        lines = self._read().split(b"\n")[:-1]
-        kept = b"".join(line + b"\n" for line, key in zip(lines, have, strict=True) if key not in ids)
-        if list(have)[-len(drop) :] == drop:
-            self._cut(len(kept))
-        else:  # the batches were cut otherwise last time
-            write_bytes(self.samples_file, kept)
-            self.close()
-        self._size, self._ids = len(kept), set(have) - set(drop)
-        return len(drop)
+        return self._own.drop(ids)
+
+    def merge(self, order: Sequence[str]) -> bool:
+        """Join what all shards have into samples.jsonl, one line for each id of `order`: the bytes that one process would
+        have written. Afterwards this process has the cell to itself, to `finish` it.
+
+        False: something is missing and others are at work, or the cell is finished. A shard's part in the cell is over
+        then: the store is closed. Every shard calls this last; the last one finds all there, and True.
+        """
+        have = {row["id"] for row in shards.rows(self.path)}
+        if self.shard is not None:
+            self._session.end()  # as long as the place in the cell is ours
+        if not (have.issuperset(order) and self._take_whole() and not self._is_finished() and self._joined(order)):
+            if self.shard is not None:
+                self.close()
+            return False
+        return True
+
+    def _joined(self, order: Sequence[str]) -> bool:
+        self._own.close()
+        if not shards.join(self.path, order):
+            return False
+        self._own.file = self.samples_file
+        self._own.load()
+        self._claimed = True
+        return True
 
     def write_json(self, name: str, obj: dict[str, Any]) -> None:
         """Store a whole file. Numbers that are not finite become null and are listed under `nonfinite`."""
-        if name != Path(name).name or (name == "metrics.json" and (self.path / "DONE").exists()):
+        if name != Path(name).name or (name == "metrics.json" and self._is_finished()):
             raise ValueError(f"{name}: give a plain name; metrics of a finished cell are replaced by `finish`")
         write_json(self.path / name, obj)
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Store metrics.json and then DONE. Calling it again replaces the metrics (DONE is taken away meanwhile)."""
-        check_done(self.path)
-        self._start()
-        (self.path / "DONE").unlink(missing_ok=True)
+        finished = check_done(self.path)
+        if not finished and shards.parts(self.path):
+            raise ValueError(f"cell {self.run_id} has samples of several shards: call `merge` first")
+        if not self._take_whole():
+            raise self._busy(self.path)
+        if self._own.file != self.samples_file:
+            self._own = Appended(self.samples_file)
+            self._claimed = False
+        self._claim()
+        if not finished:
+            self._session.begin()
+            self._own.open()
+        self._clean()
+        remove(self.path / "DONE")
         write_json(self.path / "metrics.json", metrics)
-        self._end_session()
-        samples = self._read()
+        self._session.settle()
+        self._settle_errors()
+        n, sha256 = lines_and_digest(self.samples_file)
         seal = {
             "schema": SCHEMA,
-            "n": samples.count(b"\n"),
-            "samples_sha256": digest(samples),
+            "n": n,
+            "samples_sha256": sha256,
             "metrics_sha256": digest((self.path / "metrics.json").read_bytes()),
         }
         write_json(self.path / "DONE", seal)
+        self._whole.release(remove=True)
         self.close()
 
-    def fail(self, kind: str, message: str) -> None:
-        """Record that the cell failed and why. It stays unfinished: the next run tries again and keeps its samples."""
-        (self.path / "DONE").unlink(missing_ok=True)
-        count = self._read().count(b"\n")
-        write_json(self.path / "metrics.json", {"n": count, "failure": {"kind": kind, "message": message}})
-        self.close()
+    def fail(self, kind: str, message: str) -> bool:
+        """Record that the cell failed and why. It stays unfinished: the next run tries again and keeps its samples.
 
-    # -- one writer at a time, and its session -----------------------------------------------------------------------
-
-    def _acquire(self) -> int:
-        """The file to append to, held until `close`; the system releases it when the process dies."""
-        if self._fd is not None:
-            return self._fd
+        False, and nothing is recorded, if another process has the cell or has finished it: it did not fail there.
+        """
         try:
-            fd = os.open(self.samples_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        except OSError as err:
-            raise disk_error(self.samples_file, err) from err
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise UserError(
-                f"another process is working on the cell {self.path}. Wait for it or end it, then run this again."
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        self._fd = fd
-        return fd
-
-    def _start(self) -> tuple[int, set[str]]:
-        """Begin to work on the cell: the file to append to and the ids that are in it."""
-        fd = self._acquire()
-        if self._working and self._ids is not None:
-            return fd, self._ids
-        known, size = self._ids, self._size
-        self.finished()
-        assert self._ids is not None
-        if known is not None and (known, size) != (self._ids, self._size):
+            self._lock()
+        except Busy:
+            return False
+        if self._is_finished():
             self.close()
-            raise UserError(f"another process added samples to {self.path} meanwhile. Run the same command again.")
-        if not (self.path / "DONE").exists():
-            self._begin_session()
-        self._working = True
-        return fd, self._ids
+            return False
+        count = sum(lines_and_digest(file)[0] for file in (self.samples_file, *shards.parts(self.path)))
+        write_json(self.path / "metrics.json", {"n": count, "failure": {"kind": kind, "message": message}})
+        self._session.end()
+        self.close()
+        return True
 
-    def _begin_session(self) -> None:
-        file = self.path / "provenance.json"
-        sessions = read_json(file).get("sessions", []) if file.exists() else []
-        sessions.append({"started": origin.now(), "finished": None, **origin.collect(), **self._hardware})
-        write_json(file, {"sessions": sessions})
+    # -- samples that raised -----------------------------------------------------------------------------------------
 
-    def _end_session(self) -> None:
-        file = self.path / "provenance.json"
-        stored = read_json(file) if file.exists() else {}
-        if stored.get("sessions") and stored["sessions"][-1].get("finished") is None:
-            stored["sessions"][-1]["finished"] = origin.now()
-            write_json(file, stored)
+    def record_errors(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add samples that raised, `id kind message traceback` each, to errors.jsonl (or the shard's)."""
+        self._start()
+        if self._raised.ids is None:
+            self._raised.load()
+            self._raised.mend()
+        self._raised.append(rows)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Samples that raised, in whatever shard, and are still missing."""
+        return shards.errors(self.path)
+
+    def clear_errors(self) -> None:
+        """Forget what raised (in this shard, if there are several): it is about to be tried again."""
+        self._claim()
+        self._raised.close()
+        self._raised.ids = None
+        for file in (self._raised.file, *(() if self.shard else shards.parts(self.path, "errors.jsonl"))):
+            remove(file)
+
+    def _settle_errors(self) -> None:
+        """One errors.jsonl, whoever wrote the lines; none if nothing is missing any more."""
+        self._raised.close()
+        if errors := self.errors():
+            write_bytes(self.path / "errors.jsonl", b"".join(map(line_of, errors)))
+        else:
+            remove(self.path / "errors.jsonl")
+        for file in shards.parts(self.path, "errors.jsonl"):
+            remove(file)
+
+    # -- one writer at a time ----------------------------------------------------------------------------------------
+
+    def _lock(self) -> None:
+        """The cell for this process, or a place in it and the shard; `Busy` if another has it."""
+        if self._whole.held:
+            return
+        if not self._whole.acquire(shared=self.shard is not None):
+            raise self._busy(self.path)
+        if self._part is not None and not self._part.acquire():
+            self._whole.release()
+            raise self._busy(self._own.file)
+
+    def _take_whole(self) -> bool:
+        """The cell for this process alone; False if others do not let go of it. Two that wait for each other would wait
+        forever, so a shard lets go before it asks.
+        """
+        if self.shard is None or self._own.file == self.samples_file:
+            self._lock()
+            return True
+        self._whole.release()
+        return self._whole.acquire(patience=PATIENCE)
+
+    def _claim(self) -> None:
+        """Locked, and sure that nobody wrote to our file since we read it."""
+        if self._claimed:
+            return
+        self._lock()
+        known = self._own.ids, self._own.size
+        self._own.load()
+        if self._own.is_torn:
+            check_done(self.path)
+            self._own.mend()
+        if known[0] is not None and known != (self._own.ids, self._own.size):
+            self.close()
+            raise Busy(f"another process added samples to {self.path} meanwhile. Run the same command again.")
+        self._claimed = True
+
+    def _start(self) -> set[str]:
+        """Begin to work on the cell; the ids in our file."""
+        self._claim()
+        if self._is_finished():
+            self.close()
+            if self._was_open:
+                raise Busy(f"another process finished {self.path} meanwhile. Run the same command again.")
+            raise ValueError(f"cell {self.run_id} is finished: nothing can be added to it or taken out of it")
+        self._session.begin()
+        assert self._own.ids is not None
+        return self._own.ids
+
+    @staticmethod
+    def _busy(what: Path) -> Busy:
+        return Busy(f"another process is working on the cell {what}. Wait for it or end it, then run this again.")
+
+    def _is_finished(self) -> bool:
+        return (self.path / "DONE").exists()
 
     def close(self) -> None:
         """Let other processes work on the cell."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd, self._working = None, False
+        self._own.close()
+        self._raised.close()
+        self._claimed = False
+        self._whole.release()
+        if self._part is not None:
+            self._part.release()
 
     def __enter__(self) -> CellStore:
         return self
@@ -275,8 +386,14 @@ class CellStore:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
+        if hasattr(self, "_claimed"):
             self.close()
+
+    def _clean(self) -> None:
+        """Remove what earlier sessions left when they were killed: nobody else is here."""
+        left = [file for file in self.path.glob(".*.part") if file.name.startswith(UNDER_LOCK)]
+        for file in (*left, *shards.parts(self.path), *self.path.glob(f"{LOCK}.*of*")):
+            remove(file)
 
 
 def differing(a: Any, b: Any, where: str = "") -> list[str]:

@@ -74,9 +74,11 @@ class HeavyHitters(Method):
         keys = layer_cache.keys
         if ctx.q_offset == 0:
             ctx.state["sizes"] = self.sizes(keys.shape[2])
-        scores = self.received(ctx, keys)
         if "scores" in ctx.state:
+            scores = self.received(ctx, keys)
             scores[..., : ctx.state["scores"].shape[-1]] += ctx.state["scores"]
+        else:
+            scores = ctx.once("h2o", lambda: self.received(ctx, keys))
         heavy, recent = ctx.state["sizes"]
         n = keys.shape[2]
         if n <= heavy + recent:

@@ -71,7 +71,8 @@ class SnapKV(Method):
         keys = layer_cache.keys
         if ctx.q_offset > 0 or keys.shape[2] <= self.capacity:
             return None
-        kept = self.kept(self.votes(ctx, keys))
+        votes = ("snapkv", self.window, self.kernel, self.pool, self.share)  # all but the capacity, which cuts
+        kept = self.kept(ctx.once(votes, lambda: self.votes(ctx, keys)))
         if self.share == "group":
             return kept
         ctx.state["kept"], ctx.state["prompt"] = kept, keys.shape[2]

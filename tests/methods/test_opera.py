@@ -208,7 +208,7 @@ def test_going_back_restores_the_model_to_where_it_was(monkeypatch: pytest.Monke
     with attach(view, Toy(num_beams=2, candidates=2, threshold=4)) as attached:
         attached.begin(inputs)
         run = Run(attached.method, attached.request, 20, [])  # type: ignore[arg-type]
-        with attached._runtime.silent():  # type: ignore[union-attr]
+        with attached.runtime.silent():  # type: ignore[union-attr]
             run.search()
     assert checked.count(14) >= 2 and log
 

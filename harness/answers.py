@@ -1,0 +1,65 @@
+"""What the model says to a batch of samples, by the kind of task: the text and the counts of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
+    from harness.contracts.task import Example, Task
+    from harness.generation.decoding import Decoding
+    from harness.generation.generate import Generation
+    from harness.models.inputs import Sample
+    from harness.models.view import View
+
+
+def answers(
+    view: View, task: Task, examples: Sequence[Example], samples: Sequence[Sample], attached: Attached,
+    decoding: Decoding, share: bool,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`text`, `n_prompt_tokens`, `n_new_tokens`, `finish` (and `kv`, bytes) for each sample under the active method.
+
+    `share`: prompts about one picture go on from one prefill.
+    """
+    if task.kind == "nll":
+        return _likelihoods(view, examples, samples, attached)
+    if task.kind == "requests":
+        from harness.generation.loglikelihood import respond
+
+        return respond(view, examples, attached, decoding)
+    from harness.generation.dialogue import converse
+    from harness.generation.generate import generate
+
+    limits = [e.max_new_tokens for e in examples]
+    if any(e.turns for e in examples):
+        outs = converse(view, samples, [e.turns for e in examples], limits, attached, decoding)
+    else:
+        outs = generate(view, samples, limits, attached, decoding, share=share)
+    return [said(o) for o in outs]
+
+
+def said(o: Generation) -> dict[str, Any]:
+    """The part of a sample's row that tells what was generated."""
+    return {
+        "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
+        "kv": {"kv_bytes_logical": o.kv_bytes_logical, "kv_bytes_physical": o.kv_bytes_physical},
+    }  # fmt: skip
+
+
+def _likelihoods(
+    view: View, examples: Sequence[Example], samples: Sequence[Sample], attached: Attached
+) -> list[dict[str, Any]]:
+    from harness.generation.nll import nll
+
+    losses = nll(view, [s.ids for s in samples], [e.n_scored for e in examples], attached)
+    return [
+        {
+            "text": json.dumps([round(x, 6) for x in loss]),
+            "n_prompt_tokens": len(s),
+            "n_new_tokens": 0,
+            "finish": "stop",
+        }
+        for loss, s in zip(losses, samples, strict=True)
+    ]

@@ -1,0 +1,291 @@
+"""One cell from its records on disk to its records on disk: what is missing, the proof, the end. The samples themselves
+are computed in `sampling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness import calibrate
+from harness.contracts.task import Example
+from harness.errors import NotEngaged, Unsupported, UserError
+from harness.lazy import Lazy
+from harness.plan import Cell
+from harness.records.cells import read_cell
+from harness.records.files import read_json
+from harness.records.store import CellStore
+from harness.records.summarise import summarise
+from harness.settings import Progress, Settings
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
+    from harness.models.inputs import Sample
+    from harness.models.view import View
+
+LEVELS = ("off", "quick", "full")
+MORE_ERRORS = 10  # failing samples beyond the allowed ones, after which the rest is not tried
+
+
+class CellRun:
+    """`begin`, then the batches of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
+
+    def __init__(
+        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, settings: Settings, progress: Progress
+    ) -> None:  # fmt: skip
+        self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
+        self._view, self._data, self._plain = view, data, samples
+        self._artifact = Lazy(self._calibrated)
+        self._fields: dict[int, float | None] = {}
+        self.todo: set[int] = set()  # numbers of the batches that this process has to compute
+        self.n_errors = 0
+        self.seconds, self.tokens = 0.0, 0  # of this session
+
+    @property
+    def view(self) -> View:
+        return self._view()
+
+    @property
+    def examples(self) -> list[Example]:
+        return self._data()[0]
+
+    @property
+    def plain(self) -> list[Sample]:
+        """What the model reads of each example, before the method's `transform`."""
+        return self._plain()
+
+    # -- before the samples -------------------------------------------------------------------------------------------
+
+    def begin(self, dense: Cell | None) -> str | None:
+        """`done` or `kept` if the cell was finished before; None: there is work, and the method proved that it works."""
+        if self.store.done or not self.store.claim():
+            return "done" if self._complete(dense) else "kept"
+        from harness.attention.attach import check
+
+        self._check_search()
+        check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
+        finished = self.store.finished()
+        missing = [
+            number
+            for number, batch in enumerate(self.batches)
+            if not all(self.examples[i].id in finished for i in batch)
+        ]
+        i, n = self.settings.shard or (0, 1)
+        self.todo = {number for number in missing if number % n == i}
+        self.store.discard_tail({self.examples[k].id for number in self.todo for k in self.batches[number]})
+        self.store.clear_errors()
+        if self.todo:
+            self._prove(max(range(len(self.plain)), key=lambda k: len(self.plain[k])))
+        return None
+
+    def _check_search(self) -> None:
+        search, method = self.settings.decoding.search, self.cell.method
+        if search not in method.search:
+            able = " or ".join(sorted(method.search))
+            raise Unsupported(
+                f"Method '{self.cell.method_label}' cannot work with decoding.search={search}; it works with {able}."
+            )
+
+    @cached_property
+    def batches(self) -> list[list[int]]:
+        """Indices of the samples that are computed together: by picture where they share its prefill, else by length."""
+        from harness.generation.batches import plan_batches, plan_groups
+
+        budget = self.settings.batch_tokens
+        if self.shares_pictures:
+            return plan_groups([s.draft.image_key for s in self.plain], self.lengths, self.new, budget)
+        return plan_batches(self.lengths, self.new, budget, self.cell.method.batching)
+
+    @cached_property
+    def shares_pictures(self) -> bool:
+        """Whether prompts about one picture go on from one prefill."""
+        method = self.cell.method
+        return (
+            self.settings.share
+            and self.view.vision is not None
+            and not self.view.vision.reads_text
+            and method.prefix_safe
+            and method.batching == "any"
+            and not method.overrides("transform")
+            and all(s.draft.image_key for s in self.plain)
+        )
+
+    @cached_property
+    def new(self) -> list[int]:
+        """The most new tokens of every example."""
+        return [0 if e.input_ids else e.max_new_tokens for e in self.examples]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
+        from harness.generation.dialogue import positions_needed
+
+        limit, lengths = self.view.max_positions, []
+        for e, s, n in zip(self.examples, self.plain, self.new, strict=True):
+            length = positions_needed(self.view, s, e.turns, n) - n if e.turns else len(s)
+            lengths.append(length)
+            if limit and length + n > limit:
+                raise UserError(
+                    f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
+                    f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
+                )
+        return lengths
+
+    def _prove(self, longest: int) -> None:
+        """Design law 1: engaged or error, on the longest prompt."""
+        from harness.attention.engaged import prove
+        from harness.models.inputs import collate
+
+        sample = self.plain[longest]
+        changed = self.transformed([sample])
+        # a likelihood task has no decode: acting there is not enough
+        steps = 0 if self.cell.task.kind == "nll" else 2
+        if self.cell.task.kind == "requests":
+            from harness.generation.loglikelihood import proof_steps
+
+            steps = proof_steps(self.examples)
+        try:
+            proof = prove(
+                self.view, self.cell.method, collate(self.view, [sample]), steps=steps,
+                lowering=self.settings.lowering, changed=collate(self.view, changed), artifact=self._artifact(),
+            )  # fmt: skip
+        except NotEngaged as error:
+            raise NotEngaged(f"{self.cell.label}: {error}") from error
+        self.store.write_json("engaged.json", proof)
+
+    def prepared(self) -> Attached:
+        """The method, ready to be put to work."""
+        from harness.attention.attach import prepared
+
+        return prepared(self.view, self.cell.method, self.settings.lowering, self._artifact())
+
+    def _calibrated(self) -> dict[str, Any]:
+        method = self.cell.method
+        if method.calibration() is None:
+            return {}
+        self.progress.note(f"calibrating {self.cell.method_label} on {self.cell.model_label}")
+        facts = self.cell.identity
+        about = calibrate.identity_of(facts["model"], method, facts["method"], facts.get("calibration"))
+        return calibrate.artifact(method, about, self.view, self.settings.root)
+
+    def transformed(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples after the method's `transform`."""
+        method = self.cell.method
+        if not method.overrides("transform"):
+            return list(samples)
+        from harness.generation.ask import transformed
+
+        return [transformed(self.view, method, s) for s in samples]
+
+    # -- samples ------------------------------------------------------------------------------------------------------
+
+    def row(self, i: int, output: Mapping[str, Any], usage: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
+        """The record of sample `i`."""
+        example = self.examples[i]
+        score = self.cell.task.score(example, output["text"])
+        out = {k: v for k, v in output.items() if k != "kv"}
+        images = {"images": list(example.images)} if example.images else {}
+        asked = {
+            "id": example.id,
+            "cluster": example.cluster,
+            "prompt_sha256": example.digest,
+            "meta": dict(example.meta),
+        }
+        asked |= {"references": list(example.references)} | images
+        counts = {k: v for k, v in usage.items() if not k.startswith("pairs_")}  # sums over the batch
+        return asked | out | {
+            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
+            "usage": {**counts, **output.get("kv", {})},
+        } | ({"shared": list(shared)} if shared else {})  # fmt: skip
+
+    def failed(self, errors: Sequence[dict[str, str]]) -> None:
+        """Record samples that raised. `UserError` when so many did that the rest is not tried."""
+        if not errors:
+            return
+        self.store.record_errors(errors)
+        self.n_errors += len(errors)
+        if self.n_errors > self.settings.allow_errors + MORE_ERRORS:
+            raise UserError(self._errors(errors[-1]) + " The rest was not tried.")
+
+    def _errors(self, error: Mapping[str, str]) -> str:
+        return (
+            f"{self.n_errors} sample(s) failed; '{error['id']}' with {error['kind']}: {error['message']}. Tracebacks: "
+            f"{self.store.path / 'errors.jsonl'}. The other samples are kept; the same command tries these again (allow_errors=N lets a "
+            "cell finish without N samples)."
+        )
+
+    # -- after the samples --------------------------------------------------------------------------------------------
+
+    def conclude(self, dense: Cell | None) -> str:
+        """Statistics and the seal: `done`, or `partial` if other shards still have work."""
+        finished = self.store.finished()
+        errors = {e["id"]: e for e in self.store.errors() if e["id"] not in finished}
+        order = [self.examples[i].id for batch in self.batches for i in batch]
+        if any(key not in finished and key not in errors for key in order):
+            return "partial"
+        self.n_errors = len(errors)
+        if self.n_errors > self.settings.allow_errors:
+            raise UserError(self._errors(next(iter(errors.values()))))
+        if self.store.is_split and not self.store.merge([key for key in order if key not in errors]):
+            return "kept" if self.store.done else "partial"
+        if self.tokens:
+            self.store.write_json("cost.json", {"seconds": self.seconds, "tokens": self.tokens})
+        self._efficiency()
+        finished = self.store.finished()
+        rows = [finished[e.id] for e in self.examples if e.id in finished]
+        self.cell.task.figures([self._for_figures(row) for row in rows], self.store.figures)
+        facts, skipped = self.store.config["task_facts"], self._data()[1]
+        metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
+        self.store.finish(metrics | ({"n_errors": self.n_errors} if self.n_errors else {}))
+        return "done"
+
+    def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A sample row with what a picture may want to say about the method."""
+        n, layers = row["n_prompt_tokens"], self.view.n_layers
+        if n not in self._fields:
+            self._fields[n] = self.cell.method.receptive_field(n, layers)
+        return row | {"method": self.cell.method_label, "receptive_field": self._fields[n]}
+
+    def _complete(self, dense: Cell | None) -> bool:
+        """What a finished cell may still lack: a closer look at speed, or a baseline that was run later."""
+        slow = self._efficiency_missing()
+        self._efficiency()
+        record = read_cell(self.store.path)
+        rows = self._dense_rows(dense) if record.metrics["vs_dense"] is None else None
+        if rows is not None:
+            new = summarise(self.store.config["task_facts"], record.samples(), rows, record.metrics["n_skipped"])
+            kept = {k: v for k, v in record.metrics.items() if k == "n_errors"}
+            self.store.finish(new | kept)
+        return slow or rows is not None
+
+    def _efficiency_missing(self) -> bool:
+        file = self.store.path / "efficiency.json"
+        stored = read_json(file).get("level", "off") if file.exists() else "off"
+        return LEVELS.index(self.settings.efficiency) > LEVELS.index(stored)
+
+    def _efficiency(self) -> None:
+        """Speed and memory, measured apart from accuracy on the longest prompt; nothing is shared there."""
+        level = self.settings.efficiency
+        if level == "off" or not self._efficiency_missing():
+            return
+        from harness.efficiency.measure import NEW_TOKENS, measure
+
+        prompt: Sample = max(self.plain, key=len)
+        room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
+        if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
+            prompt = replace(prompt, ids=prompt.ids[:room])
+        self.progress.note(f"measuring speed: {self.cell.label}")
+        prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.overrides("transform") else None
+        attached = self.prepared()
+        with attached.active():
+            measured = measure(self.view, prompt, level, attached, prepare=prepare)
+            simulated = bool(attached.report().get("simulated", False))
+        self.store.write_json("efficiency.json", {"simulated": simulated, **measured, "level": level})
+
+    def _dense_rows(self, dense: Cell | None) -> list[dict[str, Any]] | None:
+        if dense is None or dense.run_id == self.cell.run_id:
+            return None
+        record = read_cell(self.settings.root / "runs" / dense.run_id)
+        return record.samples() if record.done else None

@@ -1,0 +1,265 @@
+"""Answers to the requests of examples (`Task.kind == "requests"`; `requests.py` says what they are).
+
+Log-likelihoods are sums over the scored ids of log-softmax in float32. Rows are padded on the right; texts that differ in
+their last token alone (the letters of a multiple choice) are read once. Only the scored positions get logits, and never
+more than `nll.LOGITS` at once, except for methods that edit logits: they are given the last rows of the forward, as in
+generation.
+
+A generated text ends before the first of its stop strings. The model stops at its own stop ids and at every token whose
+text contains a stop string; a stop string that is spread over several tokens does not end the computation, and what was
+written behind it is cut off. Both ways give the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from harness.contracts.method import Draft
+from harness.contracts.task import Example
+from harness.errors import Unsupported, UserError
+from harness.generation.batches import plan_batches
+from harness.generation.decoding import GREEDY, Decoding
+from harness.generation.generate import Generation, generate
+from harness.generation.nll import LOGITS, _capped, _hidden_states, pad_right
+from harness.generation.requests import LIKELIHOODS, Asked, asked
+from harness.models.inputs import Inputs, Sample
+from harness.models.view import View
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
+
+IMPOSSIBLE = -1e30  # in place of minus infinity (a token that a method rules out), which JSON does not have
+
+Row = tuple[int, ...]  # token ids
+
+
+def respond(
+    view: View,
+    examples: Sequence[Example],
+    attached: Attached | None = None,
+    decoding: Decoding = GREEDY,
+) -> list[dict[str, Any]]:
+    """One mapping for each example: `text` (JSON list of the responses to its requests), `n_prompt_tokens` and
+    `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its limit), and for generations
+    `kv` (bytes, of its largest cache).
+
+    Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
+    other than greedy where something is generated, and for methods that rewrite prompts.
+    """
+    if attached is not None and attached.method.overrides("transform"):
+        raise Unsupported(
+            f"Method '{attached.method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
+            "token by token; choose a task that generates from a plain prompt."
+        )
+    parts = [asked(view, e.meta, view.max_positions) for e in examples]
+    flat = [(i, one) for i, of_example in enumerate(parts) for one in of_example]
+    budget = len(examples) * max((one.positions for _, one in flat), default=1)
+    mode = attached.batching if attached is not None else "any"
+    scored = [(i, one) for i, one in flat if not one.max_new_tokens]
+    open_ = [(i, one) for i, one in flat if one.max_new_tokens]
+    if open_ and decoding.search != "greedy":
+        raise UserError(
+            f"decoding.search={decoding.search}, but the texts that this task asks for are generated greedily; leave out "
+            "decoding.search, or set it to greedy."
+        )
+    values: list[list[Any]] = [[] for _ in examples]
+    texts: list[list[Any]] = [[] for _ in examples]
+    likelihoods = _likelihoods(view, [one for _, one in scored], attached, budget, mode)
+    for (i, one), value in zip(scored, likelihoods, strict=True):
+        values[i].append((one.request, value))
+    for (i, one), made in zip(
+        open_, _generations(view, [one for _, one in open_], attached, budget, mode), strict=True
+    ):
+        texts[i].append((one, made))
+    return [_answer(view, e.meta["requests"], parts[i], values[i], texts[i]) for i, e in enumerate(examples)]
+
+
+def longest(view: View, example: Example) -> Sample:
+    """What the model reads at most for one example, as a sample (for batches, the proof and the measurement of speed)."""
+    parts = asked(view, example.meta, view.max_positions)
+    return Sample(max((one.read for one in parts), key=len, default=(view.pad_id,)), Draft(example.id, ""))
+
+
+def proof_steps(examples: Sequence[Example]) -> int:
+    """Decode steps in which a method may prove itself: 2 if everything is generated, 0 as soon as a number comes from
+    one pass over a text, which a method that acts only afterwards leaves as it is.
+    """
+    return 0 if any(r["type"] in LIKELIHOODS for e in examples for r in e.meta["requests"]) else 2
+
+
+def _answer(
+    view: View,
+    requests: Sequence[Mapping[str, Any]],
+    parts: Sequence[Asked],
+    values: Sequence[tuple[int, tuple[float, bool]]],
+    texts: Sequence[tuple[Asked, Generation]],
+) -> dict[str, Any]:
+    responses: list[Any] = [0.0 if r["type"] == "loglikelihood_rolling" else "" for r in requests]
+    for number, (value, is_greedy) in values:
+        if requests[number]["type"] == "loglikelihood_rolling":
+            responses[number] += value
+        else:
+            responses[number] = [_finite(value), is_greedy]
+    responses = [_finite(r) if isinstance(r, float) else r for r in responses]
+    ended = True
+    for one, generation in texts:
+        responses[one.request], stopped = _cut(view, generation, one.until)
+        ended = ended and stopped
+    row: dict[str, Any] = {
+        "text": json.dumps(responses, ensure_ascii=False),
+        "n_prompt_tokens": sum(len(one.read) for one in parts),
+        "n_new_tokens": sum(g.n_new for _, g in texts),
+        "finish": "stop" if ended else "length",
+    }
+    if texts:
+        largest = max((g for _, g in texts), key=lambda g: g.kv_bytes_logical or 0)
+        row["kv"] = {"kv_bytes_logical": largest.kv_bytes_logical, "kv_bytes_physical": largest.kv_bytes_physical}
+    return row
+
+
+def _finite(value: float) -> float:
+    return round(value, 6) if math.isfinite(value) and value > IMPOSSIBLE else IMPOSSIBLE
+
+
+# -- likelihoods ------------------------------------------------------------------------------------------------------
+
+
+def _likelihoods(
+    view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any
+) -> list[tuple[float, bool]]:
+    """Log-likelihood and is-greedy of each. What is read twice with different last tokens is computed once."""
+    rows: dict[Row, list[int]] = {}
+    for i, one in enumerate(wanted):
+        rows.setdefault(one.read, []).append(i)
+    reads = list(rows)
+    found: dict[int, tuple[float, bool]] = {}
+    for batch in plan_batches([len(r) for r in reads], [0] * len(reads), budget, mode):
+        members = [[(i, wanted[i]) for i in rows[reads[b]]] for b in batch]
+        found |= _forward(view, [reads[b] for b in batch], members, attached)
+    return [found[i] for i in range(len(wanted))]
+
+
+@torch.no_grad()
+def _forward(
+    view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], attached: Attached | None
+) -> dict[int, tuple[float, bool]]:
+    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers."""
+    for row in rows:
+        view.check_length(len(row))
+    ids, mask = pad_right(rows, view.pad_id, view.device)
+    start = min(len(row) - one.n_scored for row, group in zip(rows, members, strict=True) for _, one in group)
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "logits_to_keep": torch.arange(start, ids.shape[1], device=ids.device),
+        "use_cache": False,
+    }
+    cache = attached.new_cache() if attached is not None else None
+    if attached is not None:
+        attached.begin(Inputs(tuple(Sample(row) for row in rows), ids, mask))
+    if cache is not None:
+        inputs |= {"past_key_values": cache, "use_cache": True}
+    targets = _targets(rows, members, start, ids)
+    logprobs, best = _chosen(view, inputs, targets, attached)
+    found = {}
+    for b, group in enumerate(members):
+        end = len(rows[b]) - start
+        for column, (i, one) in enumerate(group):
+            span = slice(end - one.n_scored, end)
+            greedy = bool((best[b, span] == targets[b, span, column]).all())
+            found[i] = (float(logprobs[b, span, column].double().sum()), greedy)
+    return found
+
+
+def _targets(
+    rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], start: int, ids: Tensor
+) -> Tensor:  # fmt: skip
+    """`[B, S, K]`: what positions `start`.. predict in each of the texts that a row answers (they differ at its end)."""
+    width = max(map(len, members))
+    targets = torch.zeros(ids.shape[0], ids.shape[1] - start, width, dtype=torch.long)
+    for b, group in enumerate(members):
+        for column, (_, one) in enumerate(group):
+            targets[b, : len(rows[b]) - start, column] = torch.tensor(one.ids[start + 1 :])
+    return targets.to(ids.device)
+
+
+def _chosen(view: View, inputs: dict[str, Any], targets: Tensor, attached: Attached | None) -> tuple[Tensor, Tensor]:
+    """Log probabilities `[B, S, K]` of `targets`, and the most likely ids `[B, S]`."""
+    per_position = targets.shape[0] * int(view.config.vocab_size)
+    edits = attached is not None and attached.method.overrides("logits")
+    if edits or targets.shape[1] * per_position <= LOGITS:
+        return _pick(view.lm(**inputs).logits, targets)
+    step = max(1, LOGITS // per_position)
+    with _hidden_states(view) as caught:
+        view.lm(**inputs)
+    parts = [
+        _pick(_capped(view.lm_head(hidden), view.final_softcap), part)
+        for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
+    ]
+    return torch.cat([p for p, _ in parts], dim=1), torch.cat([b for _, b in parts], dim=1)
+
+
+def _pick(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits, targets = logits.float(), targets.to(logits.device)
+    chosen = logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
+    return chosen.to(targets.device), logits.argmax(-1)
+
+
+# -- generations ------------------------------------------------------------------------------------------------------
+
+
+def _generations(
+    view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any
+) -> list[Generation]:
+    """Greedy continuations, those with the same stop strings together."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, one in enumerate(wanted):
+        groups.setdefault(one.until, []).append(i)
+    found: dict[int, Generation] = {}
+    for until, members in groups.items():
+        ending = cast(View, Ending(view, stop_ids(view, until)))
+        lengths, limits = [len(wanted[i].ids) for i in members], [wanted[i].max_new_tokens for i in members]
+        for batch in plan_batches(lengths, limits, budget, mode):
+            outs = generate(ending, [wanted[members[b]].ids for b in batch], [limits[b] for b in batch], attached)
+            found |= {members[b]: out for b, out in zip(batch, outs, strict=True)}
+    return [found[i] for i in range(len(wanted))]
+
+
+class Ending:
+    """The same view with more ids that end an answer."""
+
+    def __init__(self, view: View, stop: Sequence[int]) -> None:
+        self._view, self.stop_ids = view, sorted({*view.stop_ids, *stop})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+
+_PIECES: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+
+
+def stop_ids(view: View, until: Sequence[str]) -> list[int]:
+    """Ids of the tokens whose own text, special tokens included, contains one of the stop strings."""
+    if view not in _PIECES:
+        size = len(view.tokenizer)
+        _PIECES[view] = view.tokenizer.batch_decode([[i] for i in range(size)], skip_special_tokens=False)
+    strings = [s for s in until if s]
+    return [i for i, piece in enumerate(_PIECES[view]) if any(s in piece for s in strings)]
+
+
+def _cut(view: View, generation: Generation, until: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether the answer came to an end before its limit."""
+    text = view.decode(generation.ids)
+    eos = view.tokenizer.eos_token_id
+    ends = [*until, view.tokenizer.decode([eos])] if eos is not None else list(until)
+    short = text
+    for end in ends:
+        short = short.split(end)[0] if end else short
+    return short, generation.finish == "stop" or short != text

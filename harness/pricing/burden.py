@@ -1,0 +1,81 @@
+"""What a method makes of a forward pass, as far as it can be told without running it.
+
+* Static block patterns are counted: the share of the visible pairs that is read, over the whole prompt and by the last
+  query. Data-dependent ones are priced as dense, which is the most they read; so is a pattern lowered to a mask
+  (`lowering=dense`), which saves nothing.
+* A second stream (`needs`) costs another forward for each one; a search over beams as many as there are beams.
+* Whatever hooks into layers makes the library's small steps slower (`hooked`); whatever acts at all must prove it (`acts`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from harness.contracts.method import HOOKS
+
+if TYPE_CHECKING:
+    from harness.contracts.method import Method
+
+PAIRS = 1 << 20  # (query, key) pairs that are looked at: evenly chosen queries stand for a long prompt's
+OUTSIDE = {"transform", "begin", "generate"}  # hooks that no layer calls
+Density = tuple[float, float]  # shares of the visible keys that are read: in prefill, in decode
+
+
+@dataclass(frozen=True)
+class Burden:
+    """`streams`: forwards for each one of dense. `beams`: rows of decode for each request. `dense_layers`: layers that the
+    pattern leaves alone. `method`: the one whose pattern counts, if that can be done. `unknown`: what the price leaves out.
+    """
+
+    streams: int = 1
+    beams: int = 1
+    acts: bool = False
+    hooked: bool = False
+    method: Method | None = None
+    dense_layers: frozenset[int] = frozenset()
+    unknown: tuple[str, ...] = ()
+
+    def density(self, n: int) -> Density:
+        """Of a context of `n` tokens, in the layers where the pattern is at work."""
+        return (1.0, 1.0) if self.method is None else static_density(self.method, n)
+
+
+def of(method: Method, num_beams: int, lowering: str) -> Burden:
+    """The burden of a method under a search with `num_beams` (1: no beam search)."""
+    own = method.overrides("generate")
+    static = callable(getattr(method, "blocks", None)) and lowering != "dense"
+    unknown = []
+    if own:
+        unknown.append("going back in a search of its own")
+    if method.overrides("transform"):
+        unknown.append("work on the inputs")
+    return Burden(
+        streams=2 if "second_stream" in method.needs else 1,
+        beams=int(getattr(method, "num_beams", 1)) if own else num_beams,
+        acts=method.overrides(*HOOKS),
+        hooked=any(method.overrides(hook) for hook in set(HOOKS) - OUTSIDE),
+        method=method if static else None,
+        dense_layers=frozenset(getattr(method, "full_layers", ())),
+        unknown=tuple(unknown),
+    )
+
+
+@lru_cache(maxsize=4096)
+def static_density(method: Any, n: int) -> Density:
+    """Counted on the pattern itself, token by token; (1, 1) where it cannot be asked by numbers."""
+    import numpy as np
+
+    blocks, rows = method.blocks(), min(n, max(1, PAIRS // n))
+    i = np.unique(np.linspace(0, n - 1, rows).round().astype(np.int64))[:, None]
+    j = np.arange(n)[None]
+    a, c = i // blocks.size, j // blocks.size
+    try:
+        read = (a == c) | np.asarray(blocks.keep(None, a, c), dtype=bool)
+        if blocks.token is not None:
+            read = (read & np.asarray(blocks.token(i, j), dtype=bool)) | (i == j)
+    except (TypeError, AttributeError):  # heads decide, or the pattern wants tensors
+        return 1.0, 1.0
+    read = read & (j <= i)
+    return float(read.sum() / (i + 1).sum()), float(read[-1].sum() / n)

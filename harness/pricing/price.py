@@ -1,0 +1,197 @@
+"""The price of a cell by itself, corrected by what earlier runs took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harness.errors import UserError
+from harness.identity import canonical
+from harness.plan import Cell, is_done
+from harness.pricing import burden, earlier, model, requests
+from harness.pricing.burden import Burden
+from harness.pricing.cost import Cost, cost, request
+from harness.pricing.earlier import Earlier
+from harness.pricing.model import Model
+from harness.pricing.requests import Requests
+from harness.pricing.speed import Speeds, measured
+from harness.settings import Settings
+
+CELL = 0.15  # seconds for the records and the statistics of a cell
+MANY = (
+    1e14,
+    1e12,
+    1e-8,
+)  # the speeds of a GPU, in whose unit its times are corrected by earlier runs; never shown without
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one cell, as if it shared nothing. `stored`: samples on the disk; `left`: the part that is still to be computed
+    here. `cost` is of all samples; None: nobody knows what the task asks. `ratio`: what earlier runs took by what they
+    would have been priced; None: the time is not known.
+    """
+
+    cell: Cell
+    done: bool
+    stored: int = 0
+    left: float = 0.0
+    asked: Requests | None = None
+    model: Model | None = None
+    cost: Cost | None = None
+    ratio: float | None = None
+
+    @property
+    def flops(self) -> float | None:
+        """Operations left."""
+        c = self.cost
+        return None if c is None else self.left * (c.prefill.flops + c.decode.flops + c.encode.flops)
+
+    @property
+    def seconds_samples(self) -> float | None:
+        """Of the samples that are left."""
+        return None if self.cost is None or self.ratio is None else self.ratio * self.left * self.cost.seconds_samples
+
+    @property
+    def seconds_beside(self) -> float | None:
+        """Of the proof, of measuring speed, and of the records."""
+        if self.cost is None or self.ratio is None:
+            return None
+        return self.ratio * (self.cost.seconds_proof + self.cost.seconds_speed) + CELL
+
+    @property
+    def seconds(self) -> float | None:
+        samples, beside = self.seconds_samples, self.seconds_beside
+        return None if samples is None or beside is None else samples + beside
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the price takes for granted or leaves out."""
+        guessed = self.asked.assumed if self.asked else ()
+        return guessed + tuple(f"{what} (left out)" for what in (self.cost.burden.unknown if self.cost else ()))
+
+
+class Pricing:
+    """Prices cells of one results folder; what was found out for one cell serves the others."""
+
+    def __init__(
+        self, plan: Sequence[Cell], settings: Settings, speeds: Speeds | None = None, runs: list[Earlier] | None = None
+    ) -> None:  # fmt: skip
+        self.settings, self.speeds = settings, speeds or measured()
+        self.earlier = earlier.of_plan(plan, settings.root) if runs is None else runs
+        self._models: dict[str, Model | None] = {}
+        self._asked: dict[tuple[str, str], Requests | None] = {}
+        self._costs: dict[Any, Cost] = {}
+        self._burdens: dict[Any, Burden] = {}
+        self._ratios = self._learned(plan)
+
+    def price(self, cell: Cell, shards: int = 1) -> Price:
+        """Of one cell; of one of its shards, if `shards` processes compute it."""
+        root, asked, m = self.settings.root, self.asked(cell), self.model(cell)
+        if is_done(root, cell.run_id):
+            return Price(cell, True, asked=asked, model=m)
+        stored = _stored(root / "runs" / cell.run_id)
+        left = max(0.0, 1 - stored / asked.count) if asked and asked.count else 1.0
+        made = self._cost(cell, m, asked) if m is not None and asked is not None and asked.count else None
+        return Price(cell, False, stored, left / shards, asked, m, made, self.ratio(cell))
+
+    @property
+    def learned(self) -> int:
+        """How many earlier runs correct the times."""
+        return sum(len(values) for (_, method), values in self._ratios.items() if method)
+
+    def model(self, cell: Cell) -> Model | None:
+        """The numbers of the cell's model; None if its configuration does not tell them."""
+        label = cell.model_label
+        if label not in self._models:
+            try:
+                self._models[label] = model.of(cell.spec, str(cell.identity["model"]["dtype"]))
+            except (UserError, KeyError):
+                self._models[label] = None
+        return self._models[label]
+
+    def asked(self, cell: Cell) -> Requests | None:
+        """What the cell's task asks of its model; None if nobody knows."""
+        key = (cell.model_label, cell.task_label)
+        if key not in self._asked:
+            found = self._recorded(cell)
+            self._asked[key] = found or requests.stated(cell.task, self.model(cell), self.settings.limit)
+        return self._asked[key]
+
+    def _recorded(self, cell: Cell) -> Requests | None:
+        """From a finished cell on the same examples, read with the same tokenizer; dense before others."""
+        wanted = (canonical(cell.identity["task"]), earlier.reader(cell.identity["model"]), cell.identity["limit"])
+        same = [e for e in self.earlier if e.done and e.count and (e.task, e.reader, e.limit) == wanted]
+        if not same:
+            return None
+        best = min(same, key=lambda e: not e.method.endswith(".Dense"))
+        told = 0 if cell.task.kind == "nll" else int(getattr(cell.task, "max_new_tokens", None) or 0)
+        return requests.recorded(best.rows, best.count, best.pictures, told)
+
+    def _cost(self, cell: Cell, m: Model, asked: Requests) -> Cost:
+        method, s = self._burden(cell.method), self.settings
+        key = (cell.model_label, cell.task_label, cell.method.batching, method)
+        if key not in self._costs:
+            self._costs[key] = cost(
+                m, asked, method, cell.method.batching, s.batch_tokens, s.efficiency, self._speeds(m),
+                cell.task.kind == "nll",
+            )  # fmt: skip
+        return self._costs[key]
+
+    def _burden(self, method: Any) -> Burden:
+        if id(method) not in self._burdens:
+            decoding = self.settings.decoding
+            beams = decoding.num_beams if decoding.search == "beam" else 1
+            self._burdens[id(method)] = burden.of(method, beams, self.settings.lowering)
+        return self._burdens[id(method)]
+
+    def _speeds(self, m: Model) -> Speeds:
+        return self.speeds if m.device == "cpu" else Speeds(*MANY)
+
+    # -- earlier runs -------------------------------------------------------------------------------------------------
+
+    def ratio(self, cell: Cell) -> float | None:
+        """By what a price of this model and method is corrected: as the method's own earlier runs say, else as the
+        model's do, else 1 on a processor; None on a GPU that nobody has used yet.
+        """
+        known, target = canonical(cell.identity["model"]), str(cell.identity["method"]["target"])
+        values = self._ratios.get((known, target)) or self._ratios.get((known, ""))
+        if values:
+            return median(values)
+        m = self.model(cell)
+        return 1.0 if m is not None and m.device == "cpu" else None
+
+    def _learned(self, plan: Sequence[Cell]) -> dict[tuple[str, str], list[float]]:
+        """(model, class of the method or "" for all) -> taken / priced, one for each earlier run."""
+        found: dict[tuple[str, str], list[float]] = {}
+        methods = {str(c.identity["method"]["target"]): c for c in plan}
+        models = {canonical(c.identity["model"]): c for c in {c.model_label: c for c in plan}.values()}
+        for e in self.earlier:
+            if e.method in methods and e.model in models:
+                m = self.model(models[e.model])
+                ratio = None if m is None else self._taken(e, m, methods[e.method].method)
+                if ratio is not None:
+                    found.setdefault((e.model, e.method), []).append(ratio)
+                    found.setdefault((e.model, ""), []).append(ratio)
+        return found
+
+    def _taken(self, e: Earlier, m: Model, method: Any) -> float | None:
+        """Seconds that a run took by what it is priced: its samples if they were computed for it alone, else one request."""
+        made, speeds = self._burden(method), self._speeds(m)
+        if e.seconds and e.rows:
+            asked = requests.recorded(e.rows, e.count, e.pictures, 0)
+            priced = cost(m, asked, made, method.batching, self.settings.batch_tokens, "off", speeds)
+            saved = priced.seconds_encode * (1 - e.pictures / e.count) if e.pictures else 0.0
+            return e.seconds / (priced.seconds_samples - saved - (priced.seconds_common if e.prefixes else 0.0))
+        if e.ttft and e.step:
+            first, step = request(m, e.timed_prompt, 1, made, speeds)
+            return (e.ttft + e.step) / (first + step)
+        return None
+
+
+def _stored(folder: Path) -> int:
+    """Samples of a cell on the disk, those of shards included."""
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob("samples*.jsonl")) if folder.is_dir() else 0

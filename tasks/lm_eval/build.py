@@ -1,0 +1,185 @@
+"""From a task of lm-evaluation-harness to examples: one for each document, with its requests as plain data.
+
+The library itself builds the requests (prompts, few-shot examples, chat template); its request cache stays off. Few-shot
+examples are drawn one document after the other from one generator, so a document's prompt depends on `fewshot_seed` and
+its place in the data, and asking for more documents changes no earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contracts.task import Example, Skipped, Tokens
+from harness.errors import UserError
+from harness.generation.requests import Misfit, asked
+from tasks.lm_eval.library import library_seeds, quiet
+
+MAX_NEW_TOKENS = 256  # lm_eval.defaults.DEFAULT_MAX_GEN_TOKS
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # in the library's order
+HARMLESS = {"temperature", "top_p", "top_k", "do_sample"}  # without effect on a greedy search
+INFINITE = 1e30  # what records hold in place of an infinity
+KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How documents become prompts."""
+
+    limit: int | None = None  # documents of each task
+    fewshot_seed: int = 1234
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
+    max_length: int | None = None
+
+
+def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[Example | Skipped]:
+    """One example for each document of a task, in the order of the data."""
+    sizes = [n for n in (asking.max_length, getattr(tokens, "max_positions", None)) if n]
+    for doc_id, instances in _instances(task, asking, tokens).items():
+        meta = _meta(name, task, doc_id, instances, asking.max_length)
+        key = f"{name}/{doc_id}"
+        try:
+            asked(tokens, meta, min(sizes, default=None))
+        except Misfit as error:
+            yield Skipped(key, str(error), {"task": name, "doc_id": doc_id})
+            continue
+        yield Example(
+            id=key,
+            prompt=meta["contexts"][0] if meta["contexts"] else meta["requests"][0].get("text", ""),
+            references=(meta["target"],),
+            max_new_tokens=max((r.get("max_new_tokens", 0) for r in meta["requests"]), default=0),
+            cluster=key,
+            task="lm_eval",
+            split=name,
+            meta=meta,
+        )
+
+
+def _instances(task: Any, asking: Asking, tokens: Tokens) -> dict[int, list[Any]]:
+    """The library's requests by document, in the order in which their responses are expected."""
+    template = renderer(tokens) if asking.apply_chat_template else None
+    task.set_fewshot_seed(seed=asking.fewshot_seed)
+    with library_seeds(), quiet():
+        task.build_all_requests(
+            limit=asking.limit,
+            rank=0,
+            world_size=1,
+            cache_requests=False,
+            rewrite_requests_cache=False,
+            system_instruction=asking.system_instruction,
+            apply_chat_template=asking.apply_chat_template,
+            fewshot_as_multiturn=asking.fewshot_as_multiturn,
+            chat_template=template,
+            tokenizer_name=tokens.name if template else "",
+        )
+    found: dict[int, list[Any]] = {}
+    for instance in task.instances:
+        found.setdefault(instance.doc_id, []).append(instance)
+    return {key: sorted(of_doc, key=lambda x: x.idx) for key, of_doc in found.items()}
+
+
+def renderer(tokens: Any) -> Callable[..., str]:
+    """The chat template as the library calls it; a template that knows no system message is asked without one."""
+    tokenizer = tokens.tokenizer
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"task.lm_eval.apply_chat_template=true, but the tokenizer of '{tokens.name}' has no chat template; leave it out."
+        )
+
+    def render(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        from jinja2.exceptions import TemplateError
+
+        more = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        try:
+            return str(tokenizer.apply_chat_template(list(history), tokenize=False, **more))
+        except TemplateError:
+            rest = [m for m in history if m["role"] != "system"]
+            return str(tokenizer.apply_chat_template(rest, tokenize=False, **more))
+
+    return render
+
+
+def _meta(name: str, task: Any, doc_id: int, instances: Sequence[Any], max_length: int | None) -> dict[str, Any]:
+    contexts: dict[str, int] = {}
+    doc = instances[0].doc
+    return {
+        "task": name,
+        "doc_id": doc_id,
+        "requests": [_request(name, instance, contexts, max_length) for instance in instances],
+        "contexts": list(contexts),
+        "doc": plain(doc),
+        "target": str(task.doc_to_target(doc)),
+    }
+
+
+def _request(name: str, instance: Any, contexts: dict[str, int], max_length: int | None) -> dict[str, Any]:
+    """One request in our own words. `given` keeps the library's arguments where ours say less."""
+    kind, args = instance.request_type, instance.args
+    if kind not in KINDS:
+        raise UserError(f"The lm-eval task '{name}' makes requests of the kind '{kind}'; known are {', '.join(KINDS)}.")
+    if kind == "loglikelihood_rolling":
+        return {"type": kind, "text": args[0]} | ({"max_length": max_length} if max_length else {})
+    context = contexts.setdefault(args[0], len(contexts))
+    if kind == "loglikelihood":
+        return {"type": kind, "context": context, "continuation": args[1]}
+    until, limit = generation(name, args[1])
+    return {"type": kind, "context": context, "until": until, "max_new_tokens": limit, "given": plain(args[1])}
+
+
+def generation(name: str, given: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Stop strings and most new tokens of a `generation_kwargs`; `UserError` for what a greedy search cannot honour."""
+    own = dict(given)
+    until = own.pop("until", None) or []
+    until = [until] if isinstance(until, str) else [str(s) for s in until]
+    lengths = [own.pop(key, None) for key in LENGTHS]
+    limit = next((int(n) for n in lengths if n is not None), MAX_NEW_TOKENS)
+    sampling = own.get("do_sample")
+    if sampling or (sampling is None and float(own.get("temperature") or 0) > 0):
+        raise UserError(
+            f"The lm-eval task '{name}' asks for sampling ({_said(own)}), and heed answers its requests greedily. Run it so "
+            "with task.lm_eval.gen_kwargs={do_sample: false}: its numbers are then not those of the original."
+        )
+    own = {k: v for k, v in own.items() if k not in HARMLESS and not (k == "num_beams" and v == 1)}
+    if own:
+        raise UserError(f"The lm-eval task '{name}' generates with {_said(own)}, which heed cannot honour.")
+    return until, limit
+
+
+def _said(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
+
+
+def about_tokens(task: Any, docs: Sequence[Any], limit: int | None) -> tuple[int, int]:
+    """(documents, tokens): an estimate from the first documents, four characters to a token, without building prompts."""
+    n = len(docs) if limit is None else min(limit, len(docs))
+    first = [docs[i] for i in range(min(n, 16))]
+    if not first:
+        return 0, 0
+    words = sum(len(str(task.doc_to_text(doc))) + len(str(task.doc_to_target(doc))) for doc in first) / len(first) / 4
+    shots, asked_for = int(task.get_config("num_fewshot") or 0), 1
+    new = 0
+    if task.OUTPUT_TYPE == "multiple_choice":
+        asked_for = len(task.doc_to_choice(first[0]))
+    elif task.OUTPUT_TYPE == "generate_until":
+        new = generation(task.task_name, task.get_config("generation_kwargs") or {})[1]
+    return n, int(n * (words * (1 + shots) * asked_for + new))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: what JSON does not know becomes text, as in the library's own samples; NaN becomes
+    null and infinities become 1e30 (`restored` undoes both).
+    """
+    return json.loads(json.dumps(value, default=_plain), parse_constant=CONSTANTS.__getitem__)
+
+
+CONSTANTS = {"NaN": None, "Infinity": INFINITE, "-Infinity": -INFINITE}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy
+        return value.tolist()
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)

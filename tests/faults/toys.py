@@ -1,0 +1,103 @@
+"""A small task and two small methods that misbehave as the environment says. What they are does not change by it: the run
+that failed and the run that repairs it have the same run id.
+
+`HEED_TOY` holds JSON: `{"score": id}`, `{"begin": id}` raise for one example; `{"memory": n}` lets batches of more than n run
+out of memory; `{"pause": seconds}` lengthens every batch, `{"build": seconds}` every example that is made,
+`{"learn": seconds}` calibration; `{"log": file}` notes what was done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.contracts.method import Call, Method, Request
+from harness.contracts.task import Example, Metric, Score, Task, Tokens, example_rng
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VARIABLE = "HEED_TOY"
+WORDS = ("river", "mill", "corn", "stone", "rain", "bridge", "wheel", "year", "nobody", "old")
+
+
+def told(key: str) -> Any:
+    """What the environment says; None if nothing."""
+    return json.loads(os.environ.get(VARIABLE, "{}")).get(key)
+
+
+def note(text: str) -> None:
+    if file := told("log"):
+        with Path(file).open("a") as log:
+            log.write(f"{text}\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Task):
+    title: ClassVar[str] = "a few short prompts"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("even"),)
+
+    n: int = 10
+
+    def examples(self, tokens: Tokens) -> Iterator[Example]:
+        note("build")
+        for i in range(self.n):
+            time.sleep(told("build") or 0)
+            rng = example_rng("toy", self.seed, i)
+            yield Example(id=f"t{i}", prompt=" ".join(rng.choices(WORDS, k=rng.randint(6, 20))), max_new_tokens=5)
+
+    def score(self, example: Example, text: str | None) -> Score:
+        if told("score") == example.id:
+            raise ZeroDivisionError(f"the scorer does not like {example.id}")
+        return Score({"even": float(len(text or "") % 2 == 0)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Method):
+    """Halves what attention adds to the residual stream."""
+
+    name: ClassVar[str] = "scaled"
+    title: ClassVar[str] = "attention at half strength"
+    paper: ClassVar[str] = "own"
+
+    def begin(self, request: Request) -> None:
+        ids = [draft.id for draft in request.drafts]
+        note("begin " + " ".join(ids))
+        time.sleep(told("pause") or 0)
+        if told("begin") in ids:
+            raise LookupError(f"the method does not like {told('begin')}")
+
+    def attn_out(self, ctx: Call, a: Tensor) -> Tensor:
+        import torch
+
+        if told("memory") and a.shape[0] > told("memory"):
+            note("out of memory")
+            raise torch.OutOfMemoryError("out of memory")
+        return a * 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Scaled):
+    """The same with a strength that is learned: the mean length of the calibration prompts decides it."""
+
+    name: ClassVar[str] = "learned"
+
+    def calibration(self) -> Any:
+        return {"_target_": "tests.faults.toys.Toy", "n": 3}
+
+    def calibrate(self, requests: Iterable[tuple[Example, Request]]) -> dict[str, Tensor]:
+        import torch
+
+        note("learn")
+        time.sleep(told("learn") or 0)
+        lengths = [float(request.inputs.ids.shape[1]) for _, request in requests]
+        return {"strength": 1 / torch.tensor(lengths).mean().sqrt()}
+
+    def attn_out(self, ctx: Call, a: Tensor) -> Tensor:
+        assert ctx.request is not None
+        return a * ctx.request.artifact["strength"].to(a)
