@@ -23,10 +23,10 @@ COMPRESSORS = [
     "method=[quest,snapkv,h2o,streaming_kv]", "+method.snapkv_128=${method.snapkv}", "method.snapkv_128.capacity=128",
     "+method.quest_128=${method.quest}", "method.quest_128.budget=128",
 ]  # fmt: skip
-RULER = ["task=[ruler]", "task.ruler.tasks=[niah_single_2,vt]", "task.ruler.samples=8", "task.ruler.max_new_tokens=32"]
+RULER = ["task=[ruler]", "task.ruler.tasks=[niah_single_2,vt]", "task.ruler.samples=4", "task.ruler.max_new_tokens=32"]
 PLANS = {
     "passkey": ["method=[power,quest,snapkv]", "task=[passkey]"],
-    "recall, long": ["task=[recall]", "task.recall.lengths=[1024,2048]", "task.recall.samples=12", "efficiency=off"],
+    "recall, long": ["task=[recall]", "task.recall.lengths=[1024,2048]", "task.recall.samples=4", "efficiency=off"],
     "ruler, patterns": ["method=[power,sliding,streaming]", *RULER],
     "ruler, shared": [*COMPRESSORS, *RULER, "efficiency=off"],
     "ruler, share=false": [*COMPRESSORS, *RULER, "efficiency=off", "share=false"],

@@ -1,8 +1,8 @@
 """Which cells are computed side by side, from one dense prefill of each batch. Imports no torch.
 
 A method joins if reading the prompt is dense for it (`prefill_is_dense`) and it acts through `select` and `edit_cache`
-alone: then nothing but its own cache tells its prefill from dense. Cells of one task and model with equal batches (the
-same `batching`) stand together; a cell without company runs by itself.
+alone (`around` lets it look on): then nothing but its own cache tells its prefill from dense. Cells of one task and model
+with equal batches (the same `batching`) stand together; a cell without company runs by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.plan import Cell
 
 PREFILL = "prefill"
-ALLOWED = ("select", "edit_cache")
+ALLOWED = ("select", "edit_cache", "around")
 
 
 def route(cell: Cell, decoding: Decoding) -> str | None:

@@ -131,7 +131,7 @@ def serving(view: View, runtime: Runtime) -> Iterator[None]:
     try:
         view.set_attn(dispatch.NAME)
         handles = module_hooks.install(runtime)
-        with runtime.method.around(view):
+        with runtime.around():
             yield
     finally:
         for handle in handles:

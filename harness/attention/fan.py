@@ -4,7 +4,8 @@ keys and values, as if it had read the prompt alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -22,6 +23,14 @@ class Fan(Runtime):
     def __init__(self, view: View, members: Sequence[Runtime]) -> None:
         super().__init__(view, Method(), "auto")
         self.members = members
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """What every member wants."""
+        with ExitStack() as stack:
+            for member in self.members:
+                stack.enter_context(member.around())
+            yield
 
     def attention(
         self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, scaling: float | None = None, **kwargs: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -81,6 +81,10 @@ class Runtime:
     def bind(self, inner: Callable[..., Any], inner_mask: Any) -> None:
         """What was in use before: it serves the calls that the method leaves alone."""
         self.inner, self.inner_mask = inner, inner_mask
+
+    def around(self) -> AbstractContextManager[Any]:
+        """What the method wants around the model while it is at work."""
+        return self.method.around(self.view)
 
     @contextmanager
     def silent(self) -> Iterator[None]:

@@ -202,6 +202,8 @@ def _sharing(totals: Sequence[Total], share: bool) -> str:
     saving = sum((t.saving for t in totals), Saving())
     timed = any(p.seconds is not None for t in totals for p in t.todo)
     apart = f" A process for each cell: {clock(sum(t.seconds_apart for t in totals))}." if timed else ""
+    if not saving.flops and any(p.asked and p.asked.shows and p.asked.pictures is None for t in totals for p in t.todo):
+        return f"Sharing: pictures are encoded once; what that saves is known after a first run.{apart}"
     if not saving.flops:
         return f"Sharing: no cell has work in common with another, but for the model and the data.{apart}"
     n = sum(map(len, groups))

@@ -51,6 +51,7 @@ class Waiting:
         self.folder, self.total = folder, total
         self.console = Console()
         self.over: dict[str, dict[str, Any] | str] = {}
+        self._held: set[str] = set()
 
     def tell(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -65,6 +66,7 @@ class Waiting:
                         states = queue.active(list(left))
                         if states is not None:
                             self._notice(left, gone, states)
+                            self._warn(states)
                             line.update(self._counts(states))
                     if left:
                         time.sleep(pause)
@@ -95,6 +97,15 @@ class Waiting:
                 log = f"; its log: {job.log}" if job.log.exists() else ""
                 how = SAID.get(state, f"ended without a result ({state or 'unknown to Slurm'})")
                 self._end(left, job, how + log)
+
+    def _warn(self, states: dict[str, queue.State]) -> None:
+        """Jobs that will not start by themselves."""
+        for key, state in states.items():
+            if state.name == "PENDING" and "held" in state.why and key not in self._held:
+                self._held.add(key)
+                self.tell(
+                    f"job {key} is held ({state.why}): `scontrol release {key}` lets it start, `scancel {key}` ends it"
+                )
 
     def _end(self, left: dict[str, Submitted], job: Submitted, how: dict[str, Any] | str) -> None:
         del left[job.key]

@@ -18,7 +18,7 @@ from harness.contracts.method import HOOKS
 if TYPE_CHECKING:
     from harness.contracts.method import Method
 
-PAIRS = 1 << 20  # (query, key) pairs that are looked at: evenly chosen queries stand for a long prompt's
+PAIRS = 1 << 17  # (query, key) pairs that are looked at: evenly chosen queries stand for a long prompt's
 OUTSIDE = {"transform", "begin", "generate"}  # hooks that no layer calls
 Density = tuple[float, float]  # shares of the visible keys that are read: in prefill, in decode
 

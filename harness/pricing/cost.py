@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
 
 from harness.pricing import work
@@ -74,6 +74,7 @@ def cost(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1 << 14)
 def request(m: Model, prompt: int, steps: int, burden: Burden, speeds: Speeds) -> tuple[float, float]:
     """Seconds of one request of `prompt` tokens: to the first token, and of the `steps` decode steps."""
     b = Batch(1, prompt, steps + 1, steps + 1)

@@ -28,9 +28,9 @@ OTHERS = 100  # folders outside the plan
 class Earlier:
     """One stored cell. `model`, `task`: canonical identities; `reader`: what makes token ids; `method`: its class.
 
-    `rows`: (prompt, new) tokens of samples, of `count` in all. `seconds`: of all samples, each prompt read for this
-    method alone (but for its picture, if `prefixes`); None: not known, or not from this machine. `ttft`, `step`: seconds
-    to the first token and of a decode step, of one prompt of `timed_prompt` tokens.
+    `rows`: (prompt, new) tokens of samples, of `count` in all. `seconds`: of all samples, with its part of what `members`
+    cells read together (and pictures read once, if `prefixes`); None: not known, or not from this machine. `ttft`,
+    `step`: seconds to the first token and of a decode step, of one prompt of `timed_prompt` tokens.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Earlier:
     count: int
     pictures: int | None = None
     prefixes: bool = False
+    members: int = 1
     seconds: float | None = None
     ttft: float | None = None
     step: float | None = None
@@ -91,12 +92,14 @@ def read(folder: Path, models: Iterable[str] | None = None) -> Earlier | None:
         sessions = _json(folder / "provenance.json")["sessions"]
         here = bool(sessions) and all(_here(s) for s in sessions)
         seconds = None
-        if here and done and "prefill" not in shared and len(sessions) == 1:
-            seconds = float(_json(folder / "cost.json")["seconds"])
+        took = _json(folder / "cost.json") if here and done and len(sessions) == 1 else {}
+        members = int(took.get("side_by_side", 1))
+        if took and (members > 1 or "prefill" not in shared):
+            seconds = float(took["seconds"])
         timed = _json(folder / "efficiency.json") if here and (folder / "efficiency.json").exists() else {}
         return Earlier(
             model, reader(identity["model"]), str(identity["method"]["target"]), canonical(identity["task"]),
-            identity["limit"], done, rows, count, pictures, "picture" in shared, seconds,
+            identity["limit"], done, rows, count, pictures, "picture" in shared, members, seconds,
             timed["ttft_ms"]["median"] / 1e3 if timed else None,
             timed["decode_ms_per_token"]["median"] / 1e3 if timed else None,
             int(timed["prompt_tokens"]) if timed else 0,

@@ -147,8 +147,8 @@ def _eyes(config: Mapping[str, Any], family: Family, width: int) -> Eyes | None:
         tokens = None
     flops = 0.0
     if d and layers and inner and side and patch:
-        seen = (side // patch) ** 2 + 1
-        flops = seen * layers * (2 * (4 * d * d + 2 * d * inner) + 4 * d * seen) + 2 * seen * (
-            d * width + width * width
-        )
+        patches = (side // patch) ** 2
+        seen = patches + 1  # and the class token
+        tower = seen * layers * (2 * (4 * d * d + 2 * d * inner) + 4 * d * seen)
+        flops = tower + 2 * patches * (3 * patch * patch * d + d * width + width * width)  # patches, tower, projector
     return Eyes(tokens, flops, family.sight.kind == "Queries")

@@ -86,6 +86,7 @@ class Pricing:
         self._asked: dict[tuple[str, str], Requests | None] = {}
         self._costs: dict[Any, Cost] = {}
         self._burdens: dict[Any, Burden] = {}
+        self._chosen: dict[tuple[str, str], float | None] = {}
         self._ratios = self._learned(plan)
 
     def price(self, cell: Cell, shards: int = 1) -> Price:
@@ -157,12 +158,12 @@ class Pricing:
         """By what a price of this model and method is corrected: as the method's own earlier runs say, else as the
         model's do, else 1 on a processor; None on a GPU that nobody has used yet.
         """
-        known, target = canonical(cell.identity["model"]), str(cell.identity["method"]["target"])
-        values = self._ratios.get((known, target)) or self._ratios.get((known, ""))
-        if values:
-            return median(values)
-        m = self.model(cell)
-        return 1.0 if m is not None and m.device == "cpu" else None
+        key = (cell.model_label, str(cell.identity["method"]["target"]))
+        if key not in self._chosen:
+            known, m = canonical(cell.identity["model"]), self.model(cell)
+            values = self._ratios.get((known, key[1])) or self._ratios.get((known, ""))
+            self._chosen[key] = median(values) if values else 1.0 if m is not None and m.device == "cpu" else None
+        return self._chosen[key]
 
     def _learned(self, plan: Sequence[Cell]) -> dict[tuple[str, str], list[float]]:
         """(model, class of the method or "" for all) -> taken / priced, one for each earlier run."""
@@ -179,13 +180,14 @@ class Pricing:
         return found
 
     def _taken(self, e: Earlier, m: Model, method: Any) -> float | None:
-        """Seconds that a run took by what it is priced: its samples if they were computed for it alone, else one request."""
+        """Seconds that a run took by what it is priced: its samples if it is known what they shared, else one request."""
         made, speeds = self._burden(method), self._speeds(m)
         if e.seconds and e.rows:
             asked = requests.recorded(e.rows, e.count, e.pictures, 0)
             priced = cost(m, asked, made, method.batching, self.settings.batch_tokens, "off", speeds)
             saved = priced.seconds_encode * (1 - e.pictures / e.count) if e.pictures else 0.0
-            return e.seconds / (priced.seconds_samples - saved - (priced.seconds_common if e.prefixes else 0.0))
+            saved += priced.seconds_common if e.prefixes else priced.seconds_prefill * (1 - 1 / e.members)
+            return e.seconds / (priced.seconds_samples - saved)
         if e.ttft and e.step:
             first, step = request(m, e.timed_prompt, 1, made, speeds)
             return (e.ttft + e.step) / (first + step)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 
 from harness.pricing.batches import Batch
 from harness.pricing.burden import Burden
@@ -36,10 +37,13 @@ class Work:
         return self.weights + self.attention
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Work(
+            self.weights + other.weights, self.attention + other.attention, self.moved + other.moved,
+            self.calls + other.calls,
+        )  # fmt: skip
 
     def __mul__(self, by: float) -> Work:
-        return Work(*(getattr(self, f.name) * by for f in fields(self)))
+        return Work(self.weights * by, self.attention * by, self.moved * by, self.calls * by)
 
 
 def pairs(n: int, window: int | None) -> int:
@@ -64,12 +68,10 @@ def keys(n: int, steps: int, window: int | None) -> int:
 
 def prefill(m: Model, b: Batch, burden: Burden, scored: bool = False) -> Work:
     """`scored`: the head is applied at every position (likelihood tasks)."""
-    share, _ = burden.density(b.prompt)
-    seen = sum(count * factor * pairs(b.prompt, w) for w, factor, count in _kinds(m, burden, share))
     rows = b.size * b.times * burden.streams
     return Work(
         weights=2.0 * rows * (m.layer_weights * b.prompt + m.head_weights * (b.prompt if scored else 1)),
-        attention=4.0 * m.head_dim * m.heads * rows * seen,
+        attention=4.0 * m.head_dim * m.heads * rows * pairs_read(m, burden, b.prompt),
         moved=b.times * burden.streams * m.element * (m.layer_weights + m.head_weights)
         + rows * m.kv_bytes * b.prompt * m.layers,
         calls=float(b.times * burden.streams * m.layers),
@@ -79,8 +81,7 @@ def prefill(m: Model, b: Batch, burden: Burden, scored: bool = False) -> Work:
 def decode(m: Model, b: Batch, burden: Burden) -> Work:
     """All forwards after the prompts'."""
     steps = max(0, b.new - 1)
-    _, share = burden.density(b.prompt + steps)
-    seen = sum(count * factor * keys(b.prompt, steps, w) for w, factor, count in _kinds(m, burden, share))
+    seen = keys_read(m, burden, b.prompt, steps)
     rows = b.size * b.times * burden.streams * burden.beams
     forwards = b.times * burden.streams * steps
     return Work(
@@ -89,6 +90,20 @@ def decode(m: Model, b: Batch, burden: Burden) -> Work:
         moved=forwards * m.element * (m.layer_weights + m.head_weights) + rows * m.kv_bytes * seen,
         calls=float(forwards * m.layers),
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def pairs_read(m: Model, burden: Burden, n: int) -> float:
+    """Pairs that one query head reads over a prompt of `n` tokens, in all layers together."""
+    share, _ = burden.density(n)
+    return sum(count * factor * pairs(n, w) for w, factor, count in _kinds(m, burden, share))
+
+
+@lru_cache(maxsize=1 << 16)
+def keys_read(m: Model, burden: Burden, n: int, steps: int) -> float:
+    """Keys that one query head reads in the `steps` forwards after it."""
+    _, share = burden.density(n + steps)
+    return sum(count * factor * keys(n, steps, w) for w, factor, count in _kinds(m, burden, share))
 
 
 def _kinds(m: Model, burden: Burden, share: float) -> list[tuple[int | None, float, int]]:

@@ -173,7 +173,7 @@ class CellStore:
         """
         self._lock()
         if self._is_finished():
-            self.close()
+            self._withdraw()
             return False
         self._claim()
         return True
@@ -214,7 +214,9 @@ class CellStore:
         if self.shard is not None:
             self._session.end()  # as long as the place in the cell is ours
         if not (have.issuperset(order) and self._take_whole() and not self._is_finished() and self._joined(order)):
-            if self.shard is not None:
+            if self._is_finished():
+                self._withdraw()
+            elif self.shard is not None:
                 self.close()
             return False
         return True
@@ -261,7 +263,7 @@ class CellStore:
             "metrics_sha256": digest((self.path / "metrics.json").read_bytes()),
         }
         write_json(self.path / "DONE", seal)
-        self._whole.release(remove=True)
+        self._remove_locks()
         self.close()
 
     def fail(self, kind: str, message: str) -> bool:
@@ -274,7 +276,7 @@ class CellStore:
         except Busy:
             return False
         if self._is_finished():
-            self.close()
+            self._withdraw()
             return False
         count = sum(lines_and_digest(file)[0] for file in (self.samples_file, *shards.parts(self.path)))
         write_json(self.path / "metrics.json", {"n": count, "failure": {"kind": kind, "message": message}})
@@ -355,7 +357,7 @@ class CellStore:
         """Begin to work on the cell; the ids in our file."""
         self._claim()
         if self._is_finished():
-            self.close()
+            self._withdraw()
             if self._was_open:
                 raise Busy(f"another process finished {self.path} meanwhile. Run the same command again.")
             raise ValueError(f"cell {self.run_id} is finished: nothing can be added to it or taken out of it")
@@ -369,6 +371,18 @@ class CellStore:
 
     def _is_finished(self) -> bool:
         return (self.path / "DONE").exists()
+
+    def _withdraw(self) -> None:
+        """From a cell that is finished: who came too late leaves no lock file there."""
+        self._whole.release()
+        if self._whole.acquire(patience=0):
+            self._remove_locks()
+        self.close()
+
+    def _remove_locks(self) -> None:
+        for file in self.path.glob(f"{LOCK}.*of*"):
+            remove(file)
+        self._whole.release(remove=True)
 
     def close(self) -> None:
         """Let other processes work on the cell."""
@@ -392,7 +406,7 @@ class CellStore:
     def _clean(self) -> None:
         """Remove what earlier sessions left when they were killed: nobody else is here."""
         left = [file for file in self.path.glob(".*.part") if file.name.startswith(UNDER_LOCK)]
-        for file in (*left, *shards.parts(self.path), *self.path.glob(f"{LOCK}.*of*")):
+        for file in (*left, *shards.parts(self.path)):
             remove(file)
 
 

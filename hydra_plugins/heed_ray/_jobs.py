@@ -15,7 +15,7 @@ _MODEL = re.compile(r"\+{0,2}(model|suite)[.=]")
 
 @dataclass(frozen=True)
 class Job:
-    """One element of a sweep. `label`: the overrides in which it differs from the others."""
+    """One element of a sweep. `label`: its values of the keys that are not the same for all."""
 
     number: int
     overrides: tuple[str, ...]
@@ -39,11 +39,13 @@ class Job:
 
 def jobs_of(overrides: Sequence[Sequence[str]], first: int, logs: Path) -> list[Job]:
     """Hydra's lists of overrides as jobs, numbered from `first`."""
-    shown = [list(filter_overrides(o)) for o in overrides]
-    common = set.intersection(*map(set, shown)) if len(shown) > 1 else set()
-    labels = [" ".join(o for o in own if o not in common) or " ".join(own) for own in shown]
+    shown = [[(o.partition("=")[0], o) for o in filter_overrides(own)] for own in overrides]
+    values: dict[str, set[str]] = {}
+    for key, text in (pair for own in shown for pair in own):
+        values.setdefault(key, set()).add(text)
+    labels = [" ".join(text for key, text in own if len(values[key]) > 1) for own in shown]
     return [
-        Job(first + i, tuple(own), label or "defaults", logs / f"{first + i}.log")
+        Job(first + i, tuple(own), label or "alone", logs / f"{first + i}.log")
         for i, (own, label) in enumerate(zip(overrides, labels, strict=True))
     ]
 

@@ -56,7 +56,13 @@ class Queue:
 
     def run(self, work: Work, logs: Path) -> list[JobReturn]:
         """All jobs, as they ended. `UserError` if the cluster gives no actor that can work."""
-        self.logs, self.work = logs, self.ray.put(work)
+        self.logs = logs
+        try:
+            self.work = self.ray.put(work)
+        except ImportError as error:  # a Ray client's data is opened on the head node
+            raise UserError(
+                f"The head node of the Ray cluster has no heed in this version ({error}): install it."
+            ) from error
         with Line(len(self.jobs)) as self.line:
             try:
                 for _ in range(self.start.size):

@@ -5,7 +5,8 @@ hook where its own cache methods edit the cache, so keys and bytes are counted a
 `with press(model)`:
 
 * Keys stay in order and at their true positions. Which ones stayed is found by their bits. Attention over a set of keys
-  does not depend on their order, so answers are the library's up to rounding.
+  does not depend on their order, so answers are the library's up to rounding, and up to ties: a press that acts at every
+  step may meet equal scores (one token twice has keys of one norm in layer 0), and their order decides.
 * Every sample is pressed alone, because some presses mix the samples of a batch, and random numbers are seeded by
   the prompt and the layer.
 * Head-wise presses (AdaKV) free no memory in the library, which hides keys behind fake ones. Here the heads read less
@@ -69,7 +70,7 @@ class KVPress(Method):
     """Cache compression by a press of kvpress."""
 
     name = "kvpress"
-    title = "kvpress: a press of NVIDIA's library"
+    title = "kvpress: a press of NVIDIA's library (optional package)"
     paper = "2510.00636"
     phases = frozenset({"decode"})
     search = frozenset({"greedy", "sample"})
@@ -217,8 +218,11 @@ class KVPress(Method):
         """Press sample `b`."""
         batch, view = layer_cache.keys.shape[0], ctx.view
         module = view.attention(ctx.layer)
-        presses = ctx.state.setdefault("presses", [copy.deepcopy(prototype(self)) for _ in range(batch)])
-        masks = ctx.state.setdefault("masks", [None] * batch)
+        if "presses" not in ctx.state:
+            ctx.state["presses"] = [copy.deepcopy(prototype(self)) for _ in range(batch)]
+            ctx.state["held"] = [library.remembered(press) for press in ctx.state["presses"]]  # counts as cache memory
+            ctx.state["masks"] = [None] * batch
+        presses, masks = ctx.state["presses"], ctx.state["masks"]
         old = tuple(x[b : b + 1] for x in (layer_cache.keys, layer_cache.values))
         left = SimpleNamespace(keys=old[0], values=old[1])
         presses[b].post_init_from_model(view.lm)

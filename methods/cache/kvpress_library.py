@@ -34,11 +34,7 @@ PACKAGE = "kvpress"
 INSTALL = "pip install --no-deps -c constraints.txt kvpress"
 ROTATES = "KeyRerotationPress"
 IN_DECODE = ("DecodingPress", "CompressionRatioDecodingPress", "CAMPress")  # leave the prompt alone
-RAGGED = (
-    "SimLayerKVPress",
-    "DMSPress",
-    "ChunkKVPress",
-)  # how many keys stay depends on the text: no batch fits together
+RAGGED = ("SimLayerKVPress", "DMSPress", "ChunkKVPress")  # how many keys stay depends on the text
 LAZY = ("SimLayerKVPress", "DMSPress")  # and some layers may keep all
 
 _FETCHES = "it downloads files for the model, and nothing is fetched while a cell is computed"
@@ -183,6 +179,12 @@ def works_in_decode(press: Any) -> bool:
     """Whether it may act after the prompt: the common hook of all presses does nothing there."""
     base = load(f"{PACKAGE}.presses.base_press").BasePress
     return type(press).forward_hook is not base.forward_hook
+
+
+def remembered(press: Any) -> list[dict[str, Any]]:
+    """What a press and those that it wraps hold (hidden states of a decode press, for one), as it is at any time."""
+    values = [one for value in vars(press).values() for one in (value if isinstance(value, list) else [value])]
+    return [vars(press), *(held for one in values if hasattr(one, "forward_hook") for held in remembered(one))]
 
 
 def supported() -> tuple[type, ...]:

@@ -102,18 +102,29 @@ def _manager(folders: tuple[str, ...], whole: bool) -> Any:
 
 
 def manager(names: Sequence[str], include: tuple[str, ...]) -> Any:
-    """The library's index of tasks. Reading all of it takes ten seconds; a plain task that stands in the folders of
-    `include`, or in a folder of the library that begins its name, is found without.
+    """The library's index of tasks. Reading all of it takes ten seconds; what stands in the folders of `include`, or in
+    a folder of the library that begins its name, is found without, as long as no tag is among it: members of a tag may
+    stand anywhere.
     """
     package = importlib.util.find_spec("lm_eval")
     assert package is not None and package.origin
     own = Path(package.origin).parent / "tasks"
     near = [p for p in sorted(own.iterdir()) if p.is_dir() and any(f"{n}_".startswith(f"{p.name}_") for n in names)]
     quick = _manager((*map(str, near), *include), False)
-    entries = [quick.task_index.get(name) for name in names]
-    if all(entry is not None and entry.kind.name in ("TASK", "PY_TASK") for entry in entries):
-        return quick  # members of a group or a tag may stand anywhere
+    if all(_complete(quick.task_index, name) for name in names):
+        return quick
     return _manager(include, True)
+
+
+def _complete(index: Mapping[str, Any], name: Any) -> bool:
+    """Whether a part of the index knows a task, or a group with all that belongs to it."""
+    if isinstance(name, dict):
+        name = name.get("group") or name.get("task")
+    entry = index.get(name)
+    if entry is None or entry.kind.name == "GROUP":
+        members = (entry.cfg or {}).get("task") if entry is not None else None
+        return isinstance(members, list) and all(_complete(index, member) for member in members)
+    return bool(entry.kind.name in ("TASK", "PY_TASK"))
 
 
 @cache

@@ -19,10 +19,9 @@ from tests.faults.toys import VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
 HEED = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
-TOYS = [
-    "task=[]", "+task.toy={_target_: tests.faults.toys.Toy}", "method=[]", "efficiency=off", "tracking=disabled",
-    "batch_tokens=500",
-]  # fmt: skip
+COMMON = ["task=[]", "method=[]", "efficiency=off", "tracking=disabled", "batch_tokens=500"]
+TASK = "+task.toy={_target_: tests.faults.toys.Toy}"
+SIX, SEVEN = (TASK.replace("Toy", f"Toy, n: {n}") for n in (6, 7))
 SCALED = "+method.scaled={_target_: tests.faults.toys.Scaled}"
 LEARNED = "+method.learned={_target_: tests.faults.toys.Learned}"
 RECORDS = ("config.json", "samples.jsonl", "metrics.json", "DONE")
@@ -30,12 +29,18 @@ RECORDS = ("config.json", "samples.jsonl", "metrics.json", "DONE")
 
 def plan(model: Path, *overrides: str) -> list[Cell]:
     """dense and `scaled` on the toy task, unless `overrides` say otherwise."""
-    return cells(compose([f"model={model}", *TOYS, *(overrides or (SCALED,))]))
+    return cells(compose([f"model={model}", *_all(overrides)]))
 
 
 def command(model: Path, results: Path, *overrides: str) -> list[str]:
     """The same as a command line."""
-    return [*HEED, "run", f"model={model}", f"results={results}", *TOYS, *(overrides or (SCALED,))]
+    return [*HEED, "run", f"model={model}", f"results={results}", *_all(overrides)]
+
+
+def _all(overrides: tuple[str, ...]) -> list[str]:
+    given = [o.partition("=")[0] for o in overrides]
+    task = [] if "+task.toy" in given else [TASK]
+    return [*(c for c in COMMON if c.partition("=")[0] not in given), *task, *(overrides or (SCALED,))]
 
 
 def environment(**told: Any) -> dict[str, str]:

@@ -116,3 +116,13 @@ def test_what_is_finished_can_be_read_from_a_read_only_folder_and_nothing_else_i
     finally:
         disk.read_only(False)
     assert store(disk.place).done
+
+
+def test_a_run_into_a_read_only_folder_says_so_before_it_loads_a_model(model, disk):
+    disk.read_only(True)
+    try:
+        done = runs.run(model, disk.place)
+    finally:
+        disk.read_only(False)
+    assert done.returncode == 2 and "cannot be written to" in done.stderr and "results=DIR" in done.stderr, done
+    assert not list(disk.place.iterdir())

@@ -13,22 +13,21 @@ from harness.records.locks import is_held
 from harness.records.store import Busy, CellStore
 from tests.faults import runs
 
-PAUSED = {"pause": 1.0}
 
-
-def began(log: Path, times: int) -> bool:
-    return log.exists() and log.read_text().count("begin") >= times
+def in_its_second_batch(log: Path) -> bool:
+    """The proof is one request, the first batch another; the third waits at the gate."""
+    return log.exists() and log.read_text().count("begin") >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_ended_in_the_middle_of_a_batch_the_same_command_continues(model, calm, tmp_path, how):
     log, root = tmp_path / "log", tmp_path / "results"
-    process = runs.start(model, root, **PAUSED, log=str(log))
-    runs.wait_until(lambda: began(log, 3))  # the proof, one batch, and now in the second
+    process = runs.start(model, root, gate=str(tmp_path / "closed"), log=str(log))
+    runs.wait_until(lambda: in_its_second_batch(log))
     process.send_signal(how)
     said, _ = process.communicate()
-    assert process.returncode in (-how, 128 + how) and "Traceback" not in said
+    assert process.returncode in (-how, 128 + how) and "Traceback" not in said, said
     cell = runs.cell_of(root, "scaled")
     assert not cell.done and 0 < len(cell.samples()) < 10 and not is_held(cell.path)
     assert runs.run(model, root).returncode == 0
@@ -37,10 +36,12 @@ def test_ended_in_the_middle_of_a_batch_the_same_command_continues(model, calm, 
 
 @pytest.mark.slow
 def test_of_two_jobs_on_one_cell_one_wins_and_the_other_leaves_with_a_message(model, calm, tmp_path):
-    log, root = tmp_path / "log", tmp_path / "results"
-    first = runs.start(model, root, **PAUSED, log=str(log))
-    runs.wait_until(lambda: began(log, 2))
+    log, root, gate = tmp_path / "log", tmp_path / "results", tmp_path / "gate"
+    first = runs.start(model, root, gate=str(gate), log=str(log))
+    runs.wait_until(lambda: in_its_second_batch(log))
+    assert is_held(runs.cell_of(root, "scaled").path)
     second = runs.run(model, root)
+    gate.touch()
     said, _ = first.communicate()
     assert first.returncode == 0, said
     assert second.returncode == 2 and "another process is working on the cell" in " ".join(second.stdout.split()), (
@@ -74,14 +75,14 @@ def test_the_loser_of_a_cell_does_not_mark_it_as_failed(tmp_path):
 
 @pytest.mark.slow
 def test_shards_that_are_ended_and_started_again_end_with_the_records_of_one_process(model, calm, tmp_path):
-    log = tmp_path / "log"
-    root = tmp_path / "results"
-    halves = [runs.start(model, root, runs.SCALED, f"shard={i}/2", **PAUSED, log=str(log)) for i in range(2)]
-    runs.wait_until(lambda: len(list(root.glob("runs/*/samples.*of2.jsonl"))) >= 3)
+    root, logs = tmp_path / "results", [tmp_path / f"log{i}" for i in range(2)]
+    told = {"gate": str(tmp_path / "closed")}
+    halves = [runs.start(model, root, runs.SCALED, f"shard={i}/2", **told, log=str(logs[i])) for i in range(2)]
+    runs.wait_until(lambda: in_its_second_batch(logs[0]))
     for process in halves:
         process.kill()
         process.communicate()
-    assert not all(cell.done for cell in map(runs.cell_of, [root, root], ["dense", "scaled"]))
+    assert not runs.cell_of(root, "scaled").done and list(root.glob("runs/*/samples.0of2.jsonl"))
     thirds = [runs.start(model, root, runs.SCALED, f"shard={i}/3") for i in range(3)]
     said = [process.communicate()[0] for process in thirds]
     assert [process.returncode for process in thirds] == [0, 0, 0], said
@@ -114,7 +115,7 @@ def _alone() -> list[str]:
 def test_two_jobs_that_calibrate_the_same_artifact_at_once_leave_one_whole_file(model, tmp_path):
     log, root = tmp_path / "log", tmp_path / "results"
     told = {"learn": 2.0, "log": str(log)}
-    tasks = [[runs.LEARNED, "baseline=false", f"task.toy.n={n}"] for n in (6, 7)]
+    tasks = [[runs.LEARNED, "baseline=false", task] for task in (runs.SIX, runs.SEVEN)]
     calm = [runs.run(model, tmp_path / "calm", *task) for task in tasks]
     assert [done.returncode for done in calm] == [0, 0], calm
     both = [runs.start(model, root, *task, **told) for task in tasks]

@@ -2,8 +2,8 @@
 that failed and the run that repairs it have the same run id.
 
 `HEED_TOY` holds JSON: `{"score": id}`, `{"begin": id}` raise for one example; `{"memory": n}` lets batches of more than n run
-out of memory; `{"pause": seconds}` lengthens every batch, `{"build": seconds}` every example that is made,
-`{"learn": seconds}` calibration; `{"log": file}` notes what was done.
+out of memory; `{"gate": file}` holds the method's second batch until the file is there; `{"build": seconds}` lengthens every
+example that is made, `{"learn": seconds}` calibration; `{"log": file}` notes what was done.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VARIABLE = "HEED_TOY"
+BEGUN: list[list[str]] = []  # the requests of this process
 WORDS = ("river", "mill", "corn", "stone", "rain", "bridge", "wheel", "year", "nobody", "old")
 
 
@@ -68,7 +69,9 @@ class Scaled(Method):
     def begin(self, request: Request) -> None:
         ids = [draft.id for draft in request.drafts]
         note("begin " + " ".join(ids))
-        time.sleep(told("pause") or 0)
+        BEGUN.append(ids)
+        while told("gate") and len(BEGUN) > 2 and not Path(told("gate")).exists():  # the first is the proof
+            time.sleep(0.02)
         if told("begin") in ids:
             raise LookupError(f"the method does not like {told('begin')}")
 

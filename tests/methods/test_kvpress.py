@@ -21,6 +21,7 @@ from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.config import compose
 from harness.errors import NotEngaged, Unsupported, UserError
+from harness.generation import kv
 from harness.generation.generate import generate
 from harness.identity import extension_identity
 from harness.models.view import View
@@ -203,6 +204,22 @@ def test_nothing_is_left_on_the_model_or_in_the_process() -> None:
         (set(vars(m)), set(m._modules), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules
     ]
     assert ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward and "kvpress" not in sys.modules
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_press_remembers_is_counted_as_memory(inside: bool) -> None:
+    view, (ids, steps) = tiny.view("llama"), prompt()
+    wait = {"name": "DecodingPress", "base_press": "KnormPress", "compression_interval": 3, "target_size": 40}
+    outer = {"press": "PrefillDecodingPress", "kwargs": {"prefilling_press": KNORM, "decoding_press": wait}}
+    alone = {"press": wait["name"], "kwargs": {k: v for k, v in wait.items() if k != "name"}}
+    with attach(view, KVPress(compression_ratio=None, **(outer if inside else alone))) as attached:
+        cache = view.model(ids, past_key_values=attached.new_cache(), use_cache=True).past_key_values
+        for s in range(2):
+            view.model(steps[:, s : s + 1], past_key_values=cache)
+    keys_and_values = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
+    hidden = 3 * 2 * 64 * 4  # layers, steps, width, bytes
+    assert kv.logical(cache, [PROMPT + 2]) == [keys_and_values + hidden]
+    assert kv.physical(cache, 1) >= keys_and_values + hidden
 
 
 # -- the library's own run --------------------------------------------------------------------------------------------

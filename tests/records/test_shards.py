@@ -196,8 +196,9 @@ def test_claiming_takes_the_cell_before_any_work_and_says_if_it_is_finished(tmp_
         store(tmp_path).claim()
     cell.append([row(0)])
     cell.finish({"n": 1})
-    late = store(tmp_path)
-    assert not late.claim() and not is_held(late.path)
+    for late in (store(tmp_path), shard(tmp_path, 1, 2)):
+        assert not late.claim() and not late.fail("UserError", "late") and not late.merge(["e0"])
+        assert not is_held(late.path) and not list(late.path.glob(".*"))
 
 
 def test_who_was_too_slow_is_told_in_one_sentence(tmp_path):

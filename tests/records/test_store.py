@@ -166,6 +166,21 @@ def test_checking_a_finished_cell_holds_a_piece_of_the_samples_at_a_time(tmp_pat
         tracemalloc.stop()
 
 
+def test_finishing_holds_a_line_of_the_samples_at_a_time_and_resuming_no_second_copy(tmp_path):
+    with store(tmp_path) as cell:
+        cell.append([row(i, "x" * 1_000_000) for i in range(16)])
+    tracemalloc.start()
+    try:
+        with store(tmp_path) as cell:
+            cell.finish({"n": 16})
+        assert tracemalloc.get_traced_memory()[1] < 6 << 20
+        tracemalloc.reset_peak()
+        rows = store(tmp_path).finished()
+        assert len(rows) == 16 and tracemalloc.get_traced_memory()[1] < 22 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

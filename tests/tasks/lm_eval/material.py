@@ -12,11 +12,20 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import pytest
-
-pytest.importorskip("lm_eval")  # the optional extra
-
-WORDS = "river stone garden window letter candle morning silver forest paper winter bridge".split()
+WORDS = [
+    "river",
+    "stone",
+    "garden",
+    "window",
+    "letter",
+    "candle",
+    "morning",
+    "silver",
+    "forest",
+    "paper",
+    "winter",
+    "bridge",
+]
 
 CHOICE = """
 task: toy_choice
