@@ -31,8 +31,8 @@ class Settings:
 @dataclass(frozen=True)
 class Outcome:
     """How one cell ended: `done` now, `kept` from an earlier run, `partial` (other shards are at work on it), `busy`
-    (another process has it), `refused` (the method cannot serve this model or search) or `failed`, with the reason. `bug`: it was nobody's mistake but ours
-    or the method's; the reason holds the traceback.
+    (another process has it), `refused` (the method cannot serve this model or search) or `failed`, with the reason.
+    `bug`: it was nobody's mistake but ours or the method's; the reason holds the traceback.
     """
 
     cell: Cell

@@ -36,9 +36,7 @@ def test_shared_equals_alone_for_presses(tmp_path):
         )
     ]  # fmt: skip
     task = ["task=passkey", "task.passkey.lengths=[300,400]", "task.passkey.depths=[0,100]", "task.passkey.trials=1"]
-    made = cells(
-        compose([f"model={folder}", "method=[snapkv,kvpress]", "method.snapkv.capacity=64", *variants, *task])
-    )
+    made = cells(compose([f"model={folder}", "method=[snapkv,kvpress]", "method.snapkv.capacity=64", *variants, *task]))
     assert max(len(group) for group in groups(made, GREEDY)) >= len(PRESSES)
     for share in (True, False):
         settings = Settings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share)
