@@ -314,6 +314,10 @@ def test_lengths_come_from_samples_of_the_same_task(folder, finished):
     rows = [json.loads(line) for line in stored]
     assert quest.asked.recorded and quest.asked.count == len(rows)
     assert quest.asked.prompt == sum(r["n_prompt_tokens"] for r in rows)
+    another = priced(*small_run(folder, finished, "seed=7")).todo[0]  # other examples, as long as these
+    assert another.asked.recorded and another.asked.count == len(rows)
+    longer = priced(*small_run(folder, finished, "seed=7", "task.passkey.lengths=[200,300,500]")).todo[0]
+    assert not longer.asked.recorded
 
 
 def test_a_cell_that_was_interrupted_costs_what_is_left(folder, tmp_path):

@@ -6,7 +6,7 @@ The plan of ten thousand examples is a handful of batches, each so many times.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.pricing.requests import Group
 
@@ -14,7 +14,7 @@ from harness.pricing.requests import Group
 @dataclass(frozen=True)
 class Batch:
     """`times` batches of `size` requests, padded to `prompt` tokens; `new`: tokens until the last answer ends, at most
-    `limit`.
+    `limit`. `padded`: prompts may be of different lengths.
     """
 
     size: int
@@ -22,6 +22,7 @@ class Batch:
     new: int
     limit: int
     times: int = 1
+    padded: bool = False
 
 
 def plan(groups: Iterable[Group], budget: int, mode: str = "any") -> list[Batch]:
@@ -52,4 +53,5 @@ def plan(groups: Iterable[Group], budget: int, mode: str = "any") -> list[Batch]
         if times:
             done.append(Batch(full, g.prompt, g.new, g.limit, times))
         part = Batch(rest, g.prompt, g.new, g.limit)
-    return [*done, part] if part is not None else done
+    done += [part] if part is not None else []
+    return [replace(b, padded=mode == "any" and b.size > 1) for b in done]

@@ -20,6 +20,7 @@ TIMED = {
     "quick": (1, 3, 8, 1.0),
     "full": (2, 10, 32, float("inf")),
 }  # warm-ups, repeats, steps, seconds for the repeats
+TIMING = 0.3  # seconds that measuring speed takes beside its requests
 NOTHING = Work()
 
 
@@ -94,4 +95,6 @@ def _speed(m: Model, batches: list[Batch], burden: Burden, speeds: Speeds, level
         return 0.0
     warm, repeats, steps, most = TIMED[level]
     once = sum(request(m, max(b.prompt for b in batches), steps, burden, speeds))
-    return once * (warm + max(1, min(repeats, int(most / max(once, 1e-9)) if most < float("inf") else repeats)))
+    return TIMING + once * (
+        warm + max(1, min(repeats, int(most / max(once, 1e-9)) if most < float("inf") else repeats))
+    )

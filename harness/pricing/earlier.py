@@ -113,6 +113,13 @@ def reader(model: Mapping[str, Any]) -> str:
     return canonical([model.get(key) for key in ("tokenizer", "template", "image_processor", "revision")])
 
 
+def but_seed(task: Any) -> str:
+    """The identity of a task with another seed: the same but for what was drawn."""
+    facts = task if isinstance(task, Mapping) else json.loads(task)
+    params = {k: v for k, v in facts["params"].items() if k != "seed"}
+    return canonical([facts["target"], facts["source"], facts["data"], params])
+
+
 def _here(session: Mapping[str, Any]) -> bool:
     facts = (platform.platform(terse=True), platform.machine(), os.cpu_count())
     return (session["platform"], session["machine"], session["cpus"]) == facts

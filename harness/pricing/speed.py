@@ -29,7 +29,7 @@ WEIGHTS_SHARE = 0.6  # of the product's speed that a model's weights reach
 ATTENTION_SHARE = 0.35  # the same for attention: small products, masks and a softmax between them
 LAYER_CALL = 2000.0  # small array operations that one layer's forward is worth, whatever it computes
 HOOKED = 1.5  # the same for a layer that a method hooks into, as a factor
-START = 1.0e7  # small operations that starting a process and importing the libraries is worth
+START = 1.3e7  # small operations that starting a process and importing the libraries is worth
 LOAD = 1.0e9  # bytes of weights loaded in a second
 
 
@@ -43,13 +43,14 @@ class Speeds:
 
     def prefill(self, work: Work, hooked: bool = False) -> float:
         """Seconds."""
-        compute = work.weights / WEIGHTS_SHARE + work.attention / ATTENTION_SHARE
+        compute = work.weights / WEIGHTS_SHARE + (work.attention + work.masked) / ATTENTION_SHARE
         return max(compute / self.flops, work.moved / self.bandwidth) + self._calls(work, hooked)
 
     def decode(self, work: Work, hooked: bool = False) -> float:
         """Seconds. One query against a cache is memory-bound: its operations count as the weights' do."""
         compute = (work.weights + work.attention) / WEIGHTS_SHARE
-        return max(compute / self.flops, work.moved / self.bandwidth) + self._calls(work, hooked)
+        slower = max(compute / self.flops, work.moved / self.bandwidth)
+        return slower + work.copied / self.bandwidth + self._calls(work, hooked)
 
     def start(self) -> float:
         """Seconds until a process is ready to load a model."""

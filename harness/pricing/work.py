@@ -6,6 +6,9 @@
   B, and 4 D x (query heads) x (keys read). A batch goes on until its last answer ends; rows that ended are computed on.
 * Padding counts: it is computed. Bytes: the weights once for each forward, the keys and values that are read.
 
+Two things cost time and are no part of that. Under a mask for padding the library computes the whole square of (query,
+key) pairs, not the causal half (`masked`); and its cache grows by being copied, once in each decode step (`copied`).
+
 Peak memory is the weights, the keys and values of the largest batch, and an estimate of what is alive besides, at the
 widest place of a layer: the residual stream four times, the feed-forward block three times, queries, keys and values
 once, the mask (one byte for each pair), the scores where attention is not fused, and three copies of the logits in float32.
@@ -25,12 +28,16 @@ from harness.pricing.model import Model
 
 @dataclass(frozen=True)
 class Work:
-    """Of prefill or decode: operations with weights, operations in attention, bytes moved, layer calls made."""
+    """Of prefill or decode: operations with weights, operations in attention, bytes moved, layer calls made; and beside the
+    formulas operations on pairs that a mask hides, and bytes copied.
+    """
 
     weights: float = 0.0
     attention: float = 0.0
     moved: float = 0.0
     calls: float = 0.0
+    masked: float = 0.0
+    copied: float = 0.0
 
     @property
     def flops(self) -> float:
@@ -39,11 +46,13 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(
             self.weights + other.weights, self.attention + other.attention, self.moved + other.moved,
-            self.calls + other.calls,
+            self.calls + other.calls, self.masked + other.masked, self.copied + other.copied,
         )  # fmt: skip
 
     def __mul__(self, by: float) -> Work:
-        return Work(self.weights * by, self.attention * by, self.moved * by, self.calls * by)
+        return Work(
+            self.weights * by, self.attention * by, self.moved * by, self.calls * by, self.masked * by, self.copied * by
+        )
 
 
 def pairs(n: int, window: int | None) -> int:
@@ -69,19 +78,22 @@ def keys(n: int, steps: int, window: int | None) -> int:
 def prefill(m: Model, b: Batch, burden: Burden, scored: bool = False) -> Work:
     """`scored`: the head is applied at every position (likelihood tasks)."""
     rows = b.size * b.times * burden.streams
+    seen, per_pair = pairs_read(m, burden, b.prompt), 4.0 * m.head_dim * m.heads * rows
+    hidden = b.prompt**2 * m.layers - seen if b.padded and burden.method is None else 0.0
     return Work(
         weights=2.0 * rows * (m.layer_weights * b.prompt + m.head_weights * (b.prompt if scored else 1)),
-        attention=4.0 * m.head_dim * m.heads * rows * pairs_read(m, burden, b.prompt),
+        attention=per_pair * seen,
         moved=b.times * burden.streams * m.element * (m.layer_weights + m.head_weights)
         + rows * m.kv_bytes * b.prompt * m.layers,
         calls=float(b.times * burden.streams * m.layers),
+        masked=per_pair * hidden,
     )
 
 
 def decode(m: Model, b: Batch, burden: Burden) -> Work:
     """All forwards after the prompts'."""
     steps = max(0, b.new - 1)
-    seen = keys_read(m, burden, b.prompt, steps)
+    seen, held = (keys_read(m, how, b.prompt, steps) for how in (burden, Burden()))
     rows = b.size * b.times * burden.streams * burden.beams
     forwards = b.times * burden.streams * steps
     return Work(
@@ -89,6 +101,7 @@ def decode(m: Model, b: Batch, burden: Burden) -> Work:
         attention=4.0 * m.head_dim * m.heads * rows * seen,
         moved=forwards * m.element * (m.layer_weights + m.head_weights) + rows * m.kv_bytes * seen,
         calls=float(forwards * m.layers),
+        copied=2.0 * rows * m.kv_bytes * held,
     )
 
 

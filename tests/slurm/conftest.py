@@ -31,16 +31,15 @@ def cluster(slurm):
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    """Two tiny random checkpoints."""
-    root = tmp_path_factory.mktemp("models")
-    return [save(root / name, seed=seed, max_position_embeddings=4096) for seed, name in enumerate(("one", "two"))]
+def model(tmp_path_factory):
+    """A tiny random checkpoint."""
+    return save(tmp_path_factory.mktemp("models") / "one", max_position_embeddings=4096)
 
 
 @pytest.fixture(scope="session")
-def single(models, tmp_path_factory):
+def single(model, tmp_path_factory):
     """The results folder of one process that computed the whole matrix."""
     root = tmp_path_factory.mktemp("single") / "results"
-    done = finish(once(root, f"model={models[0]}", *MATRIX))
+    done = finish(once(root, f"model={model}", *MATRIX))
     assert done.returncode == 0, done.output
     return root

@@ -1,9 +1,11 @@
 """Sweeps on a real Slurm of two nodes: whatever happens to jobs and nodes, the records are those of one process."""
 
+import random
 import re
 import signal
 import time
 
+import psutil
 import pytest
 
 from tests.slurm.cluster import Cluster
@@ -13,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def asked(models):
+def asked(model):
     """The matrix of `single`."""
-    return (f"model={models[0]}", *MATRIX)
+    return (f"model={model}", *MATRIX)
 
 
 def status(root):
@@ -89,14 +91,25 @@ def test_a_job_that_is_requeued_continues(cluster, single, asked, tmp_path):
 
 
 def test_a_job_whose_time_is_over_puts_itself_into_the_queue_and_continues(cluster, single, asked, tmp_path):
-    """Slurm sends the signal because of the time limit, some time before it: it looks every 30 seconds."""
+    """A real time limit. The job is stopped in the middle of a cell, as if its samples took minutes; the signal with which
+    Slurm warns wakes it.
+    """
     root = tmp_path / "results"
-    run = sweep(cluster, root, *asked, "launcher.timeout_min=1", "launcher.signal_delay_s=40")
-    middle_of(root, run, cluster)
+    run = sweep(cluster, root, *asked, "launcher.timeout_min=2", "launcher.signal_delay_s=30")
+    (job,) = middle_of(root, run, cluster)
+    (process,) = [p for p in psutil.process_iter(["cmdline"]) if is_job(p, root)]
+    process.suspend()
     assert finish(run, cluster).returncode == 0, run.output
-    log = next(root.glob("sweeps/*/*_0_log.out")).read_text()
-    assert "this job is timed-out" in log and "Requeued job" in log
+    log = next(root.glob(f"sweeps/*/{job}_0_log.out")).read_text()
+    assert "this job is timed-out" in log and f"Requeued job {job} (99 remaining timeouts)" in log
+    assert log.count("Starting with JobEnvironment") == 2
     assert same(root, single)
+
+
+def is_job(process, root):
+    """Whether it is the Python process of a job (and not the srun that started it)."""
+    words = process.info["cmdline"] or []
+    return "python" in "".join(words[:1]) and "submitit.core._submit" in words and any(str(root) in w for w in words)
 
 
 def test_the_process_that_submitted_can_be_interrupted_and_finds_its_jobs_again(cluster, single, asked, tmp_path):
@@ -136,25 +149,23 @@ def test_a_job_that_cannot_start_is_told_with_its_log(cluster, asked, tmp_path):
     assert re.search(r"job \d+ ended without a result \(FAILED\); its log: \S+_log.out", run.output), run.output
 
 
-def test_three_random_kills_in_a_sweep_of_two_models(cluster, models, tmp_path):
+def test_three_random_kills_in_a_sweep_of_two_models(cluster, model, tmp_path):
     """2 models x 6 methods x 3 tasks; a job cancelled, requeued or killed on its node, at random moments (seeded)."""
-    import random
-
     rng, root, whole = random.Random(7), tmp_path / "results", tmp_path / "whole"
     matrix = (
         "method=[dense,power,quest,snapkv,h2o,streaming]", "task=[passkey,recall,ruler]", "task.passkey.lengths=[384]",
-        "task.passkey.trials=2", "task.recall.lengths=[384]", "task.recall.facts=[2]", "task.recall.samples=8",
-        "task.ruler.tasks=[niah_single_2]", "task.ruler.lengths=[384]", "task.ruler.samples=8", "batch_tokens=500", "efficiency=off",
+        "task.passkey.trials=1", "task.recall.lengths=[384]", "task.recall.facts=[2]", "task.recall.samples=5",
+        "task.ruler.tasks=[niah_single_1]", "task.ruler.lengths=[768]", "task.ruler.samples=4", "batch_tokens=500", "efficiency=off",
         "tracking=disabled",
     )  # fmt: skip
-    both, listed = f"model={models[0]},{models[1]}", f"model=[{models[0]},{models[1]}]"
+    both, listed = f"model=micro-lm,{model}", f"model=[micro-lm,{model}]"
     single = start("run", listed, *matrix, f"results={whole}")
     assert finish(single).returncode == 0, single.output
     kills, run = 0, None
     for _ in range(8):  # starts of the same command
         run = sweep(cluster, root, both, *matrix, "jobs=3")
         while kills < 3 and run.process.poll() is None:
-            goal = samples(root) + rng.randint(20, 90)
+            goal = samples(root) + rng.randint(15, 60)
             if not reach(run, lambda goal=goal: samples(root) >= goal and bool(cluster.running()), cluster):
                 break
             running = sorted(cluster.running())
