@@ -189,11 +189,29 @@ def test_what_nobody_knows_is_a_question_mark():
     assert found.unsized == 1 and found.heaviest is None and found.seconds_samples == 0
 
 
-def test_a_gpu_without_earlier_runs_has_a_price_but_no_time():
-    found = priced("model.micro-lm.device=cuda", "results=nowhere")
+def on_gpu(monkeypatch, speeds):
+    monkeypatch.setattr("harness.pricing.price.of_gpu", lambda device, element: speeds)
+    made, settings = plan("model.micro-lm.device=cuda", "results=nowhere")
+    return total(Pricing(made, settings), made), said("model.micro-lm.device=cuda", "results=nowhere")
+
+
+def test_a_gpu_that_is_not_here_has_a_price_but_no_time(monkeypatch):
+    found, text = on_gpu(monkeypatch, None)
     assert found.untimed == 1 and found.todo[0].flops > 1e9
-    text = said("model.micro-lm.device=cuda", "results=nowhere")
-    assert "no earlier run on this GPU" in text and "Time: ?" in text
+    assert "their device cannot be measured here" in text and "Time: ?" in text
+
+
+def test_a_gpu_that_is_here_is_measured(monkeypatch):
+    found, text = on_gpu(monkeypatch, Speeds(1e14, 3e12, 5e-7, overlap=True))
+    assert not found.untimed and "on cuda a matrix product at 100 TFLOP/s and memory at 3 TB/s, measured now" in text
+    assert speed.of_gpu("cuda:99", 4) is None  # no such device, or a torch without CUDA
+
+
+def test_a_gpu_computes_while_calls_are_prepared():
+    work_ = work.Work(weights=6e9, calls=10)
+    one, other = Speeds(1e10, 1e10, 1e-6), Speeds(1e10, 1e10, 1e-6, overlap=True)
+    assert one.prefill(work_) == pytest.approx(1 + 0.02) and other.prefill(work_) == pytest.approx(1)
+    assert other.decode(work.Work(weights=6e3, calls=10)) == pytest.approx(0.02)
 
 
 # -- sharing ----------------------------------------------------------------------------------------------------------

@@ -217,14 +217,19 @@ def _print_basis(totals: Sequence[Total], pricing: Pricing, console: Console) ->
     todo = [p for t in totals for p in t.todo]
     if not todo:
         return
-    speeds, runs = pricing.speeds, pricing.learned
-    basis = f"a matrix product at {short(speeds.flops, 'FLOP/s')} and memory at {short(speeds.bandwidth, 'B/s')}, measured now"
+    runs = pricing.learned
+    found = {p.model.device: s for p in todo if p.model and (s := pricing.speeds_of(p.model))}
+    basis = "; ".join(
+        f"on {device} a matrix product at {short(s.flops, 'FLOP/s')} and memory at {short(s.bandwidth, 'B/s')}"
+        for device, s in found.items()
+    )
+    basis += ", measured now" if basis else "operations only"
     basis += f", corrected by {runs} earlier run{'s' * (runs > 1)} on this machine" if runs else ""
     lines = [f"Basis: {basis}; expect a factor of two."]
     unsized, untimed = sum(t.unsized for t in totals), sum(t.untimed - t.unsized for t in totals)
     unknown = [f"{unsized} cells of unknown size are not counted"] if unsized else []
     if untimed:
-        unknown.append(f"{untimed} cells have no time (no earlier run on this GPU, which is not measured here)")
+        unknown.append(f"{untimed} cells have no time (their device cannot be measured here)")
     assumed = sorted({text for p in todo for text in p.assumed})
     unknown += [f"assumed: {', '.join(assumed)}"] if assumed else []
     lines += [f"Not known: {'; '.join(unknown)}."] if unknown else []

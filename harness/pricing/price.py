@@ -17,15 +17,10 @@ from harness.pricing.cost import Cost, cost, request
 from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
 from harness.pricing.requests import Requests
-from harness.pricing.speed import Speeds, measured
+from harness.pricing.speed import Speeds, measured, of_gpu
 from harness.settings import Settings
 
 CELL = 0.2  # seconds for the records and the statistics of a cell
-MANY = (
-    1e14,
-    1e12,
-    1e-8,
-)  # the speeds of a GPU, in whose unit its times are corrected by earlier runs; never shown without
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class Pricing:
     def __init__(
         self, plan: Sequence[Cell], settings: Settings, speeds: Speeds | None = None, runs: list[Earlier] | None = None
     ) -> None:  # fmt: skip
-        self.settings, self.speeds = settings, speeds or measured()
+        self.settings, self.speeds, self._given = settings, speeds or measured(), speeds
         self.earlier = earlier.of_plan(plan, settings.root) if runs is None else runs
         self._models: dict[str, Model | None] = {}
         self._asked: dict[tuple[str, str], Requests | None] = {}
@@ -153,20 +148,26 @@ class Pricing:
             self._burdens[id(method)] = burden.of(method, beams, self.settings.lowering)
         return self._burdens[id(method)]
 
+    def speeds_of(self, m: Model) -> Speeds | None:
+        """Of the device that the model will be on; None if it cannot be measured here."""
+        return self.speeds if self._given or m.device == "cpu" else of_gpu(m.device, m.element)
+
     def _speeds(self, m: Model) -> Speeds:
-        return self.speeds if m.device == "cpu" else Speeds(*MANY)
+        """The processor's stand in where the device's are not known: only operations are counted then, no time is said."""
+        return self.speeds_of(m) or self.speeds
 
     # -- earlier runs -------------------------------------------------------------------------------------------------
 
     def ratio(self, cell: Cell) -> float | None:
         """By what a price of this model and method is corrected: as the method's own earlier runs say, else as the
-        model's do, else 1 on a processor; None on a GPU that nobody has used yet.
+        model's do, else 1; None on a device that cannot be measured here.
         """
         key = (cell.model_label, str(cell.identity["method"]["target"]))
         if key not in self._chosen:
             known, m = canonical(cell.identity["model"]), self.model(cell)
             values = self._ratios.get((known, key[1])) or self._ratios.get((known, ""))
-            self._chosen[key] = median(values) if values else 1.0 if m is not None and m.device == "cpu" else None
+            timed = m is not None and self.speeds_of(m) is not None
+            self._chosen[key] = None if not timed else median(values) if values else 1.0
         return self._chosen[key]
 
     def _learned(self, plan: Sequence[Cell]) -> dict[tuple[str, str], list[float]]:
@@ -177,7 +178,7 @@ class Pricing:
         for e in self.earlier:
             if e.method in methods and e.model in models:
                 m = self.model(models[e.model])
-                ratio = None if m is None else self._taken(e, m, methods[e.method].method)
+                ratio = None if m is None or self.speeds_of(m) is None else self._taken(e, m, methods[e.method].method)
                 if ratio is not None:
                     found.setdefault((e.model, e.method), []).append(ratio)
                     found.setdefault((e.model, ""), []).append(ratio)

@@ -1,4 +1,4 @@
-"""How fast this machine is, measured in a moment with numpy: a matrix product, memory, and a small array operation.
+"""How fast this machine is. A processor is measured in a moment with numpy: a matrix product, memory, and a small array operation.
 
 A forward takes
 
@@ -9,7 +9,8 @@ what the library needs on a CPU, found once by timing the zoo's models (processo
 2000 tokens); elsewhere they hold within a factor of about two, which is why earlier runs on the same machine correct the
 estimate where there are any.
 
-A GPU is not measured here, for that would take loading torch: without earlier runs its times stay unknown.
+A GPU is measured as the bench measures it (`efficiency/machine.py`), which loads torch. It computes while the processor
+prepares the next call, so there the longer of the two counts, not their sum.
 """
 
 from __future__ import annotations
@@ -35,29 +36,33 @@ LOAD = 1.0e9  # bytes of weights loaded in a second
 
 @dataclass(frozen=True)
 class Speeds:
-    """Operations and bytes in a second, and seconds of one small array operation."""
+    """Operations and bytes in a second, and seconds of one small array operation on the processor. `overlap`: calls are
+    prepared while earlier ones compute.
+    """
 
     flops: float
     bandwidth: float
     small: float
+    overlap: bool = False
 
     def prefill(self, work: Work, hooked: bool = False) -> float:
         """Seconds."""
         compute = work.weights / WEIGHTS_SHARE + (work.attention + work.masked) / ATTENTION_SHARE
-        return max(compute / self.flops, work.moved / self.bandwidth) + self._calls(work, hooked)
+        return self._with_calls(max(compute / self.flops, work.moved / self.bandwidth), work, hooked)
 
     def decode(self, work: Work, hooked: bool = False) -> float:
         """Seconds. One query against a cache is memory-bound: its operations count as the weights' do."""
         compute = (work.weights + work.attention) / WEIGHTS_SHARE
         slower = max(compute / self.flops, work.moved / self.bandwidth)
-        return slower + work.copied / self.bandwidth + self._calls(work, hooked)
+        return self._with_calls(slower + work.copied / self.bandwidth, work, hooked)
 
     def start(self) -> float:
         """Seconds until a process is ready to load a model."""
         return START * self.small
 
-    def _calls(self, work: Work, hooked: bool) -> float:
-        return work.calls * LAYER_CALL * self.small * (HOOKED if hooked else 1.0)
+    def _with_calls(self, computing: float, work: Work, hooked: bool) -> float:
+        calling = work.calls * LAYER_CALL * self.small * (HOOKED if hooked else 1.0)
+        return max(computing, calling) if self.overlap else computing + calling
 
 
 @lru_cache(maxsize=1)
@@ -80,6 +85,21 @@ def measured() -> Speeds:
         bandwidth=2 * BLOCK / _best(lambda: np.copyto(target, source), time.thread_time),
         small=_best(small, time.thread_time) / SMALL,
     )
+
+
+@lru_cache(maxsize=8)
+def of_gpu(device: str, element: int) -> Speeds | None:
+    """Of a GPU in a number format of `element` bytes; None where torch cannot use it, or its memory is taken."""
+    import torch
+
+    from harness.efficiency.machine import peaks
+
+    formats = {2: torch.bfloat16, 4: torch.float32, 8: torch.float64}
+    try:
+        found = peaks(torch.device(device), formats[element])
+    except (RuntimeError, AssertionError):  # the latter from a torch that was built without CUDA
+        return None
+    return Speeds(found.flops, found.bandwidth, measured().small, overlap=True)
 
 
 def _best(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -343,7 +343,8 @@ def heed(tmp_path: Path, *overrides: str) -> int:
 
 
 def test_end_to_end_on_the_zoo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert heed(tmp_path, "model=micro-lm", "method=[power,quest]", "bench.lengths=[96,160]") == 0
+    given = ("model=micro-lm", "model.micro-lm.device=cpu", "method=[power,quest]", "bench.lengths=[96,160]")
+    assert heed(tmp_path, *given) == 0
     text = capsys.readouterr().out
     assert "micro-lm: whole requests, float32, cpu: " in text and "undecided" in text
     assert "power: block_size=16" in text

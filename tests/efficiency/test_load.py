@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -29,4 +30,4 @@ def test_another_process_counts_and_this_one_does_not() -> None:
             assert watch.read() > 0.3
         finally:
             other.kill()
-    assert before < 10  # never negative, and no unit is mixed up
+    assert before < 1.1 * (os.cpu_count() or 1)  # no unit is mixed up
