@@ -32,7 +32,7 @@ reference: $(STAMP)     ## make the committed baseline and its leaderboard anew,
 test: $(STAMP)          ## the default tests: no network, no GPU, minutes
 	$(BIN)/python -m pytest -n auto
 
-slow: $(STAMP)          ## the long tests: compiled FlexAttention, kill -9, subprocesses
+slow: $(STAMP)          ## the long tests: compiled FlexAttention, kill -9, a real Slurm and a real browser where they are installed
 	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(STAMP)
