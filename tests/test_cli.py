@@ -24,7 +24,7 @@ NO_TORCH = "import sys; from harness.cli import main; c = main(); sys.exit(99 if
         (["list", "methods"], 0),
         (["run", "method=pwer"], 2),
         (["run", "task.passkey.lenghts=[256]"], 2),
-        (["run", "--dry-run", "method=[power,quest]", "task=[passkey,ruler]"], 0),
+        (["run", "--dry-run", "model.micro-lm.device=cpu", "method=[power,quest]", "task=[passkey,ruler]"], 0),
     ],
 )
 def test_answers_without_torch(args, code):

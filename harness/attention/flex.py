@@ -8,6 +8,7 @@ so a new prompt rarely means a new compilation.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -20,8 +21,10 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from harness.attention.plan import Allowed, grid, table, token_mask
 from harness.contracts.method import Blocks
 
-KERNEL_TILE = 128  # on a GPU blocks must be multiples of the kernel's tile
-CPU_TILE = 16  # torch 2.13 compiles wrong results for other blocks (8 and 24 with AVX2: errors of order 1)
+KERNEL_TILE = 128  # of the kernel that torch chooses on a GPU; other blocks need a smaller tile, which is slower
+SMALLEST_TILE = (
+    16  # of a product on a GPU; on a CPU torch 2.13 compiles wrong results for other blocks (8, 24: errors of order 1)
+)
 COMPILATIONS = 256  # patterns x kinds of layers x buckets; at the library's limit of 8 it would stop compiling
 
 
@@ -73,6 +76,10 @@ def flex_tiles(mask: BlockMask, rows: range, keys: range, q: Tensor, k: Tensor, 
     front, before = rows.start % size, keys.start % size
     q = F.pad(q, (0, 0, front, n_rows - front - len(rows)))
     k, v = (F.pad(x, (0, 0, before, n_keys - before - len(keys))) for x in (k, v))
+    tile = math.gcd(size, KERNEL_TILE // 2)
+    small = {"BLOCK_M": tile, "BLOCK_N": tile} if q.is_cuda and size % KERNEL_TILE else None
     with torch._dynamo.config.patch(recompile_limit=COMPILATIONS, accumulated_recompile_limit=COMPILATIONS):
-        out = _compiled()(q, k, v, block_mask=mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+        out = _compiled()(
+            q, k, v, block_mask=mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1], kernel_options=small
+        )
     return out[:, :, front : front + len(rows)]

@@ -26,7 +26,7 @@ def choose(wanted: str, blocks: Blocks, meta: Meta, sinks: Tensor | None) -> str
         return "dense" if wanted == "dense" else "gather"
     on_gpu = torch.device(meta.device).type == "cuda"
     fits = on_gpu and blocks.size % flex.KERNEL_TILE == 0 and meta.n_q >= FLEX_FROM
-    able = sinks is None and meta.plain and (on_gpu or blocks.size % flex.CPU_TILE == 0)
+    able = sinks is None and meta.plain and blocks.size % flex.SMALLEST_TILE == 0
     return "flex" if able and (wanted == "flex" or (wanted == "auto" and fits)) else "gather"
 
 

@@ -32,6 +32,7 @@ LAYER_CALL = 2000.0  # small array operations that one layer's forward is worth,
 HOOKED = 1.5  # the same for a layer that a method hooks into, as a factor
 START = 1.3e7  # small operations that starting a process and importing the libraries is worth
 LOAD = 1.0e9  # bytes of weights loaded in a second
+SETTLE = 8.0  # seconds until a GPU has its context and the kernels that are loaded at first use (seen on one H200)
 
 
 @dataclass(frozen=True)

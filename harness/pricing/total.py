@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.plan import Cell
+from harness.pricing.model import Model
 from harness.pricing.price import Price, Pricing
-from harness.pricing.speed import LOAD
+from harness.pricing.speed import LOAD, SETTLE
 from harness.pricing.work import Memory
 from harness.settings import Settings
 from harness.sharing import groups, route
@@ -96,8 +97,12 @@ def total(pricing: Pricing, cells: Sequence[Cell], shards: int = 1) -> Total:
             saving += _prefill_once(group)
         if pricing.settings.share:
             saving += _pictures_once(same)
-    load = {p.cell.model_label: (p.model.weight_bytes if p.model else 0.0) / LOAD for p in todo}
+    load = {p.cell.model_label: _load(p.model) for p in todo}
     return Total(prices, tuple(together), saving, pricing.speeds.start(), load)
+
+
+def _load(m: Model | None) -> float:
+    return 0.0 if m is None else m.weight_bytes / LOAD + (0.0 if m.device == "cpu" else SETTLE)
 
 
 def _by_task(prices: Sequence[Price]) -> Iterator[list[Price]]:
