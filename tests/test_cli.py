@@ -73,6 +73,7 @@ def test_run_prints_the_table_and_keeps_records(tmp_path, capsys):
     assert "2 finished before, 0 to run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_multirun_makes_jobs(tmp_path):
     folder = save(tmp_path / "tiny-llama", max_position_embeddings=4096)
     result = heed(

@@ -47,7 +47,7 @@ def test_nobody_shares_under_a_beam_search_or_when_told_not_to(folder):
         assert [len(group) for group in found] == [1] * len(made)
 
 
-@pytest.mark.parametrize("search", ["greedy", "sample"])
+@pytest.mark.parametrize("search", ["greedy", pytest.param("sample", marks=pytest.mark.slow)])
 def test_shared_equals_alone_bit_for_bit(folder, tmp_path, search):
     made = plan(folder, f"decoding.search={search}")
     for share in (True, False):
@@ -76,6 +76,7 @@ def test_the_prompt_is_read_once_for_all_and_scores_are_made_once(folder, tmp_pa
     assert counted[False] - proofs == 2 * (counted[True] - proofs)
 
 
+@pytest.mark.slow
 def test_a_cut_run_that_shares_ends_like_an_uninterrupted_one(folder, tmp_path):
     made = plan(folder)
     whole, cut = (Settings(tmp_path / name, efficiency="off", batch_tokens=1100) for name in ("whole", "cut"))

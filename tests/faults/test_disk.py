@@ -90,6 +90,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_device_that_fails_in_mid_run_keeps_what_was_finished(tmp_path, device):
     words = [sys.executable, "-c", WRITER]
     subprocess.run([*words, tmp_path / "calm"], env=child_env(), check=True)

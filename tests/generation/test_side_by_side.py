@@ -24,7 +24,7 @@ RAGGED = [ids[-n:] for ids, n in zip(EQUAL, (90, 71, 64), strict=True)]
 
 
 @pytest.mark.parametrize("family", small.FAMILIES)
-@pytest.mark.parametrize("search", ["greedy", "sample"])
+@pytest.mark.parametrize("search", ["greedy", pytest.param("sample", marks=pytest.mark.slow)])
 def test_every_method_goes_on_as_if_it_had_read_the_prompt_itself(family, search):
     view, decoding = small.view(family), Decoding(search=search, seed=3)
     for batching, prompts in (("any", RAGGED), ("equal", EQUAL)):

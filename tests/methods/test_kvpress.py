@@ -167,6 +167,7 @@ def test_the_prompt_is_causal_and_the_model_restored(row: Row) -> None:
     matrix.test_the_model_is_restored_after_an_exception(case, "llama")
 
 
+@pytest.mark.slow
 @every_press
 def test_generating_equals_the_forwards_it_is_made_of_in_any_order(row: Row) -> None:
     case = Case(row.method, row.method)
@@ -174,6 +175,7 @@ def test_generating_equals_the_forwards_it_is_made_of_in_any_order(row: Row) -> 
     matrix.test_requests_do_not_depend_on_each_other(case, "llama")
 
 
+@pytest.mark.slow
 @every_press
 def test_a_batch_gives_what_each_sample_gives_alone_or_is_refused(row: Row) -> None:
     view, ids, steps = tiny.view("llama"), tiny.ids(PROMPT, 2, 1), tiny.ids(4, 2, 101)
