@@ -1,6 +1,6 @@
 """How long it takes to find out that nothing is left of a sweep of 1,000 finished cells.
 
-How it is measured: 1,000 variants of `sliding` on one short `passkey` prompt of `micro-lm` are really run once (minutes); then the same
+How it is measured: dense on 1,000 `passkey` tasks of one short prompt each (they differ in their seed) is really run once (minutes); then the same
 command is timed N times, from the start of the process to its end, the table of 1,000 rows included. The share that Python and the
 libraries need to start is shown by the time of `heed list methods`.
 
@@ -37,11 +37,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        command = ["run", "model=micro-lm", "method=[sliding]", "method.sliding.block_size=1", "task=[passkey]",
-                   "task.passkey.lengths=[256]", "task.passkey.depths=[50]", "task.passkey.trials=1", "efficiency=off",
-                   "tracking=disabled", f"results={folder}"]  # fmt: skip
-        for i in range(args.cells - 2):
-            command += [f"+method.s{i}=${{method.sliding}}", f"method.s{i}.window_blocks={i + 40}"]
+        command = ["run", "model=micro-lm", "method=[]", "task=[passkey]", "task.passkey.lengths=[256]", "task.passkey.depths=[50]",
+                   "task.passkey.trials=1", "efficiency=off", "tracking=disabled", f"results={folder}"]  # fmt: skip
+        for i in range(args.cells - 1):
+            command += [f"+task.t{i}=${{task.passkey}}", f"task.t{i}.seed={i + 1}"]
         first, _ = heed(*command)
         print(f"{args.cells} cells run in {first:.0f} s", flush=True)
         times = []

@@ -1,4 +1,4 @@
-"""Shared work: 6 methods x 4 budgets x RULER on `micro-lm`, in one job, in one job with `share=false`, and one process per cell.
+"""Shared work: 6 methods x 4 budgets x RULER on `micro-lm`, in one job, in one job with `share=false` ("unshared"), and one process per cell.
 
 How it is measured: the three ways run one after another with the same examples, each into an empty results folder, and each is
 timed from the start of its (first) process to the end of its (last) one, wall clock. One process per cell is `heed run method=[X]
@@ -20,35 +20,41 @@ import tempfile
 import time
 from pathlib import Path
 
+RATIOS = (0.5, 0.6, 0.7, 0.8)
 BUDGETS = {
     "quest": ("budget", (64, 128, 192, 256)),
     "snapkv": ("capacity", (64, 128, 192, 256)),
     "h2o": ("heavy", (0.05, 0.1, 0.2, 0.3)),
     "streaming_kv": ("recent", (64, 128, 192, 256)),
-    "power": ("window_blocks", (1, 2, 3, 4)),
-    "sliding": ("window_blocks", (1, 2, 3, 4)),
+    "knorm": ("compression_ratio", RATIOS),
+    "tova": ("compression_ratio", RATIOS),
 }
-FIXED = ("method.quest.dense_layers=1", "method.power.block_size=32", "method.sliding.block_size=32")
+PRESSES = {"knorm": "KnormPress", "tova": "TOVAPress"}  # of kvpress
+
+
+def variant(label: str, name: str, key: str, value: float) -> list[str]:
+    """Overrides that add a method under another label."""
+    press = [f"method.{label}.press={PRESSES[name]}"] if name in PRESSES else []
+    return [f"+method.{label}=${{method.{'kvpress' if press else name}}}", f"method.{label}.{key}={value}", *press]
+
+
+def cells() -> list[list[str]]:
+    """Overrides for each of the 24 cells."""
+    return [
+        variant(f"{name}_{i}", name, key, value)
+        for name, (key, values) in BUDGETS.items()
+        for i, value in enumerate(values)
+    ]
 
 
 def together() -> list[str]:
-    """Overrides for all 24 cells: the first budget under the method's own name, the others as variants of it."""
-    found = [f"method=[{','.join(BUDGETS)}]", *FIXED]
-    for name, (key, (first, *others)) in BUDGETS.items():
-        found.append(f"method.{name}.{key}={first}")
-        for i, value in enumerate(others):
-            found += [f"+method.{name}_{i}=${{method.{name}}}", f"method.{name}_{i}.{key}={value}"]
-    return found
+    """Overrides for all cells in one job."""
+    return ["method=[]", *(text for cell in cells() for text in cell)]
 
 
 def alone() -> list[list[str]]:
     """Overrides for each cell by itself."""
-    fixed = {name: [text for text in FIXED if text.startswith(f"method.{name}.")] for name in BUDGETS}
-    return [
-        [f"method=[{name}]", f"method.{name}.{key}={value}", *fixed[name]]
-        for name, (key, values) in BUDGETS.items()
-        for value in values
-    ]
+    return [["method=[]", *cell] for cell in cells()]
 
 
 def heed(*overrides: str, threads: int) -> None:
@@ -85,7 +91,7 @@ def main() -> None:
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         root, seconds = Path(folder), {}
-        for name, share in (("shared", "true"), ("share=false", "false")):
+        for name, share in (("shared", "true"), ("unshared", "false")):
             start = time.perf_counter()
             heed(*task, *together(), f"share={share}", "baseline=false", f"results={root / name}", threads=args.threads)
             seconds[name] = time.perf_counter() - start
@@ -95,11 +101,11 @@ def main() -> None:
             heed(*task, *overrides, "baseline=false", f"results={root / 'cells' / str(i)}", threads=args.threads)
         seconds["process per cell"] = time.perf_counter() - start
         print(f"process per cell: {seconds['process per cell']:.1f} s")
-        found = [samples(root / name) for name in ("shared", "share=false", "cells")]
+        found = [samples(root / name) for name in ("shared", "unshared", "cells")]
         assert len(found[0]) == 24 and found[0] == found[1] == found[2], "the three ways do not give the same samples"
         n = sum(map(len, found[0].values()))
     print(f"24 cells, {n} samples, {args.threads} thread(s); all three gave the same samples")
-    for name in ("process per cell", "share=false"):
+    for name in ("process per cell", "unshared"):
         print(f"{name} / shared: {seconds[name] / seconds['shared']:.2f}x")
 
 
