@@ -1,6 +1,6 @@
 """How long it takes to find out that nothing is left of a sweep of 1,000 finished cells.
 
-How it is measured: dense on 1,000 `passkey` tasks of one short prompt each (they differ in their seed) is really run once (minutes); then the same
+How it is measured: dense on 1,000 `passkey` tasks of one short prompt each (other seeds) is really run once (minutes); then the same
 command is timed N times, from the start of the process to its end, the table of 1,000 rows included. The share that Python and the
 libraries need to start is shown by the time of `heed list methods`.
 

@@ -1,4 +1,4 @@
-"""Shared work: 6 methods x 4 budgets x RULER on `micro-lm`, in one job, in one job with `share=false` ("unshared"), and one process per cell.
+"""Shared work: 6 methods x 4 budgets x RULER on `micro-lm`, in one job, in one with `share=false` ("unshared"), one process per cell.
 
 How it is measured: the three ways run one after another with the same examples, each into an empty results folder, and each is
 timed from the start of its (first) process to the end of its (last) one, wall clock. One process per cell is `heed run method=[X]
