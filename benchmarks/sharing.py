@@ -32,29 +32,33 @@ BUDGETS = {
 PRESSES = {"knorm": "KnormPress", "tova": "TOVAPress"}  # of kvpress
 
 
-def variant(label: str, name: str, key: str, value: float) -> list[str]:
-    """Overrides that add a method under another label."""
-    press = [f"method.{label}.press={PRESSES[name]}"] if name in PRESSES else []
-    return [f"+method.{label}=${{method.{'kvpress' if press else name}}}", f"method.{label}.{key}={value}", *press]
-
-
-def cells() -> list[list[str]]:
-    """Overrides for each of the 24 cells."""
-    return [
-        variant(f"{name}_{i}", name, key, value)
-        for name, (key, values) in BUDGETS.items()
-        for i, value in enumerate(values)
-    ]
+def cells() -> list[tuple[str, str, list[str]]]:
+    """(method, label, overrides under that label) of the 24 cells: the first of a method has its name, others are variants."""
+    found, known = [], set()
+    for name, (key, values) in BUDGETS.items():
+        base = "kvpress" if name in PRESSES else name
+        for i, value in enumerate(values):
+            label = base if base not in known else f"{name}_{i}"
+            made = [f"+method.{label}=${{method.{base}}}"] if base in known else []
+            made += [f"method.{label}.press={PRESSES[name]}"] if name in PRESSES else []
+            found.append((base, label, [*made, f"method.{label}.{key}={value}"]))
+            known.add(base)
+    return found
 
 
 def together() -> list[str]:
     """Overrides for all cells in one job."""
-    return ["method=[]", *(text for cell in cells() for text in cell)]
+    chosen = dict.fromkeys(base for base, _, _ in cells())
+    return [f"method=[{','.join(chosen)}]", *(text for _, _, own in cells() for text in own)]
 
 
 def alone() -> list[list[str]]:
-    """Overrides for each cell by itself."""
-    return [["method=[]", *cell] for cell in cells()]
+    """Overrides for each cell by itself, under the method's own name."""
+    own = [(base, label, [t for t in texts if not t.startswith("+")]) for base, label, texts in cells()]
+    return [
+        [f"method=[{base}]", *(t.replace(f"method.{label}.", f"method.{base}.") for t in texts)]
+        for base, label, texts in own
+    ]
 
 
 def heed(*overrides: str, threads: int) -> None:

@@ -225,11 +225,11 @@ def _add_variants(cfg: DictConfig, variants: list[tuple[str, str, str, list[str]
     bases: dict[tuple[str, str], Any] = {}
     added: dict[str, dict[str, Any]] = {}
     for group, new, old, keys in variants:
-        base = cfg[group].get(old)
+        chosen = cfg[group] or {}  # None where the list is empty
+        base = chosen.get(old)
         if base is None:
-            raise UserError(
-                f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {nearest(old, cfg[group])}"
-            )
+            hint = nearest(old, chosen) if chosen else f"write {group}=[{old}]."
+            raise UserError(f"+{group}.{new}='${{{group}.{old}}}': there is no '{old}' in this run; {hint}")
         if (group, old) not in bases:
             bases[group, old] = OmegaConf.to_container(base, resolve=True)
         node = deepcopy(bases[group, old])

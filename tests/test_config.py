@@ -111,3 +111,8 @@ def test_two_folders_of_one_name_are_two_models(tmp_path):
         folder.mkdir(parents=True)
     cfg = compose([f"model=[{folders[0]},{folders[1]},micro-lm]"])
     assert [m.path for m in cfg.model.values()] == [str(folders[0]), str(folders[1]), "micro-lm"]
+
+
+def test_a_variant_of_a_method_that_was_not_chosen_says_what_to_write():
+    with pytest.raises(UserError, match=r"no 'power' in this run; write method=\[power\]"):
+        compose(["method=[]", "+method.wide=${method.power}"])
