@@ -239,7 +239,8 @@ def _add_variants(cfg: DictConfig, variants: list[tuple[str, str, str, list[str]
         added.setdefault(group, {})[new] = node
     OmegaConf.set_struct(cfg, False)
     for group, nodes in added.items():
-        cfg[group] = OmegaConf.merge(cfg[group], nodes)
+        for label, node in nodes.items():
+            cfg[group][label] = node
     OmegaConf.set_struct(cfg, True)
 
 

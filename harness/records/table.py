@@ -40,12 +40,13 @@ LEGEND = {
 def render(cells: Sequence[CellRecord], console: Console, told: Collection[str] = ()) -> None:
     """Print all `cells`. `told`: run ids whose failures the caller explains itself."""
     rows = rows_for_table(cells)
+    stored = {cell.run_id: cell for cell in cells}
     used: set[str] = set()
     for (model, task), block in itertools.groupby(rows, key=lambda r: (r["model"], r["task"])):
         members = list(block)
         console.print(Text(f"\n{plain(model)} / {plain(task)}", style="bold"), Text(_remark(members), style="dim"))
         console.print(_block(members, console.width >= WIDE))
-        for table in _metrics_table(members, cells, console):
+        for table in _metrics_table(members, stored, console):
             console.print()
             console.print(table)
             used |= {"*"} if any("*" in str(text) for column in table.columns[1:] for text in column.cells) else set()
@@ -214,13 +215,12 @@ def _reasons(rows: list[Row], console: Console) -> None:
 # -- all metrics -----------------------------------------------------------------------------------------------------
 
 
-def _metrics_table(rows: list[Row], cells: Sequence[CellRecord], console: Console) -> list[Table]:
+def _metrics_table(rows: list[Row], stored: Mapping[str, CellRecord], console: Console) -> list[Table]:
     """For a task with several metrics: all that are `shown` side by side, as one may say nothing without the others
     (CHAIR falls when captions get shorter). A difference to dense that is significant has its mark, and all differences
     but the headline's, which stand above, have a line of their own, with as much of their intervals as the width allows.
     """
     done = [row for row in rows if row["status"] == "done"]
-    stored = {cell.run_id: cell for cell in cells}
     facts = [(stored[row["run_id"]].config.get("task_facts") or {}).get("metrics") or [] for row in done]
     metrics = {
         str(m["name"]): as_metric(m) for found in facts for i, m in enumerate(found) if not i or m.get("shown", True)
