@@ -67,7 +67,20 @@ def write_json(path: Path, obj: dict[str, Any]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically."""
+    """Replace `path` by `data` atomically.
+
+    Twice, if the temporary file vanished: who ends a cell clears away what killed processes left, and cannot tell theirs
+    from ours.
+    """
+    try:
+        _write_whole(path, data)
+    except UserError as err:
+        if not isinstance(err.__cause__, FileNotFoundError) or not path.parent.exists():
+            raise
+        _write_whole(path, data)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     with whole_file(path) as file:
         file.write(data)
 

@@ -49,7 +49,6 @@ from harness.records.sessions import Session
 __all__ = ["SCHEMA", "Busy", "CellRecord", "CellStore", "is_held", "read_cells"]
 
 PATIENCE = 0.5  # seconds for others to let go of a cell whose samples are all there
-UNDER_LOCK = (".samples.", ".errors.", ".metrics.", ".provenance.", ".DONE.")  # temporary files of who has the cell
 
 
 class CellStore:
@@ -404,9 +403,10 @@ class CellStore:
             self.close()
 
     def _clean(self) -> None:
-        """Remove what earlier sessions left when they were killed: nobody else is here."""
-        left = [file for file in self.path.glob(".*.part") if file.name.startswith(UNDER_LOCK)]
-        for file in (*left, *shards.parts(self.path)):
+        """Remove what earlier sessions left when they were killed: nobody else is here, and who just opens the cell and
+        loses its temporary file writes it again.
+        """
+        for file in (*self.path.glob(".*.part"), *shards.parts(self.path)):
             remove(file)
 
 

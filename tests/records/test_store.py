@@ -369,6 +369,34 @@ def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_same_records(
     assert len(read_cells(tmp_path / "rough")[0].provenance["sessions"]) >= kills
 
 
+def test_temporary_files_of_killed_processes_go_when_the_cell_ends(tmp_path):
+    with store(tmp_path) as cell:
+        for name in ("config.json", "cost.json", "samples.jsonl"):
+            (cell.path / f".{name}.123-0a1b2c3d.part").write_text("cut")
+        cell.append([row(0)])
+        cell.finish({"n": 1})
+    assert sorted(file.name for file in cell.path.iterdir()) == [
+        "DONE", "config.json", "metrics.json", "provenance.json", "samples.jsonl"
+    ]  # fmt: skip
+
+
+def test_who_opens_a_cell_while_another_ends_it_writes_its_temporary_file_again(tmp_path, monkeypatch):
+    cell, real, taken = store(tmp_path), os.fsync, []
+
+    def fsync(fd):
+        if not taken and (found := list(cell.path.glob(".config.json.*.part"))):
+            taken.extend(found)
+            cell.append([row(0)])
+            cell.finish({"n": 1})
+            assert not found[0].exists()
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    late = CellStore(tmp_path, "cell", {**CONFIG, "labels": {"model": "late"}})
+    assert taken and late.done and json.loads((late.path / "config.json").read_text())["labels"] == {"model": "late"}
+    assert not list(late.path.glob(".*.part"))
+
+
 def test_killed_between_any_two_steps_of_finish_the_cell_can_be_finished(tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
