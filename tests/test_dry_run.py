@@ -381,6 +381,7 @@ def test_narrow_terminals_keep_numbers_whole():
     assert "MiB" in row and row.rstrip().endswith("s")
 
 
+@pytest.mark.slow
 def test_a_large_plan_is_priced_soon_and_summed_up():
     overrides = ["method=[dense,power]", "task=[passkey]", "results=nowhere"]
     for i in range(98):

@@ -45,7 +45,13 @@ def interrupt(root: Path) -> None:
         (run / "metrics.json").unlink()
 
 
-@pytest.mark.parametrize("more", [["method=[vcd]"], ["method=[dense]", "task.pope.chat=true"]], ids=["sets", "chat"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(["method=[vcd]"], id="sets"),
+        pytest.param(["method=[dense]", "task.pope.chat=true"], id="chat", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_cell_continues_to_the_same_records(folder: Path, tmp_path: Path, more: list[str]) -> None:
     asked, whole, cut = plan(folder, *more), tmp_path / "whole", tmp_path / "cut"
     for root in (whole, cut):

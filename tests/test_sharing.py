@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 def plan(folder, *overrides):
-    task = ("task=passkey", "task.passkey.lengths=[300,500]", "task.passkey.depths=[0,50,100]")
+    task = ("task=passkey", "task.passkey.lengths=[300,500]", "task.passkey.depths=[0,100]")
     return cells(compose([f"model={folder}", METHODS, *SMALL, *task, *overrides]))
 
 

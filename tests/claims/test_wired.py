@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.claims import Verdict, decide, load
+from harness.claims import decide, load
 from harness.claims.bench import Bench
 from harness.claims.checks.cost import Forwards, Order
 from harness.claims.checks.identity import DensePrompt, Identity
@@ -25,12 +25,9 @@ POWER = {"_target_": "methods.patterns.power.PowerAttention"}
 SLIDING = {"_target_": "methods.patterns.sliding.SlidingWindow"}
 
 
-@pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
-    return {v.claim.name: v for v in decide(WIRED)}
-
-
-def test_what_is_decided_here_is_reproduced(verdicts: dict[str, Verdict]) -> None:
+@pytest.mark.slow
+def test_what_is_decided_here_is_reproduced() -> None:
+    verdicts = {v.claim.name: v for v in decide(WIRED)}
     assert {name for name, v in verdicts.items() if v.status != "reproduced"} == NOT_REPRODUCED
 
 

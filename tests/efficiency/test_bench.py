@@ -355,6 +355,7 @@ def test_end_to_end_on_the_zoo(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert stored["runs"][0]["finished"] and str(tmp_path) not in record.read_text()
 
 
+@pytest.mark.slow
 def test_end_to_end_on_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ("model.random=tiny", "bench.layers=1", "method=[power]", "bench.lengths=[64]", "bench.batches=[1,2]")
     assert heed(tmp_path, *args) == 0 and heed(tmp_path, *args) == 0

@@ -287,7 +287,7 @@ def beam_search(model: View, method: TwoStream, sample: Sample, beams: int, n: i
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_second_stream_equals_one_computed_from_scratch_for_every_token(
     method: TwoStream, family: str, beams: int
 ) -> None:

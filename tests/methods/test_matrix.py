@@ -107,6 +107,7 @@ def test_a_batch_gives_what_each_sample_gives_alone(case: Case, family: str) -> 
         torch.testing.assert_close(together[b : b + 1], alone, **CLOSE)
 
 
+@pytest.mark.slow
 @acting
 def test_requests_do_not_depend_on_each_other(case: Case, family: str) -> None:
     view, one, two = tiny.view(family), request(1), request(2, length=PROMPT - 30)
@@ -119,6 +120,7 @@ def test_requests_do_not_depend_on_each_other(case: Case, family: str) -> None:
                 assert torch.equal(logits, results.setdefault(ids.shape[1], logits))
 
 
+@pytest.mark.slow
 @acting
 def test_generate_equals_the_forwards_it_is_made_of(case: Case, family: str) -> None:
     view, (ids, _) = tiny.view(family), request(1)

@@ -112,6 +112,7 @@ def test_an_interrupted_leg_ends_like_an_uninterrupted_one(
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_leaves_two_folders_that_load(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
