@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo gate reference test slow lint types check zoo-lm zoo-vlm clean
+.PHONY: install demo gate reference test slow campaign lint types check zoo-lm zoo-vlm clean
 
 install: $(STAMP)
 
@@ -34,6 +34,9 @@ test: $(STAMP)          ## the default tests: no network, no GPU, minutes
 
 slow: $(STAMP)          ## the long tests: compiled FlexAttention, kill -9, a real Slurm and a real browser where they are installed
 	$(BIN)/python -m pytest -n auto -m slow
+
+campaign: $(STAMP)      ## the campaigns of tests/campaigns at full size: error rates of the statistics, invariance of batches
+	HEED_CAMPAIGN=full $(BIN)/python -m pytest -n auto -m slow tests/campaigns
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
