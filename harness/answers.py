@@ -19,7 +19,8 @@ def answers(
     view: View, task: Task, examples: Sequence[Example], samples: Sequence[Sample], attached: Attached,
     decoding: Decoding, share: bool,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`text`, `n_prompt_tokens`, `n_new_tokens`, `finish` (and `kv`, bytes) for each sample under the active method.
+    """`prompt_sha256` (of the ids that were read first), `text`, `n_prompt_tokens`, `n_new_tokens`, `finish` (and `kv`,
+    bytes) for each sample under the active method.
 
     `share`: prompts about one picture go on from one prefill.
     """
@@ -37,13 +38,13 @@ def answers(
         outs = converse(view, samples, [e.turns for e in examples], limits, attached, decoding)
     else:
         outs = generate(view, samples, limits, attached, decoding, share=share)
-    return [said(o) for o in outs]
+    return [said(s, o) for s, o in zip(samples, outs, strict=True)]
 
 
-def said(o: Generation) -> dict[str, Any]:
-    """The part of a sample's row that tells what was generated."""
+def said(sample: Sample, o: Generation) -> dict[str, Any]:
+    """The part of a sample's row that tells what was read and generated."""
     return {
-        "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
+        "prompt_sha256": sample.digest, "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
         "kv": {"kv_bytes_logical": o.kv_bytes_logical, "kv_bytes_physical": o.kv_bytes_physical},
     }  # fmt: skip
 
@@ -56,6 +57,7 @@ def _likelihoods(
     losses = nll(view, [s.ids for s in samples], [e.n_scored for e in examples], attached)
     return [
         {
+            "prompt_sha256": s.digest,
             "text": json.dumps([round(x, 6) for x in loss]),
             "n_prompt_tokens": len(s),
             "n_new_tokens": 0,

@@ -190,7 +190,7 @@ class CellRun:
         asked = {
             "id": example.id,
             "cluster": example.cluster,
-            "prompt_sha256": example.digest,
+            "asked_sha256": example.digest,
             "meta": dict(example.meta),
         }
         asked |= {"references": list(example.references)} | images

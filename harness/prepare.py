@@ -49,6 +49,8 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
         "tokens": tokens.digest,
         "template": getattr(tokens, "template", "none"),  # lengths are fitted on templated ids
     }
+    if date := getattr(tokens, "date", None):
+        facts["date"] = date  # the template writes it into every prompt
     if task.kind == "requests":  # what does not fit the model is skipped there
         facts["positions"] = getattr(tokens, "max_positions", None)
     return sha256(canonical(facts))[:32]

@@ -169,7 +169,7 @@ class Sampling:
         try:
             outs = prefilled.go_on(attached)
             usage = attached.report()
-            return [work.row(i, said(o), usage, [PREFILL]) for i, o in zip(batch, outs, strict=True)]
+            return [work.row(i, said(work.plain[i], o), usage, [PREFILL]) for i, o in zip(batch, outs, strict=True)]
         except UserError as error:
             self.ended[work.cell.run_id] = error
             return [Raised(error)] * len(batch)

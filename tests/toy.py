@@ -16,6 +16,10 @@ class ByteTokens:
     digest: str = "0" * 64
     bos: tuple[int, ...] = (256,)
 
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        return self.bos
+
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
 

@@ -32,6 +32,11 @@ class Tokens(Protocol):
         """sha256 of the tokenizer's files."""
         ...
 
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts before every text (its bos, if it adds one), without any template."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""
         ...

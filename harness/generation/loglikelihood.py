@@ -29,7 +29,7 @@ from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, generate
 from harness.generation.nll import LOGITS, _capped, _hidden_states, pad_right
 from harness.generation.requests import LIKELIHOODS, Asked, asked
-from harness.models.inputs import Inputs, Sample
+from harness.models.inputs import Inputs, Sample, ids_digest
 from harness.models.view import View
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def respond(
     attached: Attached | None = None,
     decoding: Decoding = GREEDY,
 ) -> list[dict[str, Any]]:
-    """One mapping for each example: `text` (JSON list of the responses to its requests), `n_prompt_tokens` and
-    `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its limit), and for generations
-    `kv` (bytes, of its largest cache).
+    """One mapping for each example: `prompt_sha256` (of all ids that are read), `text` (JSON list of the responses to its
+    requests), `n_prompt_tokens` and `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its
+    limit), and for generations `kv` (bytes, of its largest cache).
 
     Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
     other than greedy where something is generated, and for methods that rewrite prompts.
@@ -113,6 +113,7 @@ def _answer(
         responses[one.request], stopped = _cut(view, generation, one.until)
         ended = ended and stopped
     row: dict[str, Any] = {
+        "prompt_sha256": ids_digest([one.read for one in parts]),
         "text": json.dumps(responses, ensure_ascii=False),
         "n_prompt_tokens": sum(len(one.read) for one in parts),
         "n_new_tokens": sum(g.n_new for _, g in texts),

@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.models.digest import image_processor_config, read_header, read_json
 from harness.models.families import Family
+from harness.models.template import CLOCK
 
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER_CORE = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+SIZES = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "vocab_size", "max_position_embeddings", "n_embd", "n_layer", "n_head", "n_positions",
+)  # fmt: skip
+STORED = ("float32", "bfloat16", "float16", "float64")  # number formats of checkpoints
 CONVERT = (
     'python -c "from transformers import AutoModelForCausalLM as M; '
     "M.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}')\""
@@ -23,7 +29,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The parsed `config.json` of a checkpoint."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no config.json, so it is not a checkpoint folder; name the folder that has one.")
-    return read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    for key, value in config.items():
+        if key.endswith("_config") and value is not None and not isinstance(value, dict):
+            raise UserError(
+                f"{folder / 'config.json'}: {key} must be an object, not {value!r:.40}; copy the file again."
+            )
+    return config
+
+
+def check_config(config: Mapping[str, Any], folder: Path, family: Family) -> None:
+    """`UserError` for values in `config.json` that no model can have: sizes below 1, an unknown number format."""
+    for key in SIZES:
+        value = text_value(config, family, key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UserError(
+                f"{folder / 'config.json'}: {key} is {value!r}, but it must be a whole number of at least 1; copy the file "
+                "again, or correct it."
+            )
+    for part in (config, config.get("text_config") or {}):
+        for key in ("dtype", "torch_dtype"):
+            value = part.get(key)
+            if value and str(value).removeprefix("torch.") not in STORED:
+                raise UserError(f"{folder / 'config.json'}: {key} is {value!r}: {nearest(str(value), STORED)}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -83,6 +111,12 @@ def has_chat_template(folder: Path) -> bool:
         return True
     path = folder / "tokenizer_config.json"
     return path.is_file() and bool(read_json(path).get("chat_template"))
+
+
+def template_asks_for_date(folder: Path) -> bool:
+    """Whether the chat template in `folder` asks for today's date."""
+    files = [folder / name for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")]
+    return any(CLOCK.encode() in path.read_bytes() for path in files if path.is_file())
 
 
 def check_code(config: Mapping[str, Any], folder: Path, trusted: bool) -> None:

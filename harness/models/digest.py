@@ -45,6 +45,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); copy the file again.") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply to be read; copy the file again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a JSON object.")
     return value

@@ -10,6 +10,8 @@ What is the same picture (`Draft.image_key`) is decoded, resized and encoded onc
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,9 +42,21 @@ class Sample:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def digest(self) -> str:
+        """See `ids_digest`."""
+        return ids_digest([self.ids])
+
     def prefix(self, image_id: int) -> int:
         """How many tokens come before the first one after the last image: what questions about it share."""
         return max((i + 1 for i, token in enumerate(self.ids) if token == image_id), default=0)
+
+
+def ids_digest(rows: Sequence[Sequence[int]]) -> str:
+    """16 hex digits over the token ids that a model really reads, template and image positions included (the pictures
+    themselves are not).
+    """
+    return hashlib.sha256(json.dumps([list(row) for row in rows]).encode()).hexdigest()[:16]
 
 
 def sample_of(view: View, draft: Draft) -> Sample:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date as Date
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from harness.errors import UserError, nearest
 from harness.models import checkpoint, digest
 from harness.models.families import FAMILIES, Family, family_of
 from harness.models.source import Source, locate
+from harness.models.template import DATE
 from harness.models.tokens import TEMPLATES, TextTokens
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class ModelSpec:
     template: str = "auto"  # auto: the chat template if there is one; chat; none
     max_positions: int | None = None  # overrides the length that config.json states
     tokenizer: str | None = None  # zoo member, folder or hub id with another tokenizer
+    template_date: str = DATE  # the day that a chat template is told when it asks for today's date
 
     @property
     def name(self) -> str:
@@ -67,6 +70,7 @@ class ModelSpec:
         source = self.source()
         folder, config = self._config(source)
         checkpoint.check_code(config, folder, self.trust_remote_code)
+        checkpoint.check_config(config, folder, family_of(config))
         self._check_backend(family_of(config))
         if source.folder is not None:
             checkpoint.weight_files(folder)
@@ -94,6 +98,8 @@ class ModelSpec:
             "backend": self.backend,
             "template": self._template(self._tokenizer_source(source)),
         }
+        if (date := self._date(self._tokenizer_source(source))) is not None:
+            result["template_date"] = date
         if self.trust_remote_code and "auto_map" in config:
             result["code"] = digest.code_digest(folder) if own else "revision"
         family = family_of(config)
@@ -112,7 +118,7 @@ class ModelSpec:
         checkpoint.check_tokenizer(folder)
         return TextTokens.load(
             folder, name=source.name, template=self.template, trust_remote_code=self.trust_remote_code,
-            placeholder=placeholder_of(source),
+            placeholder=placeholder_of(source), template_date=self.template_date,
         )  # fmt: skip
 
     def load(self) -> View:
@@ -157,6 +163,14 @@ class ModelSpec:
             return self.template
         return "chat" if checkpoint.has_chat_template(source.folder) else "none"
 
+    def _date(self, source: Source) -> str | None:
+        """The date of the chat template where it asks for one. A hub repository's template is not here before the
+        download: its commit decides with the fixed default, and another date counts as another prompt.
+        """
+        if source.folder is None:
+            return self.template_date if self.template_date != DATE else None
+        return self.template_date if checkpoint.template_asks_for_date(source.folder) else None
+
     def _dtype(self, source: Source, config: Mapping[str, Any], folder: Path) -> str:
         if self.dtype != "auto":
             return DTYPES[self.dtype]
@@ -171,6 +185,11 @@ class ModelSpec:
         if self.template not in TEMPLATES:
             raise UserError(
                 f"Unknown template '{self.template}' of model '{self.path}': {nearest(self.template, TEMPLATES)}"
+            )
+        if not _is_date(self.template_date):
+            raise UserError(
+                f"template_date='{self.template_date}' of model '{self.path}' is no date; write it as YYYY-MM-DD, such as "
+                f"{DATE}."
             )
         if self.device_map not in (None, "auto"):
             raise UserError(
@@ -193,6 +212,13 @@ class ModelSpec:
                 f"Family '{family.model_type}' of model '{self.path}' has no attention backend '{self.backend}': "
                 f"{nearest(self.backend, family.backends)}"
             )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return Date.fromisoformat(text).isoformat() == text
+    except (ValueError, TypeError):
+        return False
 
 
 def placeholder_of(source: Source) -> str | None:
@@ -275,9 +301,10 @@ def _readable(folder: Path) -> Iterator[None]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    values = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except (*values, ImportError, SafetensorError, StrictDataclassError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{folder} cannot be loaded ({type(error).__name__}: {why}); check its config.json.") from error
 

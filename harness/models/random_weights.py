@@ -172,7 +172,7 @@ def _for_model(values: dict[str, Any]) -> Any:
 class NoTokens:
     """In place of a tokenizer: random weights can read token ids, but no text."""
 
-    template, digest, placeholder = "none", "", None
+    template, digest, placeholder, chat_template, date, start_ids = "none", "", None, None, None, ()
     tokenizer = SimpleNamespace(
         pad_token_id=0, eos_token_id=None, bos_token_id=None, unk_token_id=None, chat_template=None
     )

@@ -27,6 +27,7 @@ from typing import Any
 from harness.contracts.task import Prompt
 from harness.errors import UserError
 from harness.models.digest import read_json, tokenizer_digest
+from harness.models.template import DATE, ChatTemplate
 
 UNLIMITED = int(1e30)  # transformers' own value for "no limit"; longer texts are our business, not a warning's
 TEMPLATES = ("auto", "chat", "none")
@@ -48,12 +49,14 @@ class TextTokens:
         digest: str | None = None,
         template: str = "auto",
         placeholder: str | None = None,
+        template_date: str = DATE,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
         self.digest = digest or _digest_of(tokenizer)
         self.template = _resolve_template(tokenizer, template, name)
         self.placeholder = placeholder
+        self.template_date = template_date
 
     @classmethod
     def load(
@@ -64,6 +67,7 @@ class TextTokens:
         template: str = "auto",
         trust_remote_code: bool = False,
         placeholder: str | None = None,
+        template_date: str = DATE,
     ) -> TextTokens:
         """Read the tokenizer in `folder`. Raises `UserError` if there is none or it cannot be read."""
         from transformers import AutoTokenizer
@@ -76,7 +80,20 @@ class TextTokens:
             raise UserError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
         tokenizer.chat_template = _processor_template(folder) or tokenizer.chat_template
         digest = tokenizer_digest(folder)
-        return cls(tokenizer, name=name, digest=digest, template=template, placeholder=placeholder)
+        return cls(
+            tokenizer, name=name, digest=digest, template=template, placeholder=placeholder, template_date=template_date
+        )
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The tokenizer's chat template, whether prompts use it or not; None: it has none."""
+        has_one = bool(getattr(self.tokenizer, "chat_template", None))
+        return ChatTemplate(self.tokenizer, self.name, self.template_date) if has_one else None
+
+    @property
+    def date(self) -> str | None:
+        """The day that the chat template writes into prompts; None where it writes none."""
+        return self.chat_template.date if self.chat_template is not None else None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""
@@ -112,6 +129,14 @@ class TextTokens:
         text = self.prompt_text(prompt, answer_prefix, n_images)
         return self.text_ids(text, self.adds_special(text))
 
+    @cached_property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer itself puts before every text (its bos, if it adds one), whatever the chat template does."""
+        probe = self.encode(PROBE)
+        whole = list(self.tokenizer(PROBE)["input_ids"])
+        starts = (i for i in range(len(whole) - len(probe) + 1) if whole[i : i + len(probe)] == probe)
+        return tuple(whole[: next(starts, 0)])
+
     def adds_special(self, text: str) -> bool:
         """Whether the tokenizer's own special tokens belong around a rendered prompt."""
         if self.template != "chat":
@@ -130,7 +155,8 @@ class TextTokens:
         return ids
 
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        assert self.chat_template is not None
+        return self.chat_template.render(messages)
 
     def _with_images(self, messages: list[dict[str, str]], n_images: int) -> list[dict[str, Any]]:
         """Messages in the form that the chat template understands."""
@@ -151,19 +177,24 @@ class TextTokens:
         """Which forms of a message's content the chat template understands."""
         part = {"type": "text", "text": PROBE}
         token = (self.placeholder or "").strip()
-        shown = self._try([{"type": "image"}, part])
+        plain, listed, shown = (self._try(c) for c in (PROBE, [part], [{"type": "image"}, part]))
+        if plain is not None and listed is not None and PROBE not in plain + listed:
+            raise UserError(
+                f"The chat template of model '{self.name}' does not show what the user says: every prompt would be the same. "
+                "Set the model's template=none, or repair the template in the tokenizer's files."
+            )
         return _Forms(
-            strings=PROBE in self._try(PROBE),
-            text=_clean(self._try([part])),
-            images=bool(token) and _clean(shown) and token in shown,
+            strings=PROBE in (plain or ""),
+            text=_clean(listed or ""),
+            images=bool(token) and _clean(shown or "") and token in (shown or ""),
         )
 
-    def _try(self, content: Any) -> str:
-        """What the template makes of one user message; empty if it refuses."""
+    def _try(self, content: Any) -> str | None:
+        """What the template makes of one user message; None if it refuses: then this form is not understood."""
         try:
             return self._render([{"role": "user", "content": content}])
-        except Exception:  # a template may raise whatever its author wrote; then this form is not understood
-            return ""
+        except UserError:
+            return None
 
 
 @dataclass(frozen=True)

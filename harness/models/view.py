@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from harness.contracts.task import Prompt
 from harness.errors import UserError
 from harness.models.families import Family, family_of
+from harness.models.template import ChatTemplate
 from harness.models.tokens import TextTokens
 from harness.models.vision import Vision
 
@@ -188,6 +189,21 @@ class View:
     def template(self) -> str:
         """`chat` or `none`: how prompts are rendered."""
         return self.tokens.template
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The tokenizer's chat template, whether prompts use it or not."""
+        return self.tokens.chat_template
+
+    @property
+    def date(self) -> str | None:
+        """The day that the chat template writes into prompts; None where it writes none."""
+        return self.tokens.date
+
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts before every text (its bos, if it adds one)."""
+        return self.tokens.start_ids
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""

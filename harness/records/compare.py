@@ -27,7 +27,7 @@ from scipy import special
 from harness.contracts.task import Metric
 from harness.errors import UserError
 from harness.records.cells import CellRecord
-from harness.records.rows import status_of
+from harness.records.rows import asked, status_of
 from harness.records.statistics import Difference, aggregate, groups, paired
 from harness.records.store import differing
 from harness.records.summarise import as_metric
@@ -116,7 +116,7 @@ def _slim(row: Mapping[str, Any]) -> dict[str, Any]:
     """What statistics need: a cell may have a million rows with long texts."""
     kept = {key: row.get(key) for key in ("id", "metrics", "usage", "flags")}
     kept |= {"cluster": row.get("cluster") or "", "meta": row.get("meta") or {}}
-    return kept | {"asked": (row.get("prompt_sha256"), tuple(row.get("references") or ()))}
+    return kept | {"asked": (asked(row), tuple(row.get("references") or ()))}
 
 
 def compared(a: CellRecord, b: CellRecord, found: Sequence[Pair]) -> list[Compared]:

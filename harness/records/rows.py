@@ -111,6 +111,13 @@ def _speed(efficiency: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def asked(sample: Mapping[str, Any]) -> str:
+    """The digest of what a sample was asked, whatever template it met: by it two cells prove that they asked the same.
+    In older records it stands under `prompt_sha256`, where now the digest of the token ids is.
+    """
+    return str(sample.get("asked_sha256") or sample.get("prompt_sha256") or "")
+
+
 def number(value: Any) -> float | None:
     """A stored number, or the median of a stored summary {"median", "q20", "q80", "n"}."""
     if isinstance(value, Mapping):

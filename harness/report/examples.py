@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contracts.task import Metric
 from harness.errors import UserError
+from harness.records.rows import asked
 from harness.report.text import cut, line, visible
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _key(row: Mapping[str, Any]) -> Key:
-    return str(row.get("id")), str(row.get("prompt_sha256") or "")
+    return str(row.get("id")), asked(row)
 
 
 def _digest(row: Mapping[str, Any]) -> bytes:
@@ -163,7 +164,7 @@ def short(row: Mapping[str, Any], metric: Metric | None, order: int) -> dict[str
     facts = {key: row[key] for key in ("n_prompt_tokens", "n_new_tokens", "finish") if key in row}
     flags = row.get("flags") if isinstance(row.get("flags"), list) else []
     return {
-        "id": str(row.get("id")), "digest": str(row.get("prompt_sha256") or ""), "order": order, "text": text, "cut": total,
+        "id": str(row.get("id")), "digest": asked(row), "order": order, "text": text, "cut": total,
         "score": score_of(metric, row), "flags": [line(flag, 40) for flag in flags[:8]] if flags else [],
         "references": _json(row.get("references")), "parsed": _json(row.get("parsed")), "meta": _json(row.get("meta")), **facts,
     }  # fmt: skip

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.errors import UserError
+
+PER_TOKEN = 64  # units in one token, more than any tokenizer packs
+
 
 def largest_fit(cost: Callable[[int], int], limit: int, guess: int = 1, most: int | None = None) -> int | None:
     """The largest `n <= most` with `cost(n) <= limit`, or None where not even `cost(0)` fits.
 
     `cost(n)`, the length of the text with `n` units, must not fall when `n` grows; the answer then does not depend on
     `guess`. The search gallops away from the guess in doubling steps and bisects the last gap: three or four calls for
-    a guess that is off by one or two.
+    a guess that is off by one or two. `UserError` where the length stops growing with the text (a chat template that
+    shows only the beginning of a message), because nothing would ever fill it.
     """
     fits, fails, step = -1, None, 1
     n = max(0, guess if most is None else min(guess, most))
     while fits != most and (fails is None or fails - fits > 1):
         if cost(n) <= limit:
             fits = n
+            if most is None and n > PER_TOKEN * (limit + 1):
+                raise UserError(
+                    f"A prompt of {limit} tokens cannot be filled: with {n} pieces of text in it, it is still no longer. "
+                    "Does the model's chat template leave a part of the message out? Set the model's template=none, or "
+                    "repair the template in the tokenizer's files."
+                )
         else:
             fails = n
         if fails is None:

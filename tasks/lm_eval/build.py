@@ -84,21 +84,18 @@ def _instances(task: Any, asking: Asking, tokens: Tokens) -> dict[int, list[Any]
 
 def renderer(tokens: Any) -> Callable[..., str]:
     """The chat template as the library calls it; a template that knows no system message is asked without one."""
-    tokenizer = tokens.tokenizer
-    if not tokenizer.chat_template:
+    template = tokens.chat_template
+    if template is None:
         raise UserError(
             f"task.lm_eval.apply_chat_template=true, but the tokenizer of '{tokens.name}' has no chat template; leave it out."
         )
 
     def render(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-        from jinja2.exceptions import TemplateError
-
-        more = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
         try:
-            return str(tokenizer.apply_chat_template(list(history), tokenize=False, **more))
-        except TemplateError:
+            return str(template.render(history, go_on=not add_generation_prompt))
+        except UserError:
             rest = [m for m in history if m["role"] != "system"]
-            return str(tokenizer.apply_chat_template(rest, tokenize=False, **more))
+            return str(template.render(rest, go_on=not add_generation_prompt))
 
     return render
 

@@ -22,7 +22,6 @@ from tasks.perplexity.windows import Window, bucket_edges, windows
 # Records hold finite numbers only. This many nats stand for a token of probability 0: the perplexity of any text that
 # has one is then infinite, because exp overflows long before.
 INFINITE = 1e30
-MOST_BOS = 2  # an empty prompt of more ids is a chat template, not a start token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +96,8 @@ class Perplexity(Task):
     def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:
         """One example per window. Of a single document, the windows are the units of independence (see README)."""
         found = documents.load(self.path, self.text_field)
-        empty = tokens.prompt_ids("")
-        bos = tuple(empty) if len(empty) <= MOST_BOS else ()
         for document in found:
-            yield from self._document(document, tokens, bos, alone=len(found) == 1)
+            yield from self._document(document, tokens, tuple(tokens.start_ids), alone=len(found) == 1)
 
     def score(self, example: Example, text: str | None) -> Score:
         """Sums of this window; an output that is not the right number of nlls adds nothing and is flagged."""

@@ -204,6 +204,22 @@ def no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
+def deep_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+
+
+def no_heads(folder: Path) -> None:
+    edit_json(folder / "config.json", num_attention_heads=0)
+
+
+def unknown_number_format(folder: Path) -> None:
+    edit_json(folder / "config.json", dtype="bfloat61")
+
+
+def part_that_is_no_object(folder: Path) -> None:
+    edit_json(folder / "config.json", text_config=[1])
+
+
 SEEN_AT_ONCE = [
     (cut, r"model\.safetensors is cut or damaged"),
     (only_pickles, r"pickled weights only.*save_pretrained"),
@@ -212,6 +228,10 @@ SEEN_AT_ONCE = [
     (lost_shard, r"lacks model-00002-of-00002\.safetensors"),
     (no_config, r"no config\.json"),
     (broken_config, r"config\.json is not valid JSON"),
+    (deep_config, r"config\.json is nested too deeply"),
+    (no_heads, r"config\.json: num_attention_heads is 0.*at least 1"),
+    (unknown_number_format, r"config\.json: dtype is 'bfloat61': did you mean 'bfloat16'"),
+    (part_that_is_no_object, r"config\.json: text_config must be an object"),
     (unknown_family, r"'lama'.*did you mean 'llama'.*gpt_oss.*harness/models/families\.py"),
     (no_family, r"without model_type.*families\.py"),
     (own_code, r"trust_remote_code=true"),

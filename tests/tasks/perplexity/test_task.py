@@ -11,9 +11,11 @@ import pytest
 
 from harness.contracts.task import Example, Skipped, Tokens
 from harness.errors import UserError
+from harness.models.tokens import TextTokens
 from harness.records.statistics import aggregate
 from harness.text import words
 from tasks.perplexity import Perplexity
+from tests.models import small
 from tests.toy import ByteTokens, WordTokens
 
 
@@ -81,11 +83,11 @@ def test_all_tokens_but_the_first_are_predicted_whatever_the_window(tokens: Toke
         assert scored == tokens.encode(words.essay())[1:1000]
 
 
-def test_a_start_token_stands_before_every_window_and_a_chat_template_does_not() -> None:
+def test_a_start_token_stands_before_every_window_where_the_tokenizer_has_one() -> None:
     task = Perplexity(window=64, stride=32, max_tokens=200)
     assert {e.input_ids[0] for e in built(task, ByteTokens())} == {256}
     assert {e.meta["n_bos"] for e in built(task, ByteTokens())} == {1}
-    assert {e.meta["n_bos"] for e in built(task, ByteTokens(bos=(1, 2, 3, 4)))} == {0}
+    assert {e.meta["n_bos"] for e in built(task, ByteTokens(bos=()))} == {0}
 
 
 def test_words_add_up_to_those_the_tokens_cover(tmp_path: Path) -> None:
@@ -184,3 +186,9 @@ def test_figures_show_the_curve_and_keep_infinite_buckets_apart(tmp_path: Path) 
     assert lines[0] == ["position_from", "position_below", "tokens", "nll", "ppl"]
     assert lines[1][:4] == ["0", "2", "2", "2.0"] and lines[2] == ["2", "4", "4", "inf", "inf"]
     assert task.figures([], tmp_path) == []
+
+
+def test_windows_of_a_chat_model_begin_with_the_bos_of_its_tokenizer(tmp_path: Path) -> None:
+    task = Perplexity(path=text_file(tmp_path, "abcdefghij" * 3), window=16, stride=8)
+    chat, plain = (built(task, TextTokens(small.tokenizer(chat=chat), name="t")) for chat in (True, False))
+    assert chat == plain and all(e.input_ids[0] == small.BOS and e.meta["n_bos"] == 1 for e in chat)
