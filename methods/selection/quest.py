@@ -4,10 +4,11 @@ For every page of `page` keys the element-wise minimum and maximum are kept. The
 
     sum_d max(q_d * kmin_d, q_d * kmax_d)  =  relu(q) . kmax + min(q, 0) . kmin,
 
-bounds q . k for all its keys from above; the max(3, budget // page) pages with the largest bound are read. Decode only:
-prefill is dense, and so are the first two layers. The page of the current token is not forced, but counts when it is
-chosen (reference code, evaluation/quest_attention.py). Defaults: page 16, budget 1024 (published range 512 to 4096),
-each query head chooses for itself.
+bounds q . k for all its keys from above; of n keys the max(3, min(n, budget) // page) pages with the largest bound are
+read, so a budget beyond the context still leaves one page out unless the last one is full. Decode only: prefill is
+dense, and so are the first two layers. The page of the current token is not forced, but counts when it is chosen
+(reference code, evaluation/quest_attention.py). Defaults: page 16, budget 1024 (published range 512 to 4096), each query
+head chooses for itself.
 
 Ours: `share: group` lets the query heads of a key head choose together by the sum of their scores (cheaper, another
 method); pages are counted from the first real token, padding never enters the bounds; on layers with a sliding window
@@ -43,7 +44,7 @@ class Quest(Method):
     prefix_safe = True
     options = {
         "page": "tokens in one page",
-        "budget": "tokens read in each decode step; max(3, budget // page) pages",
+        "budget": "tokens read in each decode step; max(3, min(keys, budget) // page) pages",
         "dense_layers": "layers at the bottom that stay dense",
         "share": "per_head: every query head chooses; group: the heads of one key head choose together",
     }
@@ -71,12 +72,18 @@ class Quest(Method):
 
     def idle(self, n: int) -> str:
         read = max(FEWEST, self.budget // self.page)
-        if read * self.page < n:
+        if (
+            self.budget < n and read * self.page < n
+        ):  # a page that only the rounding leaves out is not the method's doing
             return ""
         return (
             f"{read} pages of {self.page} tokens (budget {self.budget}) cover the whole context of {n} tokens; "
             "lower method.quest.budget or use longer prompts"
         )
+
+    def pages_read(self, n: int) -> int:
+        """How many pages are read of a context of `n` tokens."""
+        return max(FEWEST, min(n, self.budget) // self.page)
 
     def select(self, ctx: Call, q: Tensor, k: Tensor) -> Tensor | None:
         if ctx.layer < self.dense_layers:
@@ -86,9 +93,16 @@ class Quest(Method):
         if self.share == "group":
             scores = scores.unflatten(1, (k.shape[1], -1)).sum(2)
         scores = scores.masked_fill(~self.readable(ctx, columns, k.shape[2]), float("-inf"))
-        chosen = scores.topk(min(max(FEWEST, self.budget // self.page), scores.shape[-1]), dim=-1).indices
+        least, most = ctx.store["pad"]
+        n_read = min(self.pages_read(k.shape[2] - least), scores.shape[-1])
+        chosen = scores.topk(n_read, dim=-1).indices  # the best first
         tokens = columns[:, None].expand(-1, scores.shape[1], -1, -1)  # [B, heads, P, page]
-        return tokens.gather(2, chosen[..., None].expand(*chosen.shape, self.page)).flatten(2)
+        tokens = tokens.gather(2, chosen[..., None].expand(*chosen.shape, self.page))
+        if self.pages_read(k.shape[2] - most) < n_read:  # shorter samples of the batch read fewer
+            allowed = [self.pages_read(k.shape[2] - pad) for pad in ctx.n_pad.tolist()]
+            beyond = chosen.new_tensor(range(n_read)) >= chosen.new_tensor(allowed)[:, None]  # [B, n_read]
+            tokens = tokens.masked_fill(beyond[:, None, :, None], -1)
+        return tokens.flatten(2)
 
     def pages(self, ctx: Call, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Minimum and maximum `[B, H_kv, P, D]` of every page, and its columns `[B, P, page]` (>= n_k: not there yet).

@@ -59,6 +59,31 @@ def test_at_least_three_pages_are_read() -> None:
     assert chosen is not None and chosen.shape == (1, 4, 12)
 
 
+@pytest.mark.parametrize(
+    ("n", "budget", "pages"), [(1000, 1024, 62), (1024, 1024, 64), (5000, 1024, 64), (40, 1024, 3), (1000, 512, 32)]
+)
+def test_as_many_pages_are_read_as_the_release_reads(n: int, budget: int, pages: int) -> None:
+    """62 pages of 1000 keys under budget 1024: 984 keys where the last page, half full, is among them."""
+    method = Quest(page=16, budget=budget)
+    k, q = random(1, 1, n, 8, seed=3), random(1, 1, 1, 8)
+    k[:, :, -4:] = 9 * q.sign()  # the last page is the best one
+    chosen = method.select(call(n, [0]), q, k)
+    assert chosen is not None and chosen.shape[-1] == 16 * min(pages, -(-n // 16)) == 16 * method.pages_read(n)
+    keys = int((chosen < n).sum())
+    assert keys == (984 if (n, budget) == (1000, 1024) else 16 * pages - (-n % 16))
+    assert bool(method.idle(n)) == (n <= max(budget, 48))  # what only the rounding leaves out does not count
+
+
+def test_a_shorter_sample_of_a_batch_reads_what_it_reads_alone() -> None:
+    q, k = random(2, 4, 1, 8), random(2, 2, 50, 8, seed=1)
+    both = Quest(page=4, budget=100).select(call(50, [0, 21]), q, k)
+    alone = Quest(page=4, budget=100).select(call(29, [0]), q[1:], k[1:, :, 21:])
+    assert both is not None and alone is not None and both.shape[-1] == 48 and alone.shape[-1] == 28
+    for h in range(4):
+        there = {t for t in both[1, h].tolist() if 0 <= t < 50}
+        assert there == {t + 21 for t in alone[0, h].tolist() if t < 29}
+
+
 def test_pages_grow_with_the_cache_and_equal_those_made_at_once() -> None:
     method, k, state = Quest(page=4), random(2, 2, 30, 8), {}
     for n in (9, 10, 11, 12, 13, 29, 30):
