@@ -1,7 +1,7 @@
 """CARVE ("Focusing by Contrastive Attention", arXiv 2509.06461): look twice, cut out what the question is about, ask.
 
 The model answers the question Q and a general request G about the picture. At each generated step t and in the layers
-`first` to `end`, A_{l,t} is the attention from the newest position to the image tokens, averaged over heads. Then
+`first_layer` to `last_layer`, A_{l,t} is the attention from the newest position to the image tokens, averaged over heads. Then
 
     C_{l,t} = A^Q_{l,t} / (A^G_{l,t} + floor),     S = sum_t w_t sum_l C_{l,t},     w_t = t - t_start + 1,
 
@@ -9,33 +9,35 @@ steps paired by index up to the shorter answer. S is laid on the token grid and 
 pixels with the highest `share` of S are kept, of their connected regions (4 neighbours) the `regions` with the largest
 sum; everything else becomes black, the bounding box is cut out and enlarged (Lanczos) until it covers the old size.
 
-| | layers (of 32) | steps | floor | share | regions | asked again on |
+| | layers | steps | floor | share | regions | asked again on |
 |---|---|---|---|---|---|---|
 | `mode: paper` | 20..25 | the last one (best reported) | 0.001 / tokens (ours) | 0.4 | at most 2 | the refined picture |
 | `mode: release` | 20..25 | all, weighted | 1e-8 | 0.2 | at least 3 | the original, then the refined picture |
 
-Options that are null take the mode's value. Both probes end in `suffix`, the release's (appended once): two answers of
-the same form are compared, without it the quotient shows the form of the answer. The release's second picture is out of
-distribution for LLaVA-1.5.
+Options that are null take the mode's value. The layers are numbers, the same ones for models of 28, 32, 36 and 40 layers
+(paper and release). Both probes end in `suffix`, the release's, behind a space (appended once): two answers of the same
+form are compared, without it the quotient shows the form of the answer. The enlarged sides are rounded down, as in the
+release; `mode: paper` keeps them from falling below the old size, which rounding may do by one pixel. The release's
+second picture is out of distribution for LLaVA-1.5.
 
-Ours: the layers are fractions of the depth. The paper does not give its floor, and one near zero makes bright spots out
-of nothing, hence the floor in units of uniform attention. G is asked for as many tokens as Q was answered with; more
-could not be paired. Where the processor cuts out the middle of a picture, S covers that part only (and the refined
-picture is cut likewise); of tiles (LLaVA-NeXT) only the base image counts. Questions about the whole scene or about
-what is absent lose evidence by design.
+Ours: a model too shallow for layer 25 is watched at the same share of its depth. The paper does not give its floor, and
+one near zero makes bright spots out of nothing, hence the floor in units of uniform attention. G is asked for as many
+tokens as Q was answered with; more could not be paired. Where the processor cuts out the middle of a picture, S covers
+that part only (and the refined picture is cut likewise); of tiles (LLaVA-NeXT) only the base image counts. Questions
+about the whole scene or about what is absent lose evidence by design.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.method import Ask, Call, Draft, Method, Request
 from harness.contracts.task import Prompt
 from harness.errors import UserError
 from methods.inputs.grid import Box, base_grid, refuse, shown_box
+from methods.weights.depth import InLayers, layer_number
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 GENERAL = "Write a general description of the image."
-SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = " Answer the question using a single word or phrase."
+LAYERS = (20, 25)  # for models of every depth
+OF = 32  # depth at which a shallower model's share of it is taken
 STEPS = {"paper": "end", "release": "full"}
 SHARE = {"paper": 0.4, "release": 0.2}
 
@@ -78,7 +82,7 @@ class Tap(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carve(Method):
+class Carve(InLayers):
     """Contrastive attention, mask, crop, ask again."""
 
     name = "carve"
@@ -88,19 +92,19 @@ class Carve(Method):
     budget_unit = "share of the pixels that is kept"
     options = {
         "mode": "paper: ask on the refined picture; release: on the original and the refined one",
-        "first": "where the layers begin, as a share of the depth",
-        "end": "where they end (this one excluded), as a share of the depth",
         "steps": "start, end or full: the first, the last, or all steps weighted by their index; null: as the mode",
         "share": "share of the pixels that is kept; 1 keeps the picture; null: as the mode",
         "regions": "regions that are kept at most (paper) or at least (release); null: 2 or 3",
         "general": "the request that is contrasted with",
         "suffix": "what both requests end in while they are watched",
         "max_new_tokens": "most tokens of the two answers that are watched",
-    }
+    } | InLayers.options
+    options["first_layer"] += "; null: 20, or the same share of the depth where there is no layer 25"
+    options["last_layer"] += "; null: 25, likewise"
 
     mode: Literal["paper", "release"] = "paper"
-    first: float = 0.625
-    end: float = 0.8125
+    first_layer: float | None = None  # type: ignore[assignment]
+    last_layer: float | None = None  # type: ignore[assignment]
     steps: Literal["start", "end", "full"] | None = None
     share: float | None = None
     regions: int | None = None
@@ -110,15 +114,22 @@ class Carve(Method):
 
     def validate(self) -> None:
         self.require(self.mode in STEPS, "mode", "it is 'paper' or 'release'")
-        self.require(0 <= self.first < 1, "first", "it is a share of the depth, below 1")
-        self.require(self.first < self.end <= 1, "end", f"it must lie above first ({self.first}), and at most at 1")
+        super().validate()
         self.require(self.steps in (None, "start", "end", "full"), "steps", "it is 'start', 'end', 'full' or null")
         self.require(self.share is None or 0 < self.share <= 1, "share", "it is a share above 0, at most 1")
         self.require(self.regions is None or self.regions >= 1, "regions", "at least one region is kept")
         self.require(self.max_new_tokens >= 1, "max_new_tokens", "at least one step is watched")
 
     def check(self, view: View) -> None:
+        super().check(view)
         refuse(view, self.name, "Queries")
+
+    def span(self, n_layers: int) -> range:
+        """The layers that are watched."""
+        published = [layer if n_layers > LAYERS[1] else layer / OF for layer in LAYERS]
+        given = (self.first_layer, self.last_layer)
+        first, last = (p if value is None else value for p, value in zip(published, given, strict=True))
+        return range(layer_number(first, n_layers), layer_number(last, n_layers) + 1)
 
     def layers(self, view: View) -> list[int]:
         return []  # the picture is changed, no layer is
@@ -132,9 +143,9 @@ class Carve(Method):
 
     def focus(self, view: View, draft: Draft, ask: Ask) -> Any:
         """S `[H, W]` (float64) in the pixels of the draft's picture; -inf where the model does not look."""
-        asked = last_said(draft.prompt, lambda text: text.removesuffix(self.suffix) + self.suffix)
+        asked = last_said(draft.prompt, lambda text: ending_in(text, self.suffix))
         general = last_said(draft.prompt, lambda _: self.general + self.suffix)
-        within = tuple(range(floor(self.first * view.n_layers), ceil(self.end * view.n_layers)))
+        within = tuple(self.span(view.n_layers))
         watched = []
         n = 1 if self.steps == "start" else self.max_new_tokens
         for prompt in (asked, general):
@@ -153,7 +164,15 @@ class Carve(Method):
         """The picture, cut to the regions with the highest scores `[H, W]`."""
         share = self.share if self.share is not None else SHARE[self.mode]
         kept = regions(scores, share, self.regions, at_least=self.mode == "release")
-        return cut(picture, kept)
+        return cut(picture, kept, covers=self.mode == "paper")
+
+
+def ending_in(text: str, suffix: str) -> str:
+    """`text` with `suffix` behind it, once: a question that ends in its words already, after a space or on a line of its
+    own, keeps one of the two.
+    """
+    bare = text.removesuffix(suffix.strip())
+    return (text if bare == text else bare.rstrip()) + suffix
 
 
 def last_said(prompt: Prompt, change: Any) -> Prompt:
@@ -207,8 +226,10 @@ def regions(scores: Any, share: float, most: int | None, at_least: bool = False)
     return np.isin(labels, 1 + np.argsort(-sums, kind="stable")[:wanted])
 
 
-def cut(picture: Image, kept: Any) -> Image:
-    """The bounding box of the kept pixels, the others black, enlarged until it covers the picture's size."""
+def cut(picture: Image, kept: Any, covers: bool = True) -> Image:
+    """The bounding box of the kept pixels, the others black, enlarged until it covers the picture's size; without `covers`
+    a side may end one pixel short of it, where the release's rounding down does.
+    """
     import numpy as np
     from PIL import Image
 
@@ -216,5 +237,6 @@ def cut(picture: Image, kept: Any) -> Image:
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     masked = Image.fromarray(np.asarray(picture.convert("RGB")) * kept[..., None].astype(np.uint8)).crop(box)
     factor = max(picture.width / masked.width, picture.height / masked.height)
-    size = (max(picture.width, round(masked.width * factor)), max(picture.height, round(masked.height * factor)))
+    size = (int(masked.width * factor), int(masked.height * factor))
+    size = (max(picture.width, size[0]), max(picture.height, size[1])) if covers else size
     return masked.resize(size, Image.Resampling.LANCZOS) if size != masked.size else masked

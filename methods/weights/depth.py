@@ -35,11 +35,11 @@ class InLayers(Method):
 
     def check(self, view: View) -> None:
         n = view.n_layers
-        first, last = layer_number(self.first_layer, n), layer_number(self.top(), n)
-        if not 0 <= first <= last < n:
+        span = self.span(n)
+        if not 0 <= span.start < span.stop <= n:
             raise UserError(
-                f"method.{self.name}.first_layer {self.first_layer} and last_layer {self.top()} mean layers {first} to "
-                f"{last}, but the model has layers 0 to {n - 1}."
+                f"method.{self.name}.first_layer {self.first_layer} and last_layer {self.last_layer} mean layers "
+                f"{span.start} to {span.stop - 1}, but the model has layers 0 to {n - 1}."
             )
 
     def top(self) -> float:

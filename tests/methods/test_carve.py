@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.generation.ask import transformed
 from harness.generation.generate import generate
 from harness.models.inputs import collate, sample_of
-from methods.inputs.carve import Carve, Tap, cut, fuse, last_said, regions, spread
+from methods.inputs.carve import Carve, Tap, cut, ending_in, fuse, last_said, regions, spread
 from methods.inputs.grid import shown_box
 from tests import tiny_vlm
 from tests.methods.pictured import samples
@@ -71,6 +71,38 @@ def test_the_cut_covers_the_old_size_and_everything_else_is_black() -> None:
     assert np.asarray(refined)[-8:, -6:].max() <= 60  # Lanczos rings a little at the edge of the black part
     whole = cut(picture, np.ones((20, 40), bool))
     assert np.array_equal(np.asarray(whole), np.asarray(picture))
+
+
+@pytest.mark.parametrize(
+    ("n", "layers"),
+    [(28, range(20, 26)), (32, range(20, 26)), (36, range(20, 26)), (40, range(20, 26)), (26, range(20, 26)),
+     (25, range(15, 20)), (16, range(10, 13)), (8, range(5, 7)), (4, range(2, 4))],
+)  # fmt: skip
+def test_the_layers_are_the_published_numbers_where_the_model_has_them(n: int, layers: range) -> None:
+    assert Carve().span(n) == layers
+
+
+def test_layers_may_be_given_as_numbers_or_shares_and_must_be_there() -> None:
+    assert Carve(first_layer=5, last_layer=7).span(40) == range(5, 8)
+    assert Carve(first_layer=0.625, last_layer=0.78125).span(40) == range(25, 32)
+    assert Carve(last_layer=-1).span(28) == range(20, 28)
+    with pytest.raises(UserError, match="layers 9 to 3"):
+        Carve(first_layer=9).check(tiny_vlm.view("llava"))
+
+
+def test_the_suffix_follows_a_space_and_once() -> None:
+    words = "Answer the question using a single word or phrase."
+    for asked in ("Is it red?", f"Is it red? {words}", f"Is it red?\n{words}"):
+        assert ending_in(asked, Carve().suffix) == f"Is it red? {words}"
+    assert ending_in("Is it red?\n", "") == "Is it red?\n"
+
+
+@pytest.mark.parametrize(("covers", "size"), [(True, (26, 32)), (False, (25, 32))])
+def test_the_enlarged_sides_are_rounded_down(covers: bool, size: tuple[int, int]) -> None:
+    """A box of 23 x 29 in a picture of 26 x 29, enlarged 26 / 23 times: 25.999.. x 32.78 pixels."""
+    picture, kept = Image.new("RGB", (26, 29)), np.zeros((29, 26), bool)
+    kept[:29, :23] = True
+    assert cut(picture, kept, covers=covers).size == size
 
 
 def test_only_the_last_question_is_replaced() -> None:
