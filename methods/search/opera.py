@@ -15,7 +15,11 @@ each beam, with R the length of the answer, the candidate included:
 Defaults of the release: 5 beams, 5 candidates, scale 50, threshold 15, weight 1, window 512; its fast setting is 1
 candidate and threshold 25. The run's decoding stays greedy: the search is OPERA's own, and one picture at a time. The
 score is normalised over the candidates alone, so with weight 0 it equals plain beam search only if they are the whole
-vocabulary. Beams end as in `transformers`: length penalty 1, no early stop.
+vocabulary. A beam that ends is worth its sum of log-probabilities by its length (length penalty 1, no early stop), where
+`length_rule` says what the length is. `release`, as its transformers 4.29 has it: the ids of prompt and answer without
+the stop id, a picture being one id, and a prompt of embeddings (its InstructBLIP) one id altogether; the search ends when
+the best candidate, a finished one included, could not win any more. `answer`, as today's transformers has it: the ids of
+the answer, stop id included, which favours longer answers.
 
 Ours: candidates run as rows of one batch, and the chosen ones hand their keys and logits to the next step, so a step
 costs one forward over beams x candidates rows (25 copies of the cache; the release runs them one by one). A snapshot of
@@ -30,10 +34,11 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.method import Call, Method, Request
 from harness.errors import UserError
+from methods.inputs.grid import layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +70,7 @@ class Opera(Method):
         "threshold": "the search goes back when a location was the largest more often than this",
         "weight": "of the penalty, on logits; 0 penalises nothing",
         "window": "steps that are remembered for going back, and the last position gone back to",
+        "length_rule": "what a finished beam's score is divided by: release: prompt and answer; answer: the answer alone",
     }
 
     num_beams: int = 5
@@ -73,6 +79,7 @@ class Opera(Method):
     threshold: int = 15
     weight: float = 1.0
     window: int = 512
+    length_rule: Literal["release", "answer"] = "release"
 
     def validate(self) -> None:
         self.require(self.num_beams >= 2, "num_beams", "a beam search keeps at least 2")
@@ -81,6 +88,7 @@ class Opera(Method):
         self.require(self.threshold >= 2, "threshold", "a location cannot be a habit after fewer than 3 steps")
         self.require(self.weight >= 0, "weight", "it cannot be negative")
         self.require(self.window >= 3, "window", "going back needs at least 3 steps")
+        self.require(self.length_rule in ("release", "answer"), "length_rule", "it is 'release' or 'answer'")
 
     def layers(self, view: View) -> list[int]:
         return []  # no layer is changed: the search is
@@ -132,6 +140,7 @@ class Run:
 
         self.method, self.request, self.limit, self.stop = method, request, limit, list(stop)
         self.k, self.prompt = method.num_beams, request.inputs.ids.shape[1]
+        self.counted = counted_prompt(request) if method.length_rule == "release" else 0
         out = request.forward(request.inputs, DynamicCache())  # plain layers: every key stays, whatever the mask shows
         self.prompt_cache = out.past_key_values  # one row; every step back starts from it
         self.logits = out.logits[:, -1].float().repeat(self.k, 1)  # [K, V] of the next token
@@ -204,12 +213,18 @@ class Run:
         finished = list(self.finished)
         for i in ends[: self.k].nonzero()[:, 0].tolist():
             answer = [*now.tokens[parents[i]].tolist(), int(tokens[i])]
-            finished.append((float(values[i]) / length, answer))
+            finished.append((self.worth(float(values[i]), answer), answer))
         self.finished = tuple(sorted(finished, key=lambda item: -item[0])[: self.k])
         going = (values - 1e9 * ends).topk(self.k).indices
-        best = float(values[going[0]] - 1e9 * ends[going[0]]) / length
+        leader = float(values[0] if self.counted else values[going[0]] - 1e9 * ends[going[0]])
+        best = leader / (self.counted + length)
         hope = len(self.finished) < self.k or best > self.finished[-1][0]
         return parents[going], tokens[going], values[going], bool(ends.all()) or not hope
+
+    def worth(self, total: float, answer: Sequence[int]) -> float:
+        """What a finished beam counts: its sum of log-probabilities by its length."""
+        stops = self.counted > 0 and answer[-1] in self.stop  # the release keeps beams without their stop id
+        return total / (self.counted + len(answer) - stops)
 
     def advance(
         self, parents: Tensor, tokens: Tensor, scores: Tensor, candidates: Tensor | None, products: Tensor, logits: Tensor
@@ -289,6 +304,15 @@ class Run:
         forward: Any = self.request.forward
         out = forward(tokens, self.cache, under=probe if watch else None, **places)
         return probe.seen.get("row", tokens), out.logits[:, -1].float()
+
+
+def counted_prompt(request: Request) -> int:
+    """Ids of the prompt as the release counts them: a picture is one, a prompt of embeddings is one altogether."""
+    image, pictures = request.inputs.image, len(request.drafts[0].images)
+    assert image is not None
+    if layout(request.view) == "Queries":
+        return 1
+    return request.inputs.ids.shape[1] - int(image.sum()) + max(pictures, 1)
 
 
 def grown(products: Tensor, rows: Tensor, scale: float) -> Tensor:

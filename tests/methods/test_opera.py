@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ class Toy(Opera):
     needs = frozenset()
 
 
-WEIGHTLESS = Toy(weight=0.0, threshold=10**6, candidates=VOCABULARY, num_beams=3)
+WEIGHTLESS = Toy(weight=0.0, threshold=10**6, candidates=VOCABULARY, num_beams=3, length_rule="answer")
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,32 @@ def test_without_penalty_and_with_all_candidates_it_is_plain_beam_search(stop: l
     view = toy(stop, seed)
     inputs = seen(view, seed=seed)
     assert search(view, WEIGHTLESS, inputs, 14)[0] == beams(view, inputs, 3, 14, stop)
+
+
+@pytest.mark.parametrize(
+    ("rule", "short", "long"), [("release", -0.160, -0.166), ("answer", -0.247, -0.238)], ids=["release", "answer"]
+)
+def test_a_finished_beam_counts_its_sum_by_its_length(rule: str, short: float, long: float) -> None:
+    """A prompt of 45 ids, its picture one of them; 80 tokens at -20 against 100 at -24, a stop id behind each."""
+    view = toy([7])
+    inputs = replace(of_ids(torch.zeros(1, 45 + 3, dtype=torch.long)), image=(torch.arange(48) < 4)[None])
+    with attach(view, Toy(length_rule=rule)) as attached:  # type: ignore[arg-type]
+        attached.begin(inputs)
+        run = Run(attached.method, attached.request, 512, [7])  # type: ignore[arg-type]
+    worth = [run.worth(total, [1] * n + [7]) for total, n in ((-20.0, 80), (-24.0, 100))]
+    assert worth == [pytest.approx(short, abs=5e-4), pytest.approx(long, abs=5e-4)]
+    assert run.worth(-20.0, [1] * 80) == -20 / (run.counted + 80)  # cut off at the limit: there is no stop id
+
+
+def test_a_prompt_of_embeddings_counts_as_one_id() -> None:
+    counted = {}
+    for family in ("llava", "instructblip"):
+        view = tiny_vlm.view(family)
+        sample = sample_of(view, Draft("a", "what is it?", tuple(tiny_vlm.images(1))))
+        request: Any = SimpleNamespace(view=view, inputs=collate(view, [sample]), drafts=[sample.draft])
+        counted[family] = (opera.counted_prompt(request), len(sample), sample.ids.count(view.vision.image_token_id))  # type: ignore[union-attr]
+    n, ids, image = counted["llava"]
+    assert n == ids - image + 1 and counted["instructblip"][0] == 1
 
 
 def test_with_fewer_candidates_it_is_not_because_scores_are_normalised_over_them() -> None:
@@ -251,7 +278,7 @@ def test_it_reports_what_it_did() -> None:
 def test_with_a_picture_too_it_is_plain_beam_search_without_penalty(family: str) -> None:
     view = tiny_vlm.view(family)
     sample = sample_of(view, Draft("a", "what is it?", tuple(tiny_vlm.images(1))))
-    method = Opera(weight=0.0, threshold=10**6, candidates=tiny_vlm.VOCABULARY, num_beams=2)
+    method = Opera(weight=0.0, threshold=10**6, candidates=tiny_vlm.VOCABULARY, num_beams=2, length_rule="answer")
     plain = generate(view, [sample], [6], decoding=Decoding(search="beam", num_beams=2))[0].ids
     with attach(view, method) as attached:
         assert generate(view, [sample], [6], attached=attached)[0].ids == plain
@@ -264,6 +291,7 @@ def test_what_cannot_work_is_refused() -> None:
         attached.method.generate(attached.request, [3], [])
     for method in (
         Opera(num_beams=1), Opera(candidates=0), Opera(scale=0), Opera(threshold=1), Opera(weight=-1), Opera(window=1),
+        Opera(length_rule="prompt"),  # type: ignore[arg-type]
     ):  # fmt: skip
         with pytest.raises(UserError, match=r"method\.opera\.\w+ is "):
             method.validate()
