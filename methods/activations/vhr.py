@@ -9,8 +9,9 @@ A head whose VHD and whose |A_{l,i}(text only)|^2 both exceed mean + std over th
 per sample at the first generated token, layer by layer with the lower layers already reinforced, and kept for the rest
 of the answer.
 
-Published: alpha 2; layers 1 and 18..31 of 32 (LLaVA-1.5, LLaVA-NeXT), the last 18 for InstructBLIP (`last: 0.5625`).
-Layer 1 helps captions and is unstable elsewhere; alpha 4 breaks the text.
+Published: alpha 2; layers 1 and 18..31 of 32 for LLaVA-1.5 and LLaVA-NeXT (`last: 0.4375`, `second: true`), the last 18
+alone, 14..31, for InstructBLIP (`last: 0.5625`, `second: false`). Left null, both options are those of the model's
+family, and LLaVA's for all others. Layer 1 helps captions and is unstable elsewhere; alpha 4 breaks the text.
 
 Ours, where the paper is silent: all prompt positions are scaled in the prefill, so that cached keys agree with decode;
 the text-only pass is plain (not itself reinforced) and drops the image placeholder, nothing else; std is the
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from harness.models.view import View
 
+LLAVA = (14 / 32, True)  # (last, second)
+PUBLISHED = {"instructblip": (18 / 32, False)}  # by family
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadReinforcement(Method):
@@ -43,27 +47,29 @@ class HeadReinforcement(Method):
     budget_unit = "factor of the chosen heads"
     options = {
         "alpha": "factor of the chosen heads; 1 changes nothing",
-        "last": "share of the layers, counted from the top, that are reinforced",
-        "second": "whether the second layer (index 1) is reinforced too",
+        "last": "share of the layers, counted from the top, that are reinforced; null: 14/32, for InstructBLIP 18/32",
+        "second": "whether the second layer (index 1) is reinforced too; null: true, for InstructBLIP false",
         "outliers": "whether heads that are large without the image are left out, as published",
     }
 
     alpha: float = 2.0
-    last: float = 0.4375
-    second: bool = True
+    last: float | None = None
+    second: bool | None = None
     outliers: bool = True
 
     def validate(self) -> None:
         self.require(self.alpha >= 0, "alpha", "a factor below 0 turns heads around")
-        self.require(0 <= self.last <= 1, "last", "it is a share between 0 and 1")
-        self.require(self.second or self.last > 0, "last", "no layer is left")
+        self.require(self.last is None or 0 <= self.last <= 1, "last", "it is a share between 0 and 1")
+        self.require(self.second is not False or self.last != 0, "last", "no layer is left")
 
     def check(self, view: View) -> None:
         if not self.layers(view):
             raise UserError(f"method.vhr.last is {self.last}: of {view.n_layers} layers none is left; raise it.")
 
     def layers(self, view: View) -> list[int]:
-        return reinforced(view.n_layers, self.last, self.second)
+        last, second = PUBLISHED.get(view.family, LLAVA)
+        last = last if self.last is None else self.last
+        return reinforced(view.n_layers, last, second if self.second is None else self.second)
 
     def begin(self, request: Request) -> None:
         blind = Capture(what=("heads",))

@@ -17,8 +17,9 @@ Published: gamma 0.3; strength 0.17 for LLaVA-1.5 and InstructBLIP in open-ended
 POPE** (on purpose: then set `method.vista.strength=0.01`, or run a variant under its own key).
 
 Ours: in other depths the window is 6/32 (5/32) of the layers, at least two (a window of one hurts in the paper). The
-release takes v from a rank-one PCA of the one difference, which adds 1 to a single coordinate; left out. Its
-half-precision casts are left out too: the edits are made in float32. v is per sample, so any batch and beams will do.
+release takes v from a rank-one PCA of the one difference, flattened over the layers, which adds exactly 1 to its first
+coordinate, channel 0 of layer 0: an artefact, which `release_quirk` repeats (release mode). Its half-precision casts are
+left out: the edits are made in float32. v is per sample, so any batch and beams will do.
 """
 
 from __future__ import annotations
@@ -52,18 +53,23 @@ class Vista(Method):
         "strength": "lambda: 0.17 open-ended, 0.01 on POPE, 0.10 on MMHal; 0 leaves the layers alone",
         "gamma": "share of the late layers in the logits; 0 leaves the logits alone",
         "window": "late layers whose logits are mixed in, below the last; null: as published, scaled to the depth",
+        "release_quirk": "add 1 to channel 0 of the first layer's direction, as the release's PCA does (release mode)",
     }
 
     mode: Literal["release", "paper"] = "release"
     strength: float = 0.17
     gamma: float = 0.3
     window: int | None = None
+    release_quirk: bool = False
 
     def validate(self) -> None:
         self.require(self.mode in WINDOW, "mode", "it is 'release' or 'paper'")
         self.require(self.strength >= 0, "strength", "it cannot be negative")
         self.require(0 <= self.gamma <= 1, "gamma", "it is a share between 0 and 1")
         self.require(self.window is None or self.window >= 1, "window", "at least one layer is mixed in")
+        self.require(
+            not self.release_quirk or self.mode == "release", "release_quirk", "it only exists in mode release"
+        )
 
     def layers(self, view: View) -> list[int]:
         steered = range(view.n_layers) if self.strength else ()
@@ -75,7 +81,9 @@ class Vista(Method):
         seen, blind = Capture(what=("layer_out",)), Capture(what=("layer_out",))
         request.forward(request.inputs, under=seen)
         request.forward(request.without_image(), under=blind)
-        request.state["direction"] = seen.stack("layer_out").float() - blind.stack("layer_out").float()  # [B, L, d]
+        direction = seen.stack("layer_out").float() - blind.stack("layer_out").float()  # [B, L, d]
+        direction[:, 0, 0] += self.release_quirk
+        request.state["direction"] = direction
 
     def mlp_out(self, ctx: Call, m: Tensor) -> Tensor | None:
         return self._steer(ctx, m, slice(None)) if self.mode == "release" else None

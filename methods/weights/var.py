@@ -19,8 +19,10 @@ also keeps the sinks of its first sample for all others and then edits rows befo
 reproduced in any mode, and neither are its half-precision weights.
 
 `sink_dims`: channels of the massive activations; (1415, 2533) for LLaMA-2-7B, (2100, 4743) for 13B, (458, 2570) for
-Qwen2-VL-7B. Ours: null finds them in each request and layer, as the channels in which the first token of the prompt
-exceeds tau; phi cannot exceed sqrt(width), so a narrow model needs a lower tau. Layers are shares of the depth.
+Qwen2-VL-7B. A secondary summary of the paper adds rho 0.8 for general and 0.9 for vision-centric benchmarks, phi >= tau
+(here >, which differs at tau alone), and channel (3584,) for InternVL2-8B, a family that is not served here; none of it
+was read in the paper. Ours: null finds them in each request and layer, as the channels in which the first token of the
+prompt exceeds tau; phi cannot exceed sqrt(width), so a narrow model needs a lower tau. Layers are shares of the depth.
 """
 
 from __future__ import annotations

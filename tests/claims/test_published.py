@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from harness.claims import published
 from harness.config import options
 
+ROOT = Path(__file__).parents[2]
 KEYS = {"paper", "table", "model", "protocol", "task", "metric", "setting", "value", "unit", "read", "suite"}
 
 
@@ -59,3 +63,10 @@ def test_a_suite_says_paper_model_and_unit() -> None:
 def test_the_caller_cannot_change_what_the_next_one_reads() -> None:
     published("vista")[0]["value"] = 0.0
     assert published("vista")[0]["value"] != 0.0
+
+
+@pytest.mark.parametrize("name", ["p5_chair_512", "p5_chair_64"])
+def test_figures_of_a_third_party_say_that_its_settings_are_not_known(name: str) -> None:
+    published = yaml.safe_load((ROOT / "configs" / "suite" / f"{name}.yaml").read_text())["published"]
+    assert "third party, whose code and settings are not known" in published["source"]
+    assert "var here is mode=paper (q 0.6), there it may be the release (q 0.4)" in published["protocol"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from harness.contracts.method import Call
@@ -14,6 +16,7 @@ from methods.weights.boost import boosted
 from methods.weights.depth import layer_number
 from methods.weights.pai import PAI
 
+ROOT = Path(__file__).parents[2]
 VIEW = SimpleNamespace(n_layers=32, final_softcap=None)
 
 
@@ -58,15 +61,15 @@ def test_layers_outside_its_own_and_requests_without_pictures_are_left_alone() -
     assert PAI().scores(call(2, shown), s) is not None and PAI().scores(call(31, shown), s) is not None
     assert PAI().scores(call(5, None), s) is None
     assert PAI(alpha=0).scores(call(5, shown), s) is None
-    assert PAI(first_layer=4, last_layer=4).layers(VIEW) == [4]  # type: ignore[arg-type]
+    assert PAI(first_layer=4, last_layer=4, gamma=None).layers(VIEW) == [4]  # type: ignore[arg-type]
 
 
 def test_layers_scale_with_the_depth() -> None:
     assert [layer_number(0.0625, n) for n in (4, 16, 32, 40)] == [0, 1, 2, 2]
     assert [layer_number(-1, n) for n in (4, 32)] == [3, 31]
     assert [layer_number(7, n) for n in (16, 32)] == [7, 7]
-    assert PAI().layers(VIEW) == list(range(2, 32))  # type: ignore[arg-type]
-    assert PAI(gamma=1.1).layers(VIEW)[-1] == 32  # type: ignore[arg-type]
+    assert PAI(gamma=None).layers(VIEW) == list(range(2, 32))  # type: ignore[arg-type]
+    assert PAI().layers(VIEW) == list(range(2, 33))  # type: ignore[arg-type]
     assert PAI(alpha=0, gamma=1.1).layers(VIEW) == [32]  # type: ignore[arg-type]
 
 
@@ -108,7 +111,7 @@ def test_gamma_one_keeps_the_log_probabilities_of_what_is_plausible() -> None:
 
 
 def test_without_gamma_the_logits_are_left_alone() -> None:
-    assert PAI().logits(call(32, request=SimpleNamespace(state={})), random(1, 1, 9)) is None
+    assert PAI(gamma=None).logits(call(32, request=SimpleNamespace(state={})), random(1, 1, 9)) is None
     assert PAI(gamma=0).logits(call(32, request=SimpleNamespace(state={})), random(1, 1, 9)) is None
 
 
@@ -117,7 +120,7 @@ def test_the_quirk_of_the_release_keeps_the_boost_from_the_first_token() -> None
     assert method.scores(call(image=shown), s) is None
     assert method.scores(call(image=shown, step=1), s) is not None
     with pytest.raises(UserError, match="release_quirk"):
-        PAI(release_quirk=True).validate()
+        PAI(gamma=None, release_quirk=True).validate()
 
 
 @pytest.mark.parametrize("method", [PAI(alpha=-1), PAI(gamma=-0.5), PAI(cut=1), PAI(first_layer=1.5)], ids=repr)
@@ -127,4 +130,19 @@ def test_senseless_parameters_are_refused(method: PAI) -> None:
 
 
 def test_no_strength_is_idle() -> None:
-    assert PAI(alpha=0).idle(100) and not PAI().idle(100) and not PAI(alpha=0, gamma=1.1).idle(100)
+    assert PAI(alpha=0, gamma=None).idle(100) and not PAI().idle(100) and not PAI(alpha=0, gamma=1.1).idle(100)
+
+
+@pytest.mark.parametrize("name", ["pai", "paint"])
+def test_guidance_is_on_as_in_every_command_of_the_releases(name: str) -> None:
+    config = yaml.safe_load((ROOT / "configs" / "method" / f"{name}.yaml").read_text())[name]
+    assert (config["gamma"], config["cut"], config["release_quirk"]) == (1.1, 0.1, False)
+    assert PAI().gamma == 1.1 and PAI().guides()
+
+
+def test_suites_compare_what_the_figures_beside_them_were_measured_with() -> None:
+    p1, p7 = (
+        yaml.safe_load((ROOT / "configs" / "suite" / f"{name}.yaml").read_text()) for name in ("p1_chair", "p7_pope")
+    )
+    assert p1["published"]["rows"]["paint"]["chair"]["chair_s"] == 17.6 and p1["method"]["paint"]["beta"] == 0.4
+    assert p7["method"]["pai"] == {"gamma": 1.1, "release_quirk": True}  # the answer is the first token

@@ -52,7 +52,7 @@ def test_the_last_row_gains_by_token_set_and_decode_columns_gain_nothing() -> No
     image = torch.zeros(2, 24, dtype=torch.bool)
     image[0, 2:18], image[1, 6:22] = True, True
     batch, told = request(image), {}
-    method = Paint(alpha=0.7, beta=0.3, ratio=0.25)
+    method = Paint(alpha=0.7, beta=0.3, ratio=0.25, gamma=None)
     method.begin(batch)  # type: ignore[arg-type]
     s = random(4, 3, 1, 26)  # two beams of each sample, two tokens generated
     grown = torch.nn.functional.pad(image, (0, 2)).repeat_interleave(2, 0)
@@ -75,14 +75,14 @@ def test_merged_patches_are_refused() -> None:
     image = torch.zeros(2, 24, dtype=torch.bool)
     image[:, 2:10] = True
     with pytest.raises(UserError, match="one image token for each patch"):
-        Paint().begin(request(image))  # type: ignore[arg-type]
+        Paint(gamma=None).begin(request(image))  # type: ignore[arg-type]
 
 
 def test_no_strength_asks_nothing_and_is_idle() -> None:
     batch = SimpleNamespace(state={})
-    Paint(alpha=0, beta=0).begin(batch)  # type: ignore[arg-type]
-    assert batch.state == {} and Paint(alpha=0, beta=0).idle(9)
-    assert not Paint(alpha=0).idle(9) and Paint(beta=0, ratio=0).idle(9)
+    Paint(alpha=0, beta=0, gamma=None).begin(batch)  # type: ignore[arg-type]
+    assert batch.state == {} and Paint(alpha=0, beta=0, gamma=None).idle(9)
+    assert not Paint(alpha=0).idle(9) and Paint(beta=0, ratio=0, gamma=None).idle(9)
 
 
 @pytest.mark.parametrize("method", [Paint(alpha=-1), Paint(beta=-1), Paint(ratio=1.5), Paint(cut=-1)], ids=repr)

@@ -34,9 +34,10 @@ from tests.methods.pictured import answers, check_identity, check_request, force
 
 EIGHT = tuple(range(8))  # random tokens have no massive activations: some channels and a low bar make sinks
 ANY_SINKS = VAR(tau=2.2, sink_dims=EIGHT, mass=0.05, rho=0.0)
-ACTING = (PAI(), Paint(), VAF(), ANY_SINKS, replace(ANY_SINKS, mode="release", rho=1.0))
+ACTING = (PAI(gamma=None), Paint(gamma=None), VAF(), ANY_SINKS, replace(ANY_SINKS, mode="release", rho=1.0))
 IDENTITY = (
-    PAI(alpha=0), PAI(alpha=0, gamma=0), PAI(alpha=0, gamma=1, cut=0), Paint(alpha=0, beta=0), VAF(enhance=1, suppress=1),
+    PAI(alpha=0, gamma=None), PAI(alpha=0, gamma=0), PAI(alpha=0, gamma=1, cut=0), Paint(alpha=0, beta=0, gamma=None),
+    VAF(enhance=1, suppress=1),
     replace(ANY_SINKS, q=0), VAR(tau=7.9),
 )  # fmt: skip
 FAMILIES = tiny_vlm.FAMILIES
@@ -171,7 +172,7 @@ def test_row_split_equals_full_eager_attention_in_a_padded_batch_and_in_decode(m
     assert not torch.allclose(logits(view, method, asked), logits(view, Dense(), asked), atol=1e-2)
 
 
-@pytest.mark.parametrize("method", [PAI(), VAF(), ANY_SINKS], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [PAI(gamma=None), VAF(), ANY_SINKS], ids=lambda m: m.name)
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "llava"])
 def test_it_does_so_in_the_other_families(method: Method, family: str) -> None:
     view = tiny_vlm.view(family)
@@ -223,9 +224,9 @@ def test_what_it_did_is_reported() -> None:
     told = prove(view, ANY_SINKS, one)
     for name in ("sinks", "image_sinks", "heads_selected", "mass_moved"):
         assert told[f"method_{name}"] > 0
-    masses = [prove(view, PAI(alpha=alpha), one)["method_image_mass"] for alpha in (0.1, 1.0, 3.0)]
+    masses = [prove(view, PAI(alpha=alpha, gamma=None), one)["method_image_mass"] for alpha in (0.1, 1.0, 3.0)]
     assert masses == sorted(masses) and 0 < masses[0] < masses[2] < 1
-    assert prove(view, Paint(), one)["method_local_tokens"] > 0
+    assert prove(view, Paint(gamma=None), one)["method_local_tokens"] > 0
     assert prove(view, VAF(), one)["method_image_mass"] > 0
 
 
@@ -240,7 +241,7 @@ def test_no_sinks_is_no_number() -> None:
         prove(view, VAR(tau=7.9), one)
 
 
-@pytest.mark.parametrize("method", [PAI(), Paint()], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [PAI(gamma=None), Paint(gamma=None)], ids=lambda m: m.name)
 def test_the_last_row_only_all_others_are_bit_identical_in_the_prefill(method: Method) -> None:
     view = tiny_vlm.view("llava")
     outs = []
@@ -298,10 +299,10 @@ def test_guided_beams_follow_the_second_stream() -> None:
     method = PAI(gamma=1.5)
     together = answers(view, method, asked, decoding=beams)
     assert together == [answers(view, method, [s], decoding=beams)[0] for s in asked]
-    assert together != answers(view, PAI(), asked, decoding=beams)
+    assert together != answers(view, PAI(gamma=None), asked, decoding=beams)
 
 
-@pytest.mark.parametrize("method", [PAI(), Paint(), VAF(), PAI(gamma=1.5)], ids=repr)
+@pytest.mark.parametrize("method", [PAI(gamma=None), Paint(gamma=None), VAF(), PAI(gamma=1.5)], ids=repr)
 def test_prompts_that_share_their_picture_give_the_same_answers(method: Method) -> None:
     view = tiny_vlm.view("llava")
     picture = tiny_vlm.images(1)[0]
@@ -323,7 +324,7 @@ def test_the_guided_logits_equal_two_streams_computed_from_scratch() -> None:
     blind = [
         Sample(tuple(i for i in s.ids if i != view.vision.image_token_id), replace(s.draft, images=())) for s in asked
     ]  # type: ignore[union-attr]
-    c = logits(view, PAI(alpha=0.5), asked).log_softmax(-1)
+    c = logits(view, PAI(alpha=0.5, gamma=None), asked).log_softmax(-1)
     u = forced(view, collate(view, blind), 2).log_softmax(-1)
     torch.testing.assert_close(logits(view, method, asked), pai_guidance(c, u, 1.5, 0.1), rtol=1e-4, atol=1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,7 +42,18 @@ def test_layers_are_the_published_ones_at_32_and_a_share_elsewhere() -> None:
     assert reinforced(32, 0.4375, True) == [1, *range(18, 32)]
     assert reinforced(32, 0.5625, True) == [1, *range(14, 32)]
     assert reinforced(6, 0.4375, True) == [1, 3, 4, 5]
-    assert reinforced(6, 0.0, False) == [] and HeadReinforcement().last == 14 / 32
+    assert reinforced(6, 0.0, False) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [("llava", [1, *range(18, 32)]), ("llava_next", [1, *range(18, 32)]), ("instructblip", [*range(14, 32)])],
+)
+def test_null_is_what_the_paper_has_for_the_family(family: str, expected: list[int]) -> None:
+    view = SimpleNamespace(n_layers=32, family=family)
+    assert HeadReinforcement().layers(view) == expected  # type: ignore[arg-type]
+    assert HeadReinforcement(last=0.0, second=True).layers(view) == [1]  # type: ignore[arg-type]
+    assert HeadReinforcement(second=True).layers(view) == sorted({1, *expected})  # type: ignore[arg-type]
 
 
 # ---- on a model
@@ -59,7 +71,8 @@ def test_a_batch_equals_its_samples_in_either_order() -> None:
 def test_it_is_engaged_in_every_family(family: str) -> None:
     view = tiny_vlm.view(family)
     report = prove(view, HeadReinforcement(), collate(view, samples(view, 1)))
-    assert report["layers_touched"] == [1, 2, 3] and report["method_heads"] == 0.5
+    touched = [2, 3] if family == "instructblip" else [1, 2, 3]
+    assert report["layers_touched"] == touched and report["method_heads"] == 0.5
     assert report["method_divergence"] > 0
 
 

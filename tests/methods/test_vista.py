@@ -7,6 +7,7 @@ import torch
 
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
+from harness.errors import UserError
 from harness.generation.decoding import Decoding
 from harness.models.inputs import collate, without_image
 from methods.activations.vista import Vista, moved, turned, window
@@ -94,6 +95,21 @@ def test_the_direction_is_the_difference_of_the_layers_outputs() -> None:
         for inputs in (collate(view, [sample]), collate(view, [without_image(view, sample)])):
             rows.append(view.lm(**inputs.prefill(), output_hidden_states=True).hidden_states[layer + 1][0, -1])
         torch.testing.assert_close(direction[0, layer], rows[0] - rows[1], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_releases_pca_adds_one_to_the_first_channel_of_the_first_layer() -> None:
+    view = tiny_vlm.view("llava")
+    directions = []
+    for quirk in (False, True):
+        with attach(view, Vista(release_quirk=quirk)) as attached:
+            attached.begin(collate(view, samples(view, 2)))
+            directions.append(attached.request.state["direction"])
+    difference = directions[1] - directions[0]
+    torch.testing.assert_close(difference[:, 0, 0], torch.ones(2))
+    assert int((difference != 0).sum()) == 2
+    with pytest.raises(UserError, match="release_quirk"):
+        Vista(mode="paper", release_quirk=True).validate()
 
 
 @pytest.mark.parametrize(("mode", "part"), [("release", "mlp"), ("paper", "layer")])

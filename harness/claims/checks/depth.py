@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers(OfMethod):
-    """Layers, counted from 0, in which the method acts in a model of `n_layers`. No model is loaded."""
+    """Layers, counted from 0, in which the method acts in a model of `n_layers` of a family (`model_type`). No model is loaded."""
 
     n_layers: int
+    family: str = "llama"
 
     def measure(self, bench: Bench) -> Finding:
-        depth: Any = SimpleNamespace(n_layers=self.n_layers)
+        depth: Any = SimpleNamespace(n_layers=self.n_layers, family=self.family)
         return Finding(ranges([i for i in built(self.method).layers(depth) if i < self.n_layers]))
 
 
