@@ -13,13 +13,12 @@ from typing import Any
 from harness.contracts.task import Metric
 from harness.records.cells import CellRecord
 from harness.records.rows import rows_for_table
-from harness.records.store import differing
 from harness.records.summarise import as_metric
 from harness.report.alarms import Alarm, alarms
 from harness.report.clean import clean
 from harness.report.examples import Scan, scan
+from harness.report.notes import notes
 from harness.report.pareto import fronts
-from harness.report.text import line
 
 COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when captions get shorter
 METHOD_ONLY = (
@@ -167,18 +166,11 @@ def _tell_apart(blocks: Sequence[Block]) -> None:
         for one in block.lines:
             twins.setdefault(one.row["method"], []).append(one)
         for lines in twins.values():
-            for one, note in zip(lines, _notes([_part(one, METHOD_ONLY) for one in lines]), strict=True):
+            for one, note in zip(lines, notes([_part(one, METHOD_ONLY) for one in lines]), strict=True):
                 one.note = note
     for group in same.values():
-        for block, note in zip(group, _notes([_plain_setting(block) for block in group]), strict=True):
+        for block, note in zip(group, notes([_plain_setting(block) for block in group]), strict=True):
             block.note = note
-
-
-def _notes(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """For each of several settings the values in which they differ, three at most; nothing for one alone."""
-    keys = sorted({key for other in settings[1:] for key in differing(settings[0], other)})
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return [", ".join(f"{key}={line(_at(s, key), 40)}" for key in keys[:3]) + more for s in settings]
 
 
 def _part(one: Line, keys: Sequence[str]) -> dict[str, Any]:
@@ -190,9 +182,3 @@ def _plain_setting(block: Block) -> dict[str, Any]:
     identities = [one.cell.config.get("identity") for one in block.lines]
     identity = next((found for found in identities if isinstance(found, dict)), {})
     return {k: v for k, v in identity.items() if k not in METHOD_ONLY}
-
-
-def _at(nested: Any, key: str) -> Any:
-    for part in key.split("."):
-        nested = nested.get(part) if isinstance(nested, Mapping) else None
-    return "-" if nested is None else nested

@@ -221,6 +221,75 @@ def test_the_policy_blocks_what_was_injected(browser: Any, report_file: Path, tm
     errors(browser)
 
 
+@pytest.fixture(scope="module")
+def protocols(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model and task under two protocols, as two runs with other lengths and limits leave them; long names."""
+    root = tmp_path_factory.mktemp("protocols")
+    long = "a-method-with-a-long-name_" * 4
+    for lengths, limit in (([256, 512], 10), ([512, 1024, 2048, 4096], None)):
+        for method in ("dense", "stride_slash", long):
+            params = {
+                "task": {"params": {"lengths": lengths}, "provenance": {f"part.{i}": str(limit) for i in range(20)}}
+            }
+            identity = {"method": {"target": method, "params": {}}, "limit": limit, "seed": 0} | params
+            rows = grid(0.9 if method == "dense" else 0.5)
+            store(
+                root,
+                method,
+                rows,
+                grid(0.9),
+                density=None if method == "dense" else 0.25,
+                identity=identity,
+                n_skipped=24,
+            )
+    assert report.write([str(root)], None) == 0
+    return root / "leaderboard" / "index.html"
+
+
+OVER = """
+const width = document.documentElement.clientWidth, box = document.getElementById('table');
+const out = [...document.querySelectorAll('#board *')].filter(e => e.getBoundingClientRect().right > width + 0.5);
+return [document.documentElement.scrollWidth - width, box.scrollWidth - box.clientWidth, out.length,
+  [...document.querySelectorAll('#table td')].filter(e => e.scrollWidth > e.clientWidth + 1).length];
+"""
+
+
+@pytest.mark.parametrize("width", [1920, 1400, 1300, 1280, 1200, 1000, 961, 900, 740, 390, 320])
+def test_nothing_is_wider_than_its_container_even_with_two_protocols(browser: Any, protocols: Path, width: int) -> None:
+    emulate(browser, width, 900, phone=width < 700)
+    open_page(browser, protocols)
+    assert browser.execute_script(OVER) == [0, 0, 0, 0]
+    notes = set(texts(browser, "#table td.task .name"))
+    assert notes == {
+        "lengths 256, 512; 10 samples",
+        "lengths 512, 1024, 2048, 4096; all samples",
+    }
+
+
+def test_the_head_stays_in_sight_and_the_page_stands_still_behind_the_dialog(browser: Any, protocols: Path) -> None:
+    emulate(browser, 1280, 400)
+    open_page(browser, protocols)
+    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'; window.scrollTo(0, 500)")
+    head = "const r = document.querySelector('#table thead th').getBoundingClientRect(); return [r.top, r.height > 20]"
+    assert browser.execute_script(head) == [0, True]
+    browser.execute_script("document.querySelector('#table .open').click()")
+    before = browser.execute_script("return window.scrollY")
+    wheel = {"type": "mouseWheel", "x": 5, "y": 200, "deltaX": 0, "deltaY": 300}
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", wheel)
+    time.sleep(0.3)
+    assert browser.execute_script("return window.scrollY") == before > 0
+
+
+def test_a_cell_takes_a_fifth_of_a_phone_at_most(browser: Any, protocols: Path) -> None:
+    emulate(browser, 390, 844, phone=True)
+    open_page(browser, protocols)
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('#table tbody tr')].map(e => e.offsetHeight)"
+    )
+    short = [h for h, name in zip(heights, texts(browser, "#table .open"), strict=True) if len(name) < 20]
+    assert short and max(short) <= 844 / 5
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_cards_and_does_not_scroll_sideways(opened: Any, report_file: Path, dark: bool) -> None:
     emulate(opened, 390, 844, dark, phone=True)

@@ -20,6 +20,7 @@ from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
 from harness.report.data import dumps, pages
 from harness.report.examples import KEPT, SCANNED, TEXT
+from harness.report.notes import notes
 from harness.report.pareto import front, fronts
 from harness.report.text import cut, line, visible
 from tests.report.stored import ACC, CHAIR, HOSTILE, grid, row, seal, store, write
@@ -315,7 +316,7 @@ def test_different_settings_are_different_blocks_and_say_what_differs(tmp_path: 
         store(tmp_path, "power", grid(0.5, limit), grid(0.9, limit), identity=identity | {"method": "power"})
     found = reported(tmp_path)
     assert [len(block.lines) for block in found.blocks] == [2, 2]
-    assert sorted(block.note for block in found.blocks) == ["limit=10, task.params.n=10", "limit=20, task.params.n=20"]
+    assert sorted(block.note for block in found.blocks) == ["n 10; 10 samples", "n 20; 20 samples"]
 
 
 def test_two_variants_under_one_label_say_what_differs(tmp_path: Path) -> None:
@@ -327,10 +328,10 @@ def test_two_variants_under_one_label_say_what_differs(tmp_path: Path) -> None:
     found = reported(tmp_path)
     assert [one.name for one in found.lines] == [
         "dense",
-        "power (method.params.window=4)",
-        "power (method.params.window=8)",
+        "power (window 4)",
+        "power (window 8)",
     ]
-    assert r"power (method.params.window=8)" in markdown.render(found)
+    assert r"power (window 8)" in markdown.render(found)
 
 
 def test_alarms(tmp_path: Path) -> None:
@@ -449,3 +450,21 @@ def test_published_figures_stand_apart_with_the_measured_one_beside(
     assert "broken.yaml is wrong" in main_part["left_out"][0]
     text = markdown.render(found)
     assert "## Published figures" in text and "broken.yaml is wrong" in text
+
+
+def test_notes_say_in_words_what_was_chosen_and_leave_out_what_follows_from_it() -> None:
+    long = {
+        "limit": None,
+        "task": {"params": {"lengths": [512], "style": None, "a": 1, "b": True}, "provenance": {"x.y": "1"}},
+    }
+    short = {
+        "limit": 5,
+        "task": {"params": {"lengths": [256, 512], "style": "grid", "a": 2, "b": False}, "provenance": {"x.y": "2"}},
+    }
+    assert notes([long, short]) == [
+        "a 1; b yes; lengths 512; 2 other settings",
+        "a 2; b no; lengths 256, 512; 2 other settings",
+    ]
+    derived = [{"task": {"provenance": {"x.y": text}}} for text in ("plain", "0123456789abcdef")]
+    assert notes(derived) == ["task provenance x y plain", "task provenance x y 01234567"]
+    assert notes([long]) == [""]

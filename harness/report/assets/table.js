@@ -1,6 +1,6 @@
 // The table of all cells: filters, sorting, pages.
 
-const NARROW = window.matchMedia("(max-width: 46rem)");
+const NARROW = window.matchMedia("(max-width: 60rem)");
 const PAGE = NARROW.matches ? 25 : 100;
 
 const COLUMNS = [
@@ -135,8 +135,8 @@ class Board {
   line(row) {
     return el("tr", { role: "row", "data-run": row.run }, COLUMNS.map((column) => {
       const content = this.content(row, column);
-      const name = [column.number ? "number" : "", content.length ? "" : "empty"].join(" ").trim();
-      return el("td", { role: "cell", class: name || null, "data-label": column.title }, content);
+      const name = [column.key, column.number ? "number" : "", content.length ? "" : "empty"].filter(Boolean).join(" ");
+      return el("td", { role: "cell", class: name, "data-label": column.title }, content);
     }));
   }
 
@@ -153,14 +153,14 @@ class Board {
         row.beside ? el("span", { class: "low words" }, said(row.beside)) : null];
     }
     if (column.key === "diff") return row.diffText ? [row.diffText, el("span", { class: "low" }, row.diffInterval || "")] : [];
-    if (column.key === "n") return row.nText ? [row.nText] : [];
+    if (column.key === "n") return this.measured(row.nText);
     if (column.key === "alarms") return (row.alarms || []).map(([kind, text]) => el("span", { class: "alarm", title: text }, kind));
     if (column.key === "task") return [said(row.task), block.note ? el("span", { class: "low name" }, said(block.note)) : null];
     if (column.text) return this.measured(row[column.text]);
     return row[column.key] ? [said(row[column.key])] : [];
   }
 
-  // A number, and under it what stands in brackets: the device.
+  // A number, and under it what stands in brackets: the device, what was skipped.
   measured(text) {
     const [, number, where] = /^(.*?)(?: \((.*)\))?$/.exec(text || "");
     return number ? [number, where ? el("span", { class: "low" }, where) : null] : [];
