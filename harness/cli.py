@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from harness import __version__
 from harness.errors import UserError
+from harness.visible import visible
 
 EPILOG = """examples:
   heed run                                             dense micro-lm on passkey: works offline on any machine
@@ -32,19 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(visible(f"unrecognized arguments: {' '.join(rest)}"))
     if rest:  # overrides behind a flag
         args.overrides = [*args.overrides, *rest]
     try:
         return int(args.verb(args) or 0)
     except UserError as error:
-        print(f"heed: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except KeyboardInterrupt as interrupt:
         what = f" ({interrupt})" if str(interrupt) else ""
-        print(
-            f"heed: interrupted{what}. What was finished is on disk; the same command continues there.", file=sys.stderr
-        )
+        _complain(f"interrupted{what}. What was finished is on disk; the same command continues there.")
         return 130
     except BrokenPipeError:  # `heed list | head`
         sys.stderr.close()
@@ -52,11 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(
-            f"heed: the disk is full ({error.filename or 'results'}). What was finished stays; free space and run again.",
-            file=sys.stderr,
+        _complain(
+            f"the disk is full ({error.filename or 'results'}). What was finished stays; free space and run again."
         )
         return 2
+
+
+def _complain(text: str) -> None:
+    """To stderr; what the message quotes (a name, a path, a file's content) comes from outside."""
+    print(f"heed: {visible(text)}", file=sys.stderr)
 
 
 def console_script() -> None:

@@ -1,66 +1,132 @@
-"""Files that people write and read: examples and outputs, one JSON object per line. Every mistake names its line."""
+"""Files that people name for results: examples, scores, verdicts, reports. Written in one way, whole or not at all.
+
+The name is looked at before anything runs (`output`, `output_folder`). A link is followed, so that it stays one. What is
+no regular file is written through (a pipe, a terminal, /dev/null), never replaced: renaming a file onto /dev/null
+would turn the device of the whole machine into a file.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import stat
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.reading import read_bytes
 from harness.records.files import disk_error, line_of, write_bytes
 
+THROUGH = (stat.S_ISFIFO, stat.S_ISCHR)  # written into as they are: pipes, terminals, /dev/null
 
-def read_rows(path: Path, what: str = "file") -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file, or of one JSON list, each with its line (or entry) number from 1.
 
-    Blank lines are passed over. `what` names the file in errors ("examples", "outputs").
+def output(option: str, name: str, inputs: Iterable[Path] = ()) -> Path:
+    """The file that the user named by `option` ("out="), or a `UserError` before anything is computed for it.
+
+    `inputs` are the files that the command reads: writing into one of them would destroy it, by whatever name or link.
     """
+    path = _named(option, name, "file")
+    found = _stat(path, option, name)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{option}{name} is a folder. Name a file in it.")
+    if found is not None and not stat.S_ISREG(found.st_mode) and not any(is_(found.st_mode) for is_ in THROUGH):
+        raise UserError(f"{option}{name} is neither a file nor a pipe, so nothing can be written into it.")
+    if found is not None and stat.S_ISREG(found.st_mode):
+        for other in inputs:
+            if other.exists() and os.path.samestat(other.stat(), found):
+                raise UserError(
+                    f"{option}{name} is the same file as {other}, which is read here: writing would destroy it. Name "
+                    "another file."
+                )
+    return path
+
+
+def output_folder(option: str, name: str) -> Path:
+    """The folder that the user named by `option`, existing or not."""
+    path = _named(option, name, "folder")
+    found = _stat(path, option, name)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{option}{name} is a file. Name a folder, which is made where it does not exist.")
+    return path
+
+
+def _named(option: str, name: str, kind: str) -> Path:
+    if not name.strip():
+        raise UserError(f"{option} is empty (a variable that is not set?). Name a {kind}: {option}{kind.upper()}.")
+    return Path(name).expanduser()
+
+
+def _stat(path: Path, option: str, name: str) -> os.stat_result | None:
+    """What stands there, links followed; None for nothing yet."""
     try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"The {what} file {path} does not exist. Check the name, or write it first.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"The {what} file {path} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # too long, a loop of links, a zero byte, a file among its folders
+        long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        shown = f"{name[:60]}..." if len(name) > 60 else name
+        why = "the name is longer than the system allows" if long else getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{option}{shown} cannot be written ({why}). Name another file.") from error
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write what `output` allowed: a file is replaced whole, its links stay; anything else is written through."""
+    try:
+        target = path.resolve()
+        found = path.stat() if path.exists() else None
+        if found is not None and (number := _own_stream(found)) is not None:
+            _through(number, data)
+        elif found is not None and not stat.S_ISREG(found.st_mode):
+            _into_device(path, data)
+        else:
+            make_parent(target)
+            write_bytes(target, data)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise disk_error(path, error if isinstance(error, OSError) else OSError(str(error))) from error
+
+
+def _own_stream(found: os.stat_result) -> int | None:
+    """The descriptor of our stdout or stderr if the file is it: a file that the shell redirects to stays that file."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if os.path.samestat(os.fstat(number), found):
+                stream.flush()
+                return number
+        except OSError:  # closed
+            continue
+    return None
+
+
+def _into_device(path: Path, data: bytes) -> None:
+    """Without waiting: a pipe that nobody reads would hold the command for ever."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        raise UserError(f"The {what} file {path} cannot be read ({error.strerror or error}).") from error
-    rows = list(_entries(text, path) if text.lstrip().startswith("[") else _lines(text, path))
-    if not rows:
-        raise UserError(f"The {what} file {path} is empty: it must hold one JSON object per line.")
-    return rows
-
-
-def _lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Only a line feed ends a line: other separators may stand inside a JSON text."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, _object(_parsed(line, f"{path}, line {number}"), f"{path}, line {number}")
-
-
-def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, entry in enumerate(_parsed(text, str(path)), start=1):
-        yield number, _object(entry, f"{path}, entry {number}")
-
-
-def _parsed(text: str, where: str) -> Any:
+        if error.errno == errno.ENXIO:
+            raise UserError(f"{path} is a pipe that nobody reads: start its reader first, or name a file.") from error
+        raise
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({error}): write one object per line.") from error
+        os.set_blocking(number, True)
+        _through(number, data)
+    finally:
+        os.close(number)
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where} holds {type(value).__name__}, not an object: write {{...}} with named keys.")
-    return value
+def _through(number: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(number, left) :]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     """Write one object per line, all or nothing, and return the sha256 of the file. Missing folders are made."""
     data = b"".join(line_of(dict(row)) for row in rows)
-    make_parent(path)
-    write_bytes(path, data)
+    write_output(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -74,4 +140,4 @@ def make_parent(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()

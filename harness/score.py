@@ -17,12 +17,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from harness.contracts.task import Example, Score, Task
 from harness.errors import UserError
-from harness.files import make_parent, read_rows, sha256
-from harness.records.files import line_of, write_json
+from harness.files import sha256, write_output
+from harness.reading import Entry, named, read_entries
+from harness.records.files import json_bytes, line_of
 from harness.records.statistics import Estimate, aggregate, groups
 
 MISSING = "missing"
-Numbered = Sequence[tuple[int, Mapping[str, Any]]]  # rows with their line in the file
+Placed = Sequence[tuple[str, Mapping[str, Any]]]  # rows with their place ("answers.jsonl, line 3")
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ def rescore(task: Task, examples: Path | None, outputs: Path, out: Path) -> dict
     """
     rows = output_rows(task, outputs)
     read = read_examples(task, examples) if examples else own_examples(task, rows)
-    answers = matched(rows, {e.id for e in read}, outputs)
+    answers = matched(rows, {e.id for e in read})
     texts = [_text(answers.get(e.id), e.id, outputs) for e in read]
     scores = [_scored(task, e, text, e.id in answers) for e, text in zip(read, texts, strict=True)]
     given = [text for e, text in zip(read, texts, strict=True) if e.id in answers]
@@ -62,8 +63,7 @@ def rescore(task: Task, examples: Path | None, outputs: Path, out: Path) -> dict
         "groups": _groups(task, read, scores),
         "examples": [_row(e, s) for e, s in zip(read, scores, strict=True)],
     }
-    make_parent(out)
-    write_json(out, result)
+    write_output(out, json_bytes(result))
     return result
 
 
@@ -76,24 +76,32 @@ def scorer_name(task: Task, name: str) -> str:
 def read_examples(task: Task, path: Path) -> list[Example]:
     """All examples of a file; `UserError` with the line for rows that the task cannot read and for repeated ids."""
     found: list[Example] = []
-    lines: dict[str, int] = {}
-    for number, row in read_rows(path, "examples"):
-        try:
-            example = task.read_row(row, len(found))
-        except KeyError as error:
-            raise UserError(
-                f"{path}, line {number} lacks the key {error}, so it is no example of this task."
-            ) from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}, line {number} is no example of this task ({error}).") from error
-        if "id" not in row and example.id in lines:  # official files may repeat their own number (RULER's niah does)
-            example = replace(example, id=_repeat(example.id, lines))
-        _once(example.id, lines, number, path)
+    places: dict[str, str] = {}
+    for entry in read_entries(path, "examples file"):
+        example = _example(task, entry, len(found))
+        if "id" not in entry and example.id in places:  # official files may repeat their own number (RULER's niah does)
+            example = replace(example, id=_repeat(example.id, places))
+        _once(example.id, places, entry.where)
         found.append(example)
     return found
 
 
-def own_examples(task: Task, rows: Numbered) -> list[Example]:
+def _example(task: Task, entry: Entry, index: int) -> Example:
+    """The example of a row. References that are there must say something: any answer would hold an empty one."""
+    try:
+        example = task.read_row(entry.values, index)
+    except KeyError as error:
+        raise entry.error(f"the key {error} is missing, so it is no example of this task") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise entry.error(f"it is no example of this task ({error})") from error
+    for number, reference in enumerate(example.references if task.kind == "generate" else (), start=1):
+        if not isinstance(reference, str) or not reference.strip():
+            what = "blank" if isinstance(reference, str) else f"{named(reference)}, not a text"
+            raise entry.error(f"reference {number} is {what}: no answer can be scored against it")
+    return example
+
+
+def own_examples(task: Task, rows: Placed) -> list[Example]:
     """The task's own examples for output rows; `UserError` if it cannot make them without a tokenizer."""
     if not isinstance(task, OwnExamples):
         raise UserError(
@@ -103,60 +111,57 @@ def own_examples(task: Task, rows: Numbered) -> list[Example]:
     return task.examples_of(list(dict.fromkeys(str(row["id"]) for _, row in rows)))
 
 
-def output_rows(task: Task, path: Path) -> list[tuple[int, Mapping[str, Any]]]:
-    """The rows of an outputs file as `{"id", "text"}`, with their lines; `UserError` for a row that is none."""
-    found: list[tuple[int, Mapping[str, Any]]] = []
-    for number, row in read_rows(path, "outputs"):
+def output_rows(task: Task, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rows of an outputs file as `{"id", "text"}`, with their places; `UserError` for a row that is none."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for entry in read_entries(path, "outputs file", stdin=True):
         try:
-            read = task.read_output(row, len(found))
+            read = task.read_output(entry.values, len(found))
         except KeyError as error:
-            raise UserError(
-                f'{path}, line {number} lacks the key {error}, so it is no output of this task: write {{"id": ..., "text": '
-                "...} or the benchmark's own layout (see the task's README)."
+            raise entry.error(
+                f'the key {error} is missing, so it is no output of this task: write {{"id": ..., "text": ...}} or the '
+                "benchmark's own layout (see the task's README)"
             ) from error
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise UserError(f"{path}, line {number} is no output of this task ({error}).") from error
-        if "id" not in read or "text" not in read:
-            missing = "id" if "id" not in read else "text"
-            raise UserError(
-                f'{path}, line {number} lacks the key \'{missing}\': an output is {{"id": ..., "text": ...}}.'
-            )
-        found.append((number, read))
+        except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            raise entry.error(f"it is no output of this task ({error})") from error
+        if missing := [key for key in ("id", "text") if key not in read]:
+            raise entry.error(f'the key \'{missing[0]}\' is missing: an output is {{"id": ..., "text": ...}}')
+        found.append((entry.where, read))
     return found
 
 
-def matched(rows: Numbered, known: set[str], path: Path) -> dict[str, Mapping[str, Any]]:
+def matched(rows: Placed, known: set[str]) -> dict[str, Mapping[str, Any]]:
     """Output rows by id; `UserError` for an id that stands twice, or one that no example has."""
     found: dict[str, Mapping[str, Any]] = {}
-    lines: dict[str, int] = {}
-    for number, row in rows:
+    places: dict[str, str] = {}
+    for where, row in rows:
         name = str(row["id"])
-        if name in lines and _repeat(name, lines) in known:
-            name = _repeat(name, lines)
+        if name in places and _repeat(name, places) in known:
+            name = _repeat(name, places)
         if name not in known:
             raise UserError(
-                f"{path}, line {number}: no example has the id '{name}'. Score outputs against the file of examples "
-                "that they were made from."
+                f"{where}: no example has the id '{name}'. Score outputs against the file of examples that they were made "
+                "from."
             )
-        _once(name, lines, number, path)
+        _once(name, places, where)
         found[name] = row
     return found
 
 
-def _repeat(name: str, lines: Mapping[str, int]) -> str:
+def _repeat(name: str, places: Mapping[str, str]) -> str:
     """`7`, then `7#2`, `7#3`, ...: rows of examples and outputs that share a number are matched in their order."""
     number = 2
-    while f"{name}#{number}" in lines:
+    while f"{name}#{number}" in places:
         number += 1
     return f"{name}#{number}"
 
 
-def _once(name: str, lines: dict[str, int], number: int, path: Path) -> None:
-    if name in lines:
+def _once(name: str, places: dict[str, str], where: str) -> None:
+    if name in places:
         raise UserError(
-            f"{path}, line {number}: the id '{name}' already stands in line {lines[name]}. Keep one of them."
+            f"{where}: the id '{name}' already stands in {places[name].rpartition(', ')[2]}. Keep one of them."
         )
-    lines[name] = number
+    places[name] = where
 
 
 def _text(row: Mapping[str, Any] | None, name: str, path: Path) -> str | None:

@@ -257,11 +257,15 @@ def test_a_model_without_a_processor_config(base, tmp_path, capsys, content, mes
 @pytest.mark.parametrize(
     ("task", "rows", "message"),
     [
-        ("pope", [{"foo": 1}], "lacks the key 'text'"),
+        ("pope", [{"foo": 1}], "the key 'text' is missing"),
         ("pope", [{"id": "zzz", "text": "yes"}], "no example has the id 'zzz'"),
-        ("pope", {"a": "b"}, "lacks the key 'text'"),
-        ("pope", ["yes", "no"], "entry 1 holds str, not an object"),
-        ("chair", {"overall": {}, "imgToEval": {}}, "lacks the key 'image_id', so it is no output of this task: write"),
+        ("pope", {"a": "b"}, "the key 'text' is missing"),
+        ("pope", ["yes", "no"], "entry 1 holds a text (yes), not an object"),
+        (
+            "chair",
+            {"overall": {}, "imgToEval": {}},
+            "the key 'image_id' is missing, so it is no output of this task: write",
+        ),
         ("chair", [{"image_id": "x.jpg", "caption": "A dog."}], "no example has the id 'x.jpg'"),
     ],
 )

@@ -12,7 +12,8 @@ import pytest
 from harness.contracts.task import Example
 from harness.data import write_examples
 from harness.errors import UserError
-from harness.files import read_rows, sha256, write_rows
+from harness.files import sha256, write_rows
+from harness.reading import read_entries
 from harness.score import rescore
 from tasks.passkey import Passkey
 from tasks.perplexity import Perplexity
@@ -30,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 def answers(data: Path, wrong: int = 0) -> list[dict[str, Any]]:
     """The right text for all but the first `wrong` examples."""
-    rows = [row for _, row in read_rows(data)]
+    rows = [entry.values for entry in read_entries(data)]
     return [{"id": r["id"], "text": "none" if i < wrong else f" {r['references'][0]}."} for i, r in enumerate(rows)]
 
 
@@ -48,7 +49,7 @@ def test_data_writes_one_line_per_example_and_counts_what_it_skips(tmp_path: Pat
     assert (summary["n"], summary["n_skipped"]) == (2, 2)
     assert summary["sha256"] == sha256(tmp_path / "new" / "data.jsonl")
     assert list(summary["reasons"].values()) == [2] and summary["skipped"][0]["id"] == "grid-40-d0-0"
-    rows = [row for _, row in read_rows(tmp_path / "new" / "data.jsonl")]
+    rows = [entry.values for entry in read_entries(tmp_path / "new" / "data.jsonl")]
     assert [Example.from_row(row) for row in rows] == [e for e in task.examples(ByteTokens()) if isinstance(e, Example)]
 
 
@@ -66,7 +67,7 @@ def test_data_with_nothing_to_write_is_refused_and_leaves_no_file(tmp_path: Path
 def test_official_keys_stand_beside_our_own(tmp_path: Path) -> None:
     task = Passkey(style="infinitebench", lengths=[3], trials=1)
     write_examples(task, ByteTokens(), tmp_path / "a")
-    rows = [row for _, row in read_rows(tmp_path / "a")]
+    rows = [entry.values for entry in read_entries(tmp_path / "a")]
     assert {"prompt", "references", "context", "input", "answer"} <= set(rows[0])
     official = [{k: row[k] for k in ("id", "context", "input", "answer")} for row in rows]
     write_rows(tmp_path / "official", official)
@@ -111,7 +112,7 @@ def test_missing_and_empty_outputs_are_counted_apart_and_score_nothing(data: Pat
 def test_likelihood_outputs_may_be_lists_and_infinite_numbers_are_stored_as_null(tmp_path: Path) -> None:
     task = Perplexity(window=64, stride=32, max_tokens=100)
     write_examples(task, ByteTokens(), tmp_path / "d")
-    sizes = {row["id"]: row["n_scored"] for _, row in read_rows(tmp_path / "d")}
+    sizes = {row["id"]: row["n_scored"] for row in (e.values for e in read_entries(tmp_path / "d"))}
     lists = [{"id": name, "text": [1.0] * n} for name, n in sizes.items()]
     texts = [{"id": name, "text": json.dumps([1.0] * n)} for name, n in sizes.items()]
     for name, rows in (("l", lists), ("t", texts)):
@@ -126,6 +127,11 @@ def test_likelihood_outputs_may_be_lists_and_infinite_numbers_are_stored_as_null
     assert stored["metrics"]["ppl"] is None and "metrics.ppl" in stored["nonfinite"]
 
 
+def placed(path: Path) -> list[tuple[int, Any]]:
+    """(line or entry, content) of every row."""
+    return [(int(entry.where.rpartition(" ")[2]), entry.values) for entry in read_entries(path)]
+
+
 # -- files that are wrong --------------------------------------------------------------------------------------------
 
 
@@ -137,11 +143,11 @@ def test_likelihood_outputs_may_be_lists_and_infinite_numbers_are_stored_as_null
             '{"id": "grid-256-d0-0", "text": "1"}\n\n{"id": "grid-256-d0-0", "text": "1"}',
             "line 3: the id 'grid-256-d0-0'",
         ),
-        ('{"text": "1"}', "line 1 lacks the key 'id'"),
-        ('{"id": "grid-256-d0-0"}', "line 1 lacks the key 'text'"),
+        ('{"text": "1"}', "line 1: the key 'id' is missing"),
+        ('{"id": "grid-256-d0-0"}', "line 1: the key 'text' is missing"),
         ('{"id": "grid-256-d0-0", "text": 5}', "'grid-256-d0-0' is int, not a string"),
         ('{"id": "grid-256-d0-0", "text": "1"}\n{"id"', "line 2 is not JSON"),
-        ('"text"', "line 1 holds str, not an object"),
+        ('"text"', "line 1 holds a text .text., not an object"),
         ("", "is empty"),
         ("\n \n", "is empty"),
         ("[]", "is empty"),
@@ -157,9 +163,9 @@ def test_wrong_outputs_are_refused_with_their_line(data: Path, outputs: str, mes
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
-        ('{"prompt": "x"}', "line 1 lacks the key 'id'"),
+        ('{"prompt": "x"}', "line 1: the key 'id' is missing"),
         ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "x"}', "line 2: the id 'a' already stands in line 1"),
-        ('{"id": "a", "prompt": "x", "max_new_tokens": "many"}', "line 1 is no example"),
+        ('{"id": "a", "prompt": "x", "max_new_tokens": "many"}', "line 1: it is no example"),
         ("", "examples file .* is empty"),
     ],
 )
@@ -172,26 +178,26 @@ def test_wrong_examples_are_refused_with_their_line(tmp_path: Path, examples: st
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"outputs file .*none.jsonl does not exist"):
-        read_rows(tmp_path / "none.jsonl", "outputs")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_rows(tmp_path)
+        read_entries(tmp_path / "none.jsonl", "outputs file")
+    with pytest.raises(UserError, match="is a folder, not a file"):
+        read_entries(tmp_path)
     (tmp_path / "latin").write_bytes(b'{"id": "\xe9"}')
     with pytest.raises(UserError, match="not UTF-8"):
-        read_rows(tmp_path / "latin")
+        read_entries(tmp_path / "latin")
 
 
 def test_lists_blank_lines_byte_order_marks_and_odd_separators_are_read(tmp_path: Path) -> None:
     (tmp_path / "list").write_text('[{"id": 1},\n {"id": 2}]')
-    assert read_rows(tmp_path / "list") == [(1, {"id": 1}), (2, {"id": 2})]
+    assert placed(tmp_path / "list") == [(1, {"id": 1}), (2, {"id": 2})]
     (tmp_path / "lines").write_text('\ufeff{"id": "a\u2028b"}\r\n\r\n{"id": 2}\n')
-    assert read_rows(tmp_path / "lines") == [(1, {"id": "a\u2028b"}), (3, {"id": 2})]
+    assert placed(tmp_path / "lines") == [(1, {"id": "a\u2028b"}), (3, {"id": 2})]
 
 
 def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
     write_rows(tmp_path / "a", [{"id": 1}])
     with pytest.raises(ValueError):
         write_rows(tmp_path / "a", [{"id": 2}, {"id": float("nan")}])
-    assert read_rows(tmp_path / "a") == [(1, {"id": 1})] and [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert placed(tmp_path / "a") == [(1, {"id": 1})] and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_official_rows_with_a_repeated_index_are_matched_in_order(tmp_path):
@@ -225,7 +231,10 @@ def test_outputs_are_read_as_the_task_says(data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [({"answers": ["1"]}, "line 1 lacks the key 'name'"), ({"name": "a", "answers": []}, "line 1 is no output")],
+    [
+        ({"answers": ["1"]}, "line 1: the key 'name' is missing"),
+        ({"name": "a", "answers": []}, "line 1: it is no output"),
+    ],
 )
 def test_rows_that_the_task_cannot_read_are_refused_with_their_line(data: Path, row: Any, message: str) -> None:
     write_rows(data.parent / "o.jsonl", [row])

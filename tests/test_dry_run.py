@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.attention.attach import attach
@@ -34,6 +33,7 @@ from harness.pricing.requests import Group
 from harness.pricing.speed import Speeds
 from harness.pricing.total import total
 from harness.run import execute
+from harness.terminal import Terminal
 from tests.models import small
 
 SPEEDS = Speeds(flops=1e11, bandwidth=1e10, small=5e-7)
@@ -52,7 +52,7 @@ def priced(*overrides):
 
 def said(*overrides, width=200):
     made, settings = plan(*overrides)
-    console = Console(file=io.StringIO(), width=width)
+    console = Terminal(file=io.StringIO(), width=width)
     show(made, settings.root, settings.limit, console, settings)
     return console.file.getvalue()
 
@@ -389,7 +389,7 @@ def test_a_large_plan_is_priced_soon_and_summed_up():
     for i in range(99):
         overrides += [f"+task.t{i}=${{task.passkey}}", f"task.t{i}.trials={i + 3}"]
     made, settings = plan(*overrides)
-    console, start = Console(file=io.StringIO(), width=120), time.process_time()
+    console, start = Terminal(file=io.StringIO(), width=120), time.process_time()
     show(made, settings.root, settings.limit, console, settings)
     assert time.process_time() - start < 8
     text = console.file.getvalue()
@@ -413,7 +413,7 @@ def sweep(*overrides):
     from harness.launch.options import split
 
     described, options = split(list(overrides))
-    console = Console(file=io.StringIO(), width=160)
+    console = Terminal(file=io.StringIO(), width=160)
     show_sweep(expand(described, options.jobs, options.shards, options.alone), console)
     return console.file.getvalue()
 

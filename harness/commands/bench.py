@@ -17,6 +17,7 @@ from harness.config import BASELINE, compose, expand_random
 from harness.efficiency.bench_settings import Settings
 from harness.errors import UserError
 from harness.plan import group
+from harness.terminal import Terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,7 +35,7 @@ def show(overrides: list[str]) -> int:
     node: Any = OmegaConf.to_container(cfg.bench, resolve=True)
     settings = Settings.of(node)
     methods = {BASELINE: methods[BASELINE], **methods}
-    console = Console()
+    console = Terminal()
     codes = [_bench(cfg, spec, methods, settings, console) for spec in specs.values()]
     return max(codes)
 

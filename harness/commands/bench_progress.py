@@ -19,7 +19,7 @@ class Bar:
         self._console, self._points, self._requests = console, settings.points, n_methods * (settings.repeats + 1)
         self._seen: dict[tuple[int, int], int] = {}
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("starting", total=len(self._points))
@@ -37,7 +37,7 @@ class Bar:
         """One more request (or warm-up) of a method is over."""
         point = (n, batch)
         if point not in self._seen and not self._console.is_terminal:
-            self._console.print(f"{n} tokens x {batch}", highlight=False)
+            self._console.print(f"{n} tokens x {batch}")
         self._seen[point] = self._seen.get(point, 0) + 1
         done = self._points.index(point) + min(self._seen[point] / self._requests, 1.0)
         self._bar.update(self._task, completed=done, description=f"{n:,} tokens x {batch}: {label}")

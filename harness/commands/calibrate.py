@@ -9,12 +9,11 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness import calibrate
 from harness.config import compose
 from harness.errors import UserError
 from harness.plan import group, task_identity
+from harness.terminal import Terminal
 
 
 def make(overrides: list[str]) -> int:
@@ -22,7 +21,7 @@ def make(overrides: list[str]) -> int:
     from harness import identity
 
     cfg = compose(overrides)
-    console, root = Console(), Path(cfg.results)
+    console, root = Terminal(), Path(cfg.results)
     methods = {label: m for label, m in group(cfg, "method").items() if m.calibration() is not None}
     if not methods:
         raise UserError("None of these methods is calibrated. Name one that is, such as method=iri.")
@@ -41,7 +40,7 @@ def make(overrides: list[str]) -> int:
             console.print(
                 f"{label} on {model_label}: {'calibrated' if fresh else 'calibrated before'}; "
                 f"{', '.join(map(str, files))}",
-                markup=False, highlight=False, soft_wrap=True,
+                soft_wrap=True,
             )  # fmt: skip
     return 0
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from harness.config import CONFIGS, options
 from harness.plan import target_class
+from harness.terminal import Terminal
 
 
 def show(what: str | None) -> int:
     """Print one or all of the three tables."""
-    console = Console()
+    console = Terminal()
     tables = {"methods": _methods, "tasks": _tasks, "models": _models}
     for name in [what] if what else list(tables):
         console.print(tables[name]())

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.claims import Claim, Verdict, decide, load
 from harness.claims.model import STATUSES
+from harness.terminal import Terminal
 
 _STYLES = {"reproduced": "green", "not reproduced": "bold red", "not tested": "dim"}
 
@@ -26,7 +27,7 @@ def show(results: str) -> int:
     from harness.records.cells import read_cells
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: micro models run fastest on one thread
-    console = Console()
+    console = Terminal()
     claims = load()
     cells = read_cells(Path(results))
     for cell in cells:
@@ -41,11 +42,11 @@ def show(results: str) -> int:
 
 def _decide(claims: Sequence[Claim], cells: Sequence) -> list[Verdict]:
     """With a bar on the terminal, a plain line elsewhere."""
-    err = Console(stderr=True)
+    err = Terminal(stderr=True)
     here = sum(claim.check is not None for claim in claims)
     if not err.is_terminal:
-        err.print(f"{len(claims)} claims, {here} of them are computed here ...", highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+        err.print(f"{len(claims)} claims, {here} of them are computed here ...")
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("claims", total=len(claims))
         return decide(claims, cells, lambda claim: bar.update(task, advance=1, description=claim.name))

@@ -13,7 +13,9 @@ from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
 from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
 from harness.records.rows import status_of
-from harness.records.table import RULE, plain, shown
+from harness.records.table import RULE, shown
+from harness.terminal import Terminal
+from harness.visible import plain
 
 Pairing = tuple[str, CellRecord, CellRecord]  # what both have in common, A, B
 
@@ -24,7 +26,7 @@ def show(a: str, b: str, results: str, points: float) -> int:
         raise UserError(
             f"--margin={points:g}: the difference that power is stated for lies above 0 and is at most 100 points."
         )
-    console = Console()
+    console = Terminal()
     pairings = match(a, b, Path(results))
     able, refused = [], []
     for name, x, y in pairings:

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from harness.config import compose
 from harness.errors import UserError
+from harness.files import output, output_folder
 from harness.plan import group
 from harness.records.files import disk_error
 from harness.run import tokens_of
+from harness.terminal import Terminal
 
 DEFAULT_TOKENIZER = "micro-lm"
 
@@ -22,23 +24,21 @@ def write(overrides: list[str]) -> int:
     """Write the examples of one task, a JSON object per line; with `folder=` also the source data of a generated task."""
     from harness.data import write_examples
 
-    folder = next((o.partition("=")[2] for o in overrides if o.startswith("folder=")), "")
-    if folder and Path(folder).expanduser().is_file():
-        raise UserError(f"folder={folder} is a file. Name a folder, which is made where it does not exist.")
-    files, rest = _files([o for o in overrides if not o.startswith("folder=")], "out")
+    files, rest = _files(overrides, "out", maybe=("folder",))
+    folder = output_folder("folder=", files["folder"]) if "folder" in files else None
+    out = output("out=", files["out"])
     label, task, limit = _one_task(rest)
+    out = output("out=", files["out"], task.data_files())
     tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
-    summary = write_examples(task, tokens, files["out"], limit)
-    console = Console()
+    summary = write_examples(task, tokens, out, limit)
+    console = Terminal()
     console.print(
-        f"{label}: {summary['n']} examples in {files['out']} (sha256 {summary['sha256'][:16]})",
-        markup=False,
-        highlight=False,
+        f"{label}: {summary['n']} examples in {out} (sha256 {summary['sha256'][:16]})",
     )
     if summary["n_skipped"]:
-        console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}", markup=False, highlight=False)
+        console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}")
     if folder:
-        _export(task, Path(folder).expanduser(), console)
+        _export(task, folder, console)
     return 0
 
 
@@ -51,27 +51,27 @@ def _export(task: Any, folder: Path, console: Console) -> None:
         raise disk_error(folder, error) from error
     inside = Counter(path.relative_to(folder).parts[0] for path in written)
     names = [name if (folder / name).is_file() else f"{name}/ ({n} files)" for name, n in inside.items()]
-    console.print(f"In {folder}: {', '.join(names)}", markup=False, highlight=False)
+    console.print(f"In {folder}: {', '.join(names)}")
 
 
 def score(overrides: list[str]) -> int:
     """Score an outputs file against an examples file, or against the task's own examples where it has some."""
     from harness.score import rescore
 
-    own = not any(text.startswith("examples=") for text in overrides)
-    files, rest = _files(overrides, *(() if own else ("examples",)), "outputs", "out")
+    files, rest = _files(overrides, "outputs", "out", maybe=("examples",))
+    given = {name: Path(files[name]).expanduser() for name in ("examples", "outputs") if name in files}
+    output("out=", files["out"], given.values())
     label, task, _ = _one_task(rest)
-    result = rescore(task, files.get("examples"), files["outputs"], files["out"])
+    out = output("out=", files["out"], [*given.values(), *task.data_files()])
+    result = rescore(task, given.get("examples"), given["outputs"], out)
     if result["n_missing"]:
         counted = "and count as wrong" if "coverage" not in result["metrics"] else "and lower the coverage"
         missing = f"{result['n_missing']} of {result['n']} examples have no output {counted}"
-        Console().print(missing, style="yellow", markup=False, highlight=False)
+        Terminal().print(missing, style="yellow")
     if result["n_empty"]:
         empty = f"{result['n_empty']} of {result['n']} outputs are empty"
-        Console().print(empty, style="yellow", markup=False, highlight=False)
-    Console().print(
-        f"{label}: n={result['n']} {_numbers(task, result)}; written to {files['out']}", markup=False, highlight=False
-    )
+        Terminal().print(empty, style="yellow")
+    Terminal().print(f"{label}: n={result['n']} {_numbers(task, result)}; written to {out}")
     return 0
 
 
@@ -86,20 +86,22 @@ def _numbers(task: Any, result: Mapping[str, Any]) -> str:
     return ", ".join(found)
 
 
-def _files(overrides: list[str], *names: str) -> tuple[dict[str, Path], list[str]]:
-    """Take the verb's own `name=FILE` arguments out of the overrides; all are required."""
-    found: dict[str, Path] = {}
+def _files(overrides: list[str], *names: str, maybe: tuple[str, ...] = ()) -> tuple[dict[str, str], list[str]]:
+    """Take the verb's own `name=FILE` arguments out of the overrides: all of `names` are required, those of `maybe` not."""
+    found: dict[str, str] = {}
     rest = []
     for text in overrides:
         key, _, value = text.partition("=")
-        if key in names:
-            found[key] = Path(value).expanduser()
+        if key in (*names, *maybe):
+            found[key] = value
         else:
             rest.append(text)
     if missing := [n for n in names if n not in found]:
         raise UserError(
             f"Missing {', '.join(f'{n}=FILE' for n in missing)}. Needed: task=NAME {' '.join(f'{n}=FILE' for n in names)}."
         )
+    if empty := [n for n, value in found.items() if not value.strip()]:
+        raise UserError(f"{empty[0]}= is empty (a variable that is not set?). Name a file: {empty[0]}=FILE.")
     return found, rest
 
 

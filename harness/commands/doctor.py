@@ -9,8 +9,10 @@ import platform
 import shutil
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from harness.terminal import Terminal
 
 EXTRAS = {
     "wandb": "tracking on Weights & Biases",
@@ -31,8 +33,8 @@ def show(deep: bool = False) -> int:
     rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo()]
     colour = {"ok": "green", "missing": "red", "off": "yellow"}
     for what, state, detail in rows:
-        table.add_row(what, f"[{colour[state]}]{state}[/]", detail)
-    Console().print(table)
+        table.add_row(what, Text(state, style=colour[state]), detail)
+    Terminal().print(table)
     return int(any(state == "missing" for _, state, _ in rows))
 
 

@@ -106,7 +106,7 @@ def _print_cells(totals: Sequence[Total], console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     if len(prices) > SHOWN:
-        console.print(f"... and {len(prices) - SHOWN} more cells", highlight=False)
+        console.print(f"... and {len(prices) - SHOWN} more cells")
 
 
 def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) -> None:
@@ -119,12 +119,10 @@ def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) 
         table.add_row(*row, _time([t]).removeprefix("about ") if t.todo else "-")
     console.print(table)
     if len(jobs) > SHOWN:
-        console.print(f"... and {len(jobs) - SHOWN} more jobs", highlight=False)
+        console.print(f"... and {len(jobs) - SHOWN} more jobs")
     if left:
         i = max(range(len(jobs)), key=lambda i: totals[i].seconds)
-        console.print(
-            f"The longest job: {_time([totals[i]])} ({jobs[i].label}).", highlight=False, soft_wrap=True, markup=False
-        )
+        console.print(f"The longest job: {_time([totals[i]])} ({jobs[i].label}).", soft_wrap=True)
 
 
 def _state(p: Price) -> str:
@@ -142,11 +140,11 @@ def _time(totals: Sequence[Total]) -> str:
 def _print_sums(totals: Sequence[Total], share: bool, console: Console) -> None:
     todo = [p for t in totals for p in t.todo]
     if not todo:
-        console.print("To run: nothing; every cell is finished.", highlight=False)
+        console.print("To run: nothing; every cell is finished.")
         return
     lines = [_asked(todo), _work(todo), _memory(totals), _times(totals), _sharing(totals, share)]
     for line in filter(None, lines):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 def _asked(todo: Sequence[Price]) -> str:
@@ -240,4 +238,4 @@ def _print_basis(totals: Sequence[Total], pricing: Pricing, console: Console) ->
             "idle one."
         )
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

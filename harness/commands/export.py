@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from harness.errors import UserError, nearest
+from harness.files import output_folder
 from harness.records.cells import CellRecord, read_cells
 from harness.records.rows import status_of
+from harness.terminal import Terminal
 
 FORMATS = ("lm-eval",)
 KINDS = ("model", "method", "task")
@@ -20,6 +21,7 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
     """Write the chosen cells (all if none is named) and say what was written and what was left out."""
     if layout not in FORMATS:
         raise UserError(f"--format={layout} is no layout that heed can write: {nearest(layout, FORMATS)}")
+    folder = output_folder("--out ", out)
     cells = chosen(read_cells(Path(results)), which, results)
     states = {cell.run_id: status_of(cell) for cell in cells}
     done = [cell for cell in cells if states[cell.run_id][0] == "done"]
@@ -27,8 +29,8 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
         raise UserError(f"no cell of {results} that was named is finished, so there is nothing to export.")
     from harness.export.lm_eval import export
 
-    files = export(done, Path(out))
-    console = Console()
+    files = export(done, folder)
+    console = Terminal()
     for path in files:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
     for cell in cells:

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.files import make_parent
-from harness.records.files import write_bytes
+from harness.errors import UserError
+from harness.files import output, write_output
 from harness.records.gate import EXIT, NOT_COMPARABLE, WORSE, Rules, Verdict, judge, worst
-from harness.records.table import RULE, plain, shown
-from harness.report.text import visible
+from harness.records.table import RULE, shown
+from harness.terminal import Terminal
+from harness.visible import plain, visible
 
 STYLE = {WORSE: "bold red", NOT_COMPARABLE: "yellow"}
 
@@ -22,17 +23,31 @@ STYLE = {WORSE: "bold red", NOT_COMPARABLE: "yellow"}
 def run(baseline: str, candidate: str, margin: float, slower: float, markdown: str | None, junit: str | None) -> int:
     """Print and write the verdicts; 0 pass, 1 a regression, 2 not comparable."""
     rules = Rules(margin / 100, slower)
+    files = _files(markdown, junit, (Path(baseline), Path(candidate)))
     verdicts = judge(Path(baseline), Path(candidate), rules)
     outcome = worst(verdicts)
-    console = Console()
+    console = Terminal()
     _print(verdicts, console)
     summary = f"{outcome}: {_counts(verdicts)}; margin {margin:g} points, threshold {slower:g}x"
     console.print(Text(f"\n{summary}", style=STYLE.get(outcome, "bold green")))
-    for file, text in ((markdown, to_markdown(verdicts, summary)), (junit, to_junit(verdicts))):
-        if file:
-            make_parent(Path(file))
-            write_bytes(Path(file), text.encode())
+    texts = {"--markdown ": to_markdown(verdicts, summary), "--junit ": to_junit(verdicts)}
+    for option, file in files.items():
+        write_output(file, texts[option].encode())
     return EXIT[outcome]
+
+
+def _files(markdown: str | None, junit: str | None, results: Sequence[Path]) -> dict[str, Path]:
+    """Where the summaries go: refused before anything is judged if they cannot, or would replace a record or each other."""
+    given = {option: name for option, name in (("--markdown ", markdown), ("--junit ", junit)) if name is not None}
+    files = {option: output(option, name) for option, name in given.items()}
+    for option, file in files.items():
+        runs = [(folder / "runs").resolve() for folder in results]
+        if file.is_file() and any(file.resolve().is_relative_to(folder) for folder in runs):
+            raise UserError(f"{option}{file} is a record of a run, which is read here. Name another file.")
+    replaced = [file.resolve() for file in files.values() if file.is_file() or not file.exists()]
+    if len(set(replaced)) < len(replaced):
+        raise UserError(f"--markdown and --junit name the same file, {markdown}. Name two.")
+    return files
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:

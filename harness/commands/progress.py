@@ -26,7 +26,7 @@ class Bar(Progress):
         self._console, self._n, self._seen = console, n_cells, 0
         self._task: TaskID | None = None
         self._bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
             _Rate(), TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
 
@@ -39,9 +39,7 @@ class Bar(Progress):
 
     def start(self, label: str, tokens: int, done: int) -> None:
         self._clear()
-        self._task = self._bar.add_task(
-            f"[{self._seen + 1}/{self._n}] {label}".replace("[", r"\["), total=tokens, completed=done
-        )
+        self._task = self._bar.add_task(f"[{self._seen + 1}/{self._n}] {label}", total=tokens, completed=done)
 
     def advance(self, tokens: int) -> None:
         if self._task is not None:
@@ -59,7 +57,7 @@ class Bar(Progress):
         self._seen += 1
         if outcome.status != "kept":
             line = f"[{self._seen}/{self._n}] {outcome.cell.label}: {outcome.status}"
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line)
 
     def _clear(self) -> None:
         if self._task is not None:

@@ -9,21 +9,22 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.files import output_folder, write_output
 from harness.records.cells import CellRecord, read_cells
-from harness.records.files import write_bytes
 from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
 from harness.report.data import pages
-from harness.report.text import line
+from harness.terminal import Terminal
+from harness.visible import line
 
 SHOWN = 12  # problems that the terminal names
 
 
 def write(roots: list[str], out: str | None) -> int:
     """Write `index.html`, `leaderboard.md` and `leaderboard.csv`; `UserError` if there is nothing to report."""
-    console = Console()
+    console = Terminal()
+    folder = Path(roots[0]) / "leaderboard" if out is None else output_folder("--out ", out)
     cells = _cells([Path(root) for root in roots])
-    folder = Path(out) if out else Path(roots[0]) / "leaderboard"
     with console.status("reading samples") as status:
         found = board(cells, lambda block: status.update(Text(f"read {line(block.model)} / {line(block.task)}")))
         parts = pages(found)
@@ -58,13 +59,7 @@ def _cells(roots: Sequence[Path]) -> list[CellRecord]:
 
 def _write(folder: Path, name: str, text: str) -> int:
     data = text.encode(errors="replace")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the folder {folder} cannot be made ({error.strerror}). Choose another one with --out."
-        ) from error
-    write_bytes(folder / name, data)
+    write_output(folder / name, data)
     return len(data)
 
 

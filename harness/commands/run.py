@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from harness.config import BASELINE, compose, fraction
 from harness.errors import UserError
 from harness.plan import Cell, cells, decoding, is_done, part
+from harness.terminal import Terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,7 +27,7 @@ def once(overrides: list[str], group: str | None = None) -> int:
     plan = cells(cfg)
     if chosen := fraction(cfg, "part"):
         plan = part(plan, *chosen, limit=cfg.limit)
-    console = Console()
+    console = Terminal()
     if cfg.dry_run:
         from harness.commands.dry_run import show
 
@@ -46,10 +48,7 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
     _check_writable(root)
     track = _tracker(cfg, root, group or sweep_id(plan), console)
     todo = sum(not is_done(root, c.run_id) for c in plan)
-    console.print(
-        f"{len(plan)} cells, {len(plan) - todo} finished before, {todo} to run; records in {root / 'runs'}",
-        highlight=False,
-    )
+    console.print(f"{len(plan)} cells, {len(plan) - todo} finished before, {todo} to run; records in {root / 'runs'}")
     bar = Bar(console, len(plan))
     outcomes: list[Outcome] = []
     try:
@@ -109,8 +108,7 @@ def report_failures(outcomes: Sequence[Outcome], console: Console, in_sweep: boo
             struck.setdefault((outcome.status, outcome.reason), []).append(outcome.cell.label)
     for (status, reason), labels in struck.items():
         # left to the terminal to wrap: a path that is cut in two cannot be copied
-        console.print(f"[bold red]{status}[/] {', '.join(labels)}: ", end="", highlight=False, soft_wrap=True)
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(status, style="bold red") + Text(f" {', '.join(labels)}: {reason}"), soft_wrap=True)
     others = [o for o in outcomes if o.cell.method_label != BASELINE]
     if any(o.bug for o in outcomes):
         return 1
@@ -146,7 +144,7 @@ def _tracker(cfg: DictConfig, root: Path, group: str, console: Console) -> Any:
             timeout=cfg.tracking.timeout,
         )
         if not status.ok:
-            console.print(f"tracking: {status.message}", style="yellow", markup=False, highlight=False)
+            console.print(f"tracking: {status.message}", style="yellow")
 
     return after
 
@@ -157,7 +155,7 @@ def sync(overrides: list[str], force: bool) -> int:
     from harness.tracking.wandb import sync as replay
 
     cfg = compose(overrides)
-    console = Console()
+    console = Terminal()
     if not (Path(cfg.results) / "runs").is_dir():
         raise UserError(f"results={cfg.results} holds no runs. Name the folder that `heed run` wrote to: results=DIR.")
     mode = resolve_mode(cfg.tracking.mode)
@@ -166,5 +164,5 @@ def sync(overrides: list[str], force: bool) -> int:
             "You are not logged in to Weights & Biases: run `wandb login` first, or write files with tracking=offline."
         )
     report = replay(Path(cfg.results), mode=mode, project=cfg.tracking.project, group=cfg.tracking.group, force=force)
-    console.print(str(report), markup=False, highlight=False)
+    console.print(str(report))
     return 0 if report.ok else 1

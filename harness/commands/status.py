@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
 from harness.records.status import STATES, CellState, SweepState, read_status, reasons
-from harness.records.table import RULE, plain
+from harness.records.table import RULE
+from harness.terminal import Terminal
+from harness.visible import plain
 
 CELLS = 24  # unfinished cells of a sweep that are listed one by one; more are summed up
 REASONS = 8  # reasons of failures that are shown
@@ -34,7 +36,7 @@ def show(overrides: Sequence[str], results: str, watch: float | None = None) -> 
         raise UserError(
             f"results={root} holds no runs. Name the folder that `heed run` wrote to: heed status results=DIR (or --results DIR)."
         )
-    console = Console()
+    console = Terminal()
     if watch is None:
         console.print(_page(read_status(root), time.time()))
         return 0

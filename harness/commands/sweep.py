@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
+from rich.text import Text
 
 from harness.commands import run
 from harness.errors import UserError
@@ -24,6 +25,7 @@ from harness.launch.options import Options, launcher, split
 from harness.launch.task import Task
 from harness.plan import Cell, decoding, is_done
 from harness.records import planned
+from harness.terminal import Terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,7 +37,7 @@ def sweep(overrides: list[str]) -> int:
     """One job for each element of the comma lists (and of `jobs=N`, `shards=N`) on `launcher=local|slurm|ray`."""
     described, options = split(overrides)
     found = expand(described, options.jobs, options.shards, options.alone)
-    plan, console = found.plan, Console()
+    plan, console = found.plan, Terminal()
     cfg = found.matrices[0][0]
     root, name = Path(cfg.results), run.sweep_id(plan)
     if cfg.dry_run:
@@ -50,8 +52,8 @@ def sweep(overrides: list[str]) -> int:
     console.print(
         f"{name}: {len(plan)} cells in {len(found.jobs)} jobs, {len(done)} cells finished before, {len(left)} jobs to run; "
         f"records in {root / 'runs'}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        soft_wrap=True,
+    )
     ended = _launch(left, options, root / "sweeps" / name, Task(tuple(found.variants), name)) if left else []
     bug = _report(left, ended, console)
     code = max(_conclude(found, root, name, console), int(bug))
@@ -59,8 +61,8 @@ def sweep(overrides: list[str]) -> int:
     if missing and code:
         console.print(
             f"{missing} of {len(plan)} cells are not finished. To continue: heed run -m {shlex.join(overrides)}",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            soft_wrap=True,
+        )
     return code
 
 
@@ -84,10 +86,7 @@ def _report(jobs: Sequence[Job], ended: Sequence[JobReturn], console: Console) -
             bug = True
             traceback.print_exception(error, file=sys.stderr)
             error = f"{type(error).__name__}, see the traceback"
-        console.print(
-            f"[bold red]failed[/] {job.label}: ".replace("[model", r"\[model"), end="", highlight=False, soft_wrap=True
-        )
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(Text("failed", style="bold red") + Text(f" {job.label}: {error}"), soft_wrap=True)
     return bug
 
 

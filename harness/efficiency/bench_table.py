@@ -13,7 +13,8 @@ from harness.config import BASELINE
 from harness.efficiency import bound
 from harness.efficiency.crossing import Crossing, crossing
 from harness.efficiency.machine import Peaks, si
-from harness.records.table import RULE, plain, size
+from harness.records.table import RULE, size
+from harness.visible import plain
 
 Row = Mapping[str, Any]
 WIDE = 126

@@ -22,9 +22,9 @@ from typing import Any
 from harness import __version__
 from harness.errors import UserError
 from harness.export.lm_eval_tasks import Part, read
-from harness.files import make_parent, write_rows
+from harness.files import write_output, write_rows
 from harness.records.cells import CellRecord
-from harness.records.files import read_json, write_json
+from harness.records.files import json_bytes, read_json
 
 UNSAFE = re.compile(r'["<>:/|\\?*\[\]]+')  # what the library replaces in names of files
 MERGED = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
@@ -71,12 +71,11 @@ def _write(folder: Folder, place: Path) -> list[Path]:
     stamp = moment.replace(tzinfo=None).isoformat(timespec="microseconds").replace(":", "-")
     samples = {task: rows for _, part in folder.cells for task, rows in part.samples.items()}
     path = place / f"results_{stamp}.json"
-    make_parent(path)
     written = [path]
     for task, rows in samples.items():
         written.append(place / f"samples_{safe(task)}_{stamp}.jsonl")
         write_rows(written[-1], rows)
-    write_json(path, _results(folder, moment))  # last: where it stands, its samples do too
+    write_output(path, json_bytes(_results(folder, moment)))  # last: where it stands, its samples do too
     return written
 
 

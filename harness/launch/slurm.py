@@ -30,6 +30,7 @@ from harness.launch import queue
 from harness.launch.ended import JobBug, JobLost
 from harness.launch.waiting import Submitted, Waiting
 from harness.records.files import write_bytes, write_json
+from harness.visible import visible
 
 SHARED = (
     "timeout_min",
@@ -139,7 +140,7 @@ class OnNode:
             return {"code": returned.return_value}
         error = returned._return_value
         if isinstance(error, UserError):
-            print(f"heed: {error}", flush=True)
+            print(f"heed: {visible(error)}", flush=True)
             return {"code": 2, "mistake": str(error)}
         traceback.print_exception(error)
         return {"code": 1, "traceback": "".join(traceback.format_exception(error))}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from rich.console import Console
 
 from harness.launch import queue
+from harness.terminal import Terminal
 
 FIRST, SLOWEST = 1.0, 10.0  # seconds between two looks
 GRACE = 10.0  # seconds that a result may need to become visible on a shared folder after its job left the queue
@@ -49,12 +49,12 @@ class Waiting:
 
     def __init__(self, folder: Path, total: int) -> None:
         self.folder, self.total = folder, total
-        self.console = Console()
+        self.console = Terminal()
         self.over: dict[str, dict[str, Any] | str] = {}
         self._held: set[str] = set()
 
     def tell(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def until_over(self, jobs: Sequence[Submitted]) -> dict[str, dict[str, Any] | str]:
         """For each job what it returned, or one sentence that says what ended it."""

@@ -59,11 +59,16 @@ def write_json(path: Path, obj: dict[str, Any]) -> None:
 
     JSON has no NaN: a number that is not finite is stored as null and its dotted key is listed under `nonfinite`.
     """
+    write_bytes(path, json_bytes(obj))
+
+
+def json_bytes(obj: dict[str, Any]) -> bytes:
+    """The content of `write_json`."""
     flagged: list[str] = []
     clean = finite(obj, flagged)
     if flagged:
         clean["nonfinite"] = flagged
-    write_bytes(path, (json.dumps(clean, indent=1, sort_keys=True) + "\n").encode())
+    return (json.dumps(clean, indent=1, sort_keys=True) + "\n").encode()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

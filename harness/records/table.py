@@ -10,7 +10,6 @@ under each method, their paired differences.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from harness.records.cells import CellRecord
 from harness.records.columns import RULE, Column, Pieces, tables
 from harness.records.rows import rows_for_table
 from harness.records.summarise import as_metric
+from harness.visible import plain
 
 __all__ = ["RULE", "render", "rows_for_table"]
 
@@ -322,8 +322,3 @@ def _group(group: Mapping[str, Any] | None, metric: Metric) -> Pieces:
     value, *interval = _value(group["values"].get(metric.name), metric)
     difference = (group.get("vs_dense") or {}).get(metric.name)
     return (value.append(" *") if difference and difference["significant"] else value), *interval
-
-
-def plain(text: Any) -> str:
-    """One line without control characters: names and messages can come from outside."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(text)).strip()

@@ -19,7 +19,7 @@ from harness.report import figures
 from harness.report.alarms import alarms
 from harness.report.facts import facts
 from harness.report.origins import Environments
-from harness.report.text import line
+from harness.visible import line
 
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 

@@ -20,7 +20,7 @@ from harness.report.facts import REASON, facts, short
 from harness.report.origins import Environments
 from harness.report.papers import papers
 from harness.report.pareto import AXES, axis, cost, place
-from harness.report.text import cut, line, visible
+from harness.visible import cut, line, visible
 
 LIMIT = 14_500_000  # bytes of JSON; the page around them is small
 BASE = 10_000_000  # of these, at most for what is not an example

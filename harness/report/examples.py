@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.contracts.task import Metric
 from harness.errors import UserError
 from harness.records.rows import asked
-from harness.report.text import cut, line, visible
+from harness.visible import cut, line, visible
 
 if TYPE_CHECKING:
     from harness.report.board import Line

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.contracts.task import Metric
 from harness.records.table import shown, size
-from harness.report.text import line
+from harness.visible import line
 
 Part = Mapping[str, Any] | None
 

@@ -12,7 +12,7 @@ from harness.report import figures
 from harness.report.board import Block, Board, Line
 from harness.report.origins import Environments
 from harness.report.papers import COLUMNS, papers
-from harness.report.text import line
+from harness.visible import line
 
 HEAD = ("method", "n", "vs dense", "density", "KV", "TTFT ms", "tokens/s", "memory", "alarms")
 LEGEND = """Values are means with 95 % intervals; the difference to dense is paired on the same examples, and `*` marks p < 0.05

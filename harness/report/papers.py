@@ -10,7 +10,7 @@ from harness.claims import published
 from harness.errors import UserError
 from harness.report import figures
 from harness.report.board import Block, Board, Line
-from harness.report.text import line
+from harness.visible import line
 
 COLUMNS = ("method", "task", "metric", "value", "measured", "model", "protocol", "source")
 SHOWN = 4  # measured cells beside one published number

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.report.board import Block, Board, Line
 from harness.report.pareto import axis, cost
-from harness.report.text import line
+from harness.visible import line
 
 COLUMNS = (
     "model", "task", "preset", "setting", "method", "status", "reason", "run_id", "metric", "higher_is_better", "value", "low", "high",

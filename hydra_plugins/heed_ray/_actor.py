@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 
 from harness import __version__
 from harness.errors import UserError
+from harness.visible import visible
 from hydra_plugins.heed_ray._jobs import Job
 
 
@@ -81,7 +82,7 @@ class Actor:
                 ended = Ended(int(self._returned(work, job).return_value or 0))
             except UserError as error:
                 ended = Ended(2, mistake=str(error))
-                print(f"heed: {error}")
+                print(f"heed: {visible(error)}")
             except Exception:
                 ended = Ended(1, traceback=traceback.format_exc())
                 print(ended.traceback)

@@ -8,15 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from harness.terminal import Terminal
+
 
 class Line:
     """Jobs done, running, failed and waiting. In a log file there is no live line."""
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or Terminal()
         self._total, self._running, self._done, self._failed = total, 0, 0, 0
         self._bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), console=self._console,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn(), console=self._console,
             transient=True, disable=not self._console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
@@ -41,4 +43,4 @@ class Line:
         self.tell(f"[{self._done + self._failed}/{self._total}] {label}: {how}", style=None if well else "red")
 
     def tell(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, style=style, soft_wrap=True)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.reading import Entry
 from tasks.pope.loaders import read
 from tasks.pope.questions import OTHER, SPLITS, Question
 
@@ -90,6 +91,6 @@ def from_table(table: Any, name: str) -> Hub:
         image = image if "." in image else f"{image}.jpg"
         split = row["category"] if row["category"] in SPLITS else OTHER
         official = {"question_id": row["question_id"], "image": image, "text": row["question"], "label": row["answer"]}
-        questions.append(read(official, split, i + 1, f"{name}, row {i}"))
+        questions.append(read(Entry(official, f"{name}, row {i}"), split, i + 1))
         rows.setdefault(image, i)
     return Hub(tuple(questions), rows, table)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from harness.errors import UserError
-from harness.files import read_rows
+from harness.reading import Entry, read_entries
 from tasks.pope.questions import OTHER, SPLITS, Question
 
 Files = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
@@ -33,23 +31,19 @@ def files_of(questions: Files) -> tuple[tuple[str, Path], ...]:
 
 def load(split: str, path: Path) -> list[Question]:
     """The questions of a file; `UserError` naming file and line (or entry) of a row that is none."""
-    rows = read_rows(path, "questions")
-    entries = "entry" if path.read_text("utf-8-sig").lstrip().startswith("[") else "line"
-    found = [read(row, split, n, f"{path}, {entries} {line}") for n, (line, row) in enumerate(rows, start=1)]
-    return found
+    return [read(entry, split, number) for number, entry in enumerate(read_entries(path, "questions file"), start=1)]
 
 
-def read(row: Mapping[str, Any], split: str, number: int, where: str) -> Question:
+def read(entry: Entry, split: str, number: int) -> Question:
     """A question from one row; `number` is used where the row has none."""
-    keys = KEYS_V2 if "query" in row and "text" not in row else KEYS
-    values = {name: row.get(key) for name, key in keys.items()}
-    for name in ("image", "text", "label"):
-        if not isinstance(values[name], str) or not str(values[name]).strip():
-            raise UserError(f"{where} has no '{keys[name]}', so it is no question of POPE.")
-    label = str(values["label"]).strip().lower()
-    if label not in ("yes", "no"):
-        raise UserError(f"{where}: the label is {values['label']!r}, neither yes nor no.")
-    own = values["number"]
-    number = int(own) if isinstance(own, int) or (isinstance(own, str) and own.isdecimal()) else number
-    image = str(values["image"]).lstrip("/")  # POPEv2 begins its names with a slash
-    return Question(image, str(values["text"]), label, split, number, where)
+    keys = KEYS_V2 if "query" in entry and "text" not in entry else KEYS
+    image, text, label = (entry.text(keys[name]) for name in ("image", "text", "label"))
+    if label.strip().lower() not in ("yes", "no"):
+        raise entry.error(f"the label is {label!r}, neither yes nor no")
+    own = entry.values.get(keys["number"])
+    if isinstance(own, str) and own.isdecimal():
+        number = int(own[:18])
+    elif own is not None:
+        number = entry.whole(keys["number"])
+    # POPEv2 begins its names with a slash
+    return Question(image.lstrip("/"), text, label.strip().lower(), split, number, entry.where)

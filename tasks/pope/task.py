@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
 from harness.files import write_rows
+from harness.reading import Entry
 from tasks.coco import Source
 from tasks.pope import build, hub, loaders
 from tasks.pope.checks import SUFFIXES, check
@@ -157,7 +158,7 @@ class Pope(Task):
                 raise ValueError(f"it belongs to the task {row['task']}")
             return Example.from_row(row)
         split = row["category"] if row.get("category") in SPLITS else OTHER
-        question = loaders.read(row, split, index + 1, f"row {index + 1}")
+        question = loaders.read(Entry(row, f"row {index + 1}"), split, index + 1)
         return self._example(str(question.number), question.image, [question])
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.config import CONFIGS, compose
 from harness.records.cells import CellRecord
 from harness.records.published import gate, render, rows
+from harness.terminal import Terminal
 
 PUBLISHED: dict[str, Any] = {
     "source": "a paper", "protocol": "a model, some pictures", "gate": {"chair_s": 2.5},
@@ -47,7 +47,7 @@ def test_the_base_row_decides_whether_methods_may_be_judged(base: float | None, 
 
 
 def test_the_table_shows_both_and_what_is_missing() -> None:
-    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Terminal(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     render(PUBLISHED, [cell("dense", 0.47)], console)
     text = console.export_text()
     assert "a paper" in text and "46.4" in text and "47.0 [37.0, 57.0]" in text and "+0.6" in text

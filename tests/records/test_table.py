@@ -6,11 +6,11 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import summarise
 from harness.records.table import render, rows_for_table, size
+from harness.terminal import Terminal
 from tests.records.cells import ACC, PPL, add_cell, sample_rows
 
 DENSE = sample_rows(0.8, kv_bytes_logical=1000.0, kv_bytes_physical=1000.0)
@@ -19,7 +19,7 @@ POWER = sample_rows(0.3, density_prefill=0.25, density_decode=0.5, kv_bytes_logi
 
 def printed(cells, width=100, encoding="ascii", color=None) -> str:
     raw = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
-    render(cells, Console(file=raw, width=width, color_system=color, force_terminal=color is not None))
+    render(cells, Terminal(file=raw, width=width, color_system=color, force_terminal=color is not None))
     raw.seek(0)
     return raw.read()
 
@@ -114,7 +114,10 @@ def test_failed_unfinished_and_damaged_cells_say_why(tmp_path):
     add_cell(tmp_path, "power", POWER, DENSE)
     (tmp_path / "runs" / "v1-micro-power-passkey" / "DONE").write_text("{")
     text = printed(read_cells(tmp_path), 80)
-    assert "quest failed: NotEngaged: it changed nothing [31m[bold]" in " ".join(text.split()) and "\x1b" not in text
+    assert (
+        "quest failed: NotEngaged: it changed nothing \\u241b[31m[bold]" in " ".join(text.split())
+        and "\x1b" not in text
+    )
     assert "slow unfinished: the run stopped; run the same command again" in " ".join(text.split())
     assert "power damaged" in text and len(text.splitlines()) < 40
     assert "\x1b[31m" in printed(read_cells(tmp_path), 80, color="standard")
@@ -211,5 +214,5 @@ def test_significant_differences_of_every_metric_are_marked_and_reasons_told_els
     assert f"{ppl['value']:+.4g} [{ppl['low']:+.4g}, {ppl['high']:+.4g}]" in below
     assert "the reason" in printed(cells)
     out = io.StringIO()
-    render(cells, Console(file=out, width=80), told={"v1-quest"})
+    render(cells, Terminal(file=out, width=80), told={"v1-quest"})
     assert "the reason" not in out.getvalue() and "failed" in out.getvalue()

@@ -22,7 +22,7 @@ from harness.report.data import dumps, pages
 from harness.report.examples import KEPT, SCANNED, TEXT
 from harness.report.notes import notes
 from harness.report.pareto import front, fronts
-from harness.report.text import cut, line, visible
+from harness.visible import cut, line, visible
 from tests.report.stored import ACC, CHAIR, HOSTILE, grid, row, seal, store, write
 
 

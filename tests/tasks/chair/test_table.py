@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import summarise
 from harness.records.table import render
+from harness.terminal import Terminal
 from tasks.chair import Chair
 from tests.tasks.chair.material import example
 
@@ -38,7 +38,7 @@ def test_the_terminal_table_has_them_side_by_side(tmp_path: Path, width: int) ->
     dense = stored(tmp_path, "dense", None)
     stored(tmp_path, "short", dense)
     out = io.StringIO()
-    render(read_cells(tmp_path), Console(file=out, width=width, color_system=None))
+    render(read_cells(tmp_path), Terminal(file=out, width=width, color_system=None))
     lines = out.getvalue().splitlines()
     head = next(line for line in lines if "chair_s" in line and "chair_i" in line)
     assert all(name in head for name in ("recall", "f1", "length"))
@@ -54,6 +54,6 @@ def test_every_other_metric_has_its_paired_difference_below_it(tmp_path: Path, w
     dense = stored(tmp_path, "dense", None)
     stored(tmp_path, "short", dense)
     out = io.StringIO()
-    render(read_cells(tmp_path), Console(file=out, width=width, color_system=None))
+    render(read_cells(tmp_path), Terminal(file=out, width=width, color_system=None))
     (line,) = (line for line in out.getvalue().splitlines() if line.startswith("  vs dense"))
     assert ("[" in line) == intervals and "-33.33" in line and "-1.5" in line

@@ -55,10 +55,10 @@ def test_the_split_is_in_the_name_or_given():
     ("second", "message"),
     [
         ({"label": "maybe"}, "the label is 'maybe', neither yes nor no"),
-        ({"label": None}, "has no 'label'"),
-        ({"text": " "}, "has no 'text'"),
-        ({"image": 17}, "has no 'image'"),
-        ([1], "holds list, not an object"),
+        ({"label": None}, "'label' is null, not a text"),
+        ({"text": " "}, "'text' is blank"),
+        ({"image": 17}, "'image' is a number .17., not a text"),
+        ([1], "holds a list, not an object"),
     ],
 )
 def test_a_bad_row_is_named_with_its_file_and_line(tmp_path, second, message):

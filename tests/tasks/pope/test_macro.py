@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from harness.commands.data import _export
 from harness.contracts.task import Metric
@@ -15,6 +14,7 @@ from harness.records.statistics import aggregate, paired
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import as_metric, summarise
 from harness.records.table import render
+from harness.terminal import Terminal
 from tasks.pope import Pope
 from tasks.pope.metrics import METRICS
 
@@ -96,7 +96,7 @@ def test_the_table_has_a_column_per_metric_and_a_line_per_question_set(tmp_path,
             store.write_json("efficiency.json", {})
             store.finish(summarise(facts, stored[method], stored["dense"] if text else None))
     out = io.StringIO()
-    render(read_cells(tmp_path), Console(file=out, width=width))
+    render(read_cells(tmp_path), Terminal(file=out, width=width))
     text = out.getvalue()
     assert all(len(line.rstrip()) <= width for line in text.splitlines() if not line.startswith("*"))
     lines = [line.split() for line in text.splitlines()]
@@ -107,5 +107,5 @@ def test_the_table_has_a_column_per_metric_and_a_line_per_question_set(tmp_path,
 
 def test_export_tells_what_was_written(tmp_path):
     out = io.StringIO()
-    _export(Pope(scenes=5), tmp_path / "new", Console(file=out, width=400))
+    _export(Pope(scenes=5), tmp_path / "new", Terminal(file=out, width=400))
     assert "images/ (5 files), instances.json, captions.json, pope_random.jsonl" in out.getvalue()

@@ -1,5 +1,7 @@
 """Text from outside made harmless for people's eyes: what is invisible or moves other text becomes a visible symbol.
 
+A control character can rewrite what the terminal shows, a direction mark makes a name read backwards, half of a
+surrogate pair ends the program that prints it. Whatever prints, passes this (`harness.terminal`, the leaderboard).
 Escaping for HTML, JSON, Markdown or CSV is the business of whoever writes those; this comes before it.
 """
 
@@ -37,8 +39,17 @@ def _shown(character: str) -> str:
     return f"\u27e6U+{code:04X}\u27e7"
 
 
+def plain(text: Any) -> str:
+    """`visible` text on one line.
+
+    >>> plain(" two\\n\\tlines ")
+    'two lines'
+    """
+    return visible(re.sub(r"\s+", " ", str(text)).strip())
+
+
 def line(text: Any, limit: int = 400) -> str:
-    """`visible` text on one line of at most `limit` characters: labels and reasons."""
+    """`plain` text of at most `limit` characters: labels and reasons."""
     short, total = cut(re.sub(r"\s+", " ", str(text)[: 4 * limit]).strip(), limit)
     return visible(short) + ("..." if total else "")
 
