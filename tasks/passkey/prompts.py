@@ -1,5 +1,9 @@
 """The four prompt layouts. Whitespace is part of the benchmark.
 
+Every published text ends with the first words of its answer. They are kept apart from the question (`ANSWER`), because a
+chat template must put them behind the assistant's header: in the user's turn they would be a question broken off, which
+a chat model answers with a sentence of its own. Without a template both are one text, the published one.
+
 * landmark: arXiv 2305.16300, epfml/landmark-attention `llama/run_test.py`.
 * longlora: arXiv 2309.12307, dvlab-research/LongLoRA `passkey_retrivial.py`; the same text, other random numbers.
 * infinitebench: arXiv 2402.13718, OpenBMB/InfiniteBench `data/construct_synthetic_dataset.py` and `src/prompt.py`
@@ -18,15 +22,15 @@ HEAD = (
     "I will quiz you about the important information there."
 )
 NEEDLE = "The pass key is {key}. Remember it. {key} is the pass key."
-QUESTION = "What is the pass key? The pass key is"
+QUESTION = "What is the pass key?"
+ANSWER = " The pass key is"
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 INFINITE_HEAD = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
     "I will quiz you about the important information."
 )
-INFINITE_QUESTION = "What is the pass key?"
-INFINITE_TAIL = "\n\nThe pass key is"
+INFINITE_ANSWER = "\n\nThe pass key is"
 # filler lines -> distance of the needle positions in the published files (8K, 16K, 32K, 64K, 128K, 256K tokens)
 INFINITE_STEPS = {326: 6, 652: 12, 1305: 22, 2610: 45, 5220: 90, 10440: 180}
 
@@ -36,11 +40,13 @@ LONGLORA_CHARACTERS = 3.75  # per token, as the reference estimates
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, its key, and the share of the filler (0..100) that stands before the needle."""
+    """A prompt that ends with the question, its key, the share of the filler (0..100) that stands before the needle, and
+    the first words of the answer."""
 
     text: str
     key: str
     true_depth: float
+    answer: str = ANSWER
 
 
 def share(before: int, total: int) -> float:
@@ -86,14 +92,14 @@ def infinitebench_positions(lines: int) -> list[int]:
     return list(range(0, lines + 1, INFINITE_STEPS.get(lines, max(1, round(lines / 58)))))
 
 
-def infinitebench_text(context: str, question: str = INFINITE_QUESTION) -> str:
-    """The full prompt around a context of the official file."""
-    return f"{INFINITE_HEAD}\n\n{context}\n\n{question}{INFINITE_TAIL}"
+def infinitebench_text(context: str, question: str = QUESTION) -> str:
+    """The prompt around a context of the official file, up to the question."""
+    return f"{INFINITE_HEAD}\n\n{context}\n\n{question}"
 
 
 def infinitebench_context(text: str) -> str:
     """Inverse of :func:`infinitebench_text` for the usual question."""
-    return text.removeprefix(f"{INFINITE_HEAD}\n\n").removesuffix(f"\n\n{INFINITE_QUESTION}{INFINITE_TAIL}")
+    return text.removeprefix(f"{INFINITE_HEAD}\n\n").removesuffix(f"\n\n{QUESTION}")
 
 
 def infinitebench(rng: Random, lines: int, position: int, digits: int) -> Prompt:
@@ -101,7 +107,7 @@ def infinitebench(rng: Random, lines: int, position: int, digits: int) -> Prompt
     key = "".join(str(rng.randint(0, 9)) for _ in range(digits))
     line = f"{NOISE}\n"
     context = line * position + NEEDLE.format(key=key) + "\n" + line * (lines - position)
-    return Prompt(infinitebench_text(context), key, share(position, lines))
+    return Prompt(infinitebench_text(context), key, share(position, lines), INFINITE_ANSWER)
 
 
 def sentences(text: str) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class Passkey(Task):
             return {}
         context = prompts.infinitebench_context(example.prompt)
         answer = list(example.references)
-        return {"context": context, "input": prompts.INFINITE_QUESTION, "answer": answer, "options": []}
+        return {"context": context, "input": prompts.QUESTION, "answer": answer, "options": []}
 
     def read_row(self, row: Mapping[str, Any], index: int) -> Example:
         """Our own layout, or a row of InfiniteBench's `passkey.jsonl` (`context`, `input`, `answer`)."""
@@ -109,10 +109,18 @@ class Passkey(Task):
             return Example.from_row(row)
         answer = row.get("answer", "")
         key = str(answer[0] if isinstance(answer, list) and answer else answer)
-        text = prompts.infinitebench_text(row["context"], row.get("input", prompts.INFINITE_QUESTION))
+        text = prompts.infinitebench_text(row["context"], row.get("input", prompts.QUESTION))
         new = STYLES["infinitebench"].max_new_tokens or 0
         name = str(row.get("id", index))
-        return Example(id=name, prompt=text, references=(key,), max_new_tokens=new, task="passkey", meta={"key": key})
+        return Example(
+            id=name,
+            prompt=text,
+            answer_prefix=prompts.INFINITE_ANSWER,
+            references=(key,),
+            max_new_tokens=new,
+            task="passkey",
+            meta={"key": key},
+        )
 
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         from tasks.passkey.heatmap import write
@@ -177,7 +185,7 @@ class Passkey(Task):
         key = self._key(length, depth, trial, filler)
 
         def cost(count: int) -> int:
-            return len(tokens.prompt_ids(prompts.grid(key, filler, count, depth)[0]))
+            return len(tokens.prompt_ids(prompts.grid(key, filler, count, depth)[0], prompts.ANSWER))
 
         least = cost(0)
         count = largest_fit(cost, length, guess=int((length - least) / per_sentence))
@@ -194,12 +202,13 @@ class Passkey(Task):
         nominal = 10 * int(prompt.true_depth / 10 + 0.5) if depth is None else depth
         meta = {
             "style": self.style, "unit": STYLES[self.style].unit, "length": length, "depth": nominal, "trial": trial,
-            "key": prompt.key, "filler": self.filler, "n_tokens": len(tokens.prompt_ids(prompt.text)),
-            "n_characters": len(prompt.text), "true_depth": prompt.true_depth,
+            "key": prompt.key, "filler": self.filler, "n_tokens": len(tokens.prompt_ids(prompt.text, prompt.answer)),
+            "n_characters": len(prompt.text + prompt.answer), "true_depth": prompt.true_depth,
         }  # fmt: skip
         return Example(
             id=_id(self.style, length, depth, trial),
             prompt=prompt.text,
+            answer_prefix=prompt.answer,
             references=(prompt.key,),
             max_new_tokens=self.max_new_tokens or tokens.count(f" {prompt.key}"),
             task="passkey",

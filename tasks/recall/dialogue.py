@@ -11,7 +11,7 @@ from harness.text import words
 
 FACT = "User: My favorite {noun} is {value}.\nAssistant: OK. Thank you, I will remember that."
 QUESTION = "User: What is my favorite {noun}?"
-ANSWER = "Your favorite {noun} is"
+ANSWER = " Your favorite {noun} is"  # behind `Assistant:`, or behind the header that a chat template writes
 SPEAKERS = {"User": "user", "Assistant": "assistant"}
 
 
@@ -32,19 +32,19 @@ class Dialogue:
         return lines
 
     def plain(self, talk: int) -> str:
-        """One text, ending where the answer begins."""
-        noun = self.facts[self.asked][0]
-        question, answer = QUESTION.format(noun=noun), ANSWER.format(noun=noun)
-        return "\n".join([*self.exchanges(talk), question, f"Assistant: {answer}"])
+        """One text, ending where the assistant speaks."""
+        question = QUESTION.format(noun=self.facts[self.asked][0])
+        return "\n".join([*self.exchanges(talk), question, "Assistant:"])
 
     def messages(self, talk: int) -> Prompt:
-        """The same as chat messages, ending with the question; the answer's beginning is the answer prefix."""
+        """The same as chat messages, ending with the question."""
         lines = "\n".join([*self.exchanges(talk), QUESTION.format(noun=self.facts[self.asked][0])]).split("\n")
         parts = [line.split(": ", 1) for line in lines]
         return tuple({"role": SPEAKERS[speaker], "content": text} for speaker, text in parts)
 
     def prefix(self) -> str:
-        """The beginning of the assistant's answer."""
+        """The first words of the assistant's answer, the blank before them included. They are no part of the prompt: a chat
+        template puts them behind the assistant's header, where a chat model goes on from them."""
         return ANSWER.format(noun=self.facts[self.asked][0])
 
     def position(self, talk: int) -> float:

@@ -100,7 +100,7 @@ class Recall(Task):
         return Score({"accuracy": float(right)}, word, (flag,) if flag else ())
 
     def _prompt(self, dialogue: Dialogue, talk: int) -> tuple[Prompt, str]:
-        return (dialogue.plain(talk), "") if self.style == "plain" else (dialogue.messages(talk), dialogue.prefix())
+        return (dialogue.plain if self.style == "plain" else dialogue.messages)(talk), dialogue.prefix()
 
     def _example(
         self, tokens: Tokens, dialogue: Dialogue, per_exchange: float, length: int, sample: int

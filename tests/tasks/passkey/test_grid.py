@@ -28,7 +28,7 @@ def test_prompts_fill_the_length_to_one_sentence_and_never_exceed_it(tokens: Tok
     sentences = prompts.sentences(prompts.NOISE) if filler == "noise" else task._filler_sentences()
     longest = max(tokens.count(" " + s) for s in sentences)
     for example in built(task, tokens):
-        used = len(tokens.prompt_ids(example.prompt))
+        used = len(tokens.prompt_ids(example.prompt, example.answer_prefix))
         assert used == example.meta["n_tokens"] <= example.meta["length"] <= used + longest + 1
 
 

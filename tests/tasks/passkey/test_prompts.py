@@ -22,7 +22,7 @@ def examples(task: Passkey) -> Iterator[Example]:
 def digest(task: Passkey) -> str:
     found = hashlib.sha256()
     for example in examples(task):
-        found.update(str(example.prompt).encode())
+        found.update((str(example.prompt) + example.answer_prefix).encode())
     return found.hexdigest()[:16]
 
 
@@ -39,7 +39,8 @@ def test_landmark_without_filler_keeps_its_empty_lines() -> None:
     example = next(examples(Passkey(style="landmark", lengths=[0])))
     key = example.references[0]
     needle = f"The pass key is {key}. Remember it. {key} is the pass key."
-    assert example.prompt == f"{prompts.HEAD}\n\n{needle}\n\nWhat is the pass key? The pass key is"
+    assert example.prompt == f"{prompts.HEAD}\n\n{needle}\n\nWhat is the pass key?"
+    assert example.answer_prefix == " The pass key is"
 
 
 def test_landmark_filler_restarts_and_is_cut_by_characters() -> None:
@@ -70,7 +71,8 @@ def test_infinitebench_has_59_positions_and_whole_lines() -> None:
     assert text.count(prompts.NOISE + "\n") == 5220
     key = found[1].references[0]
     assert text.split(prompts.NOISE + "\n" + "The pass key is")[0].count(prompts.NOISE) == 89
-    assert text.endswith("\n\n\nWhat is the pass key?\n\nThe pass key is") and len(key) == 5
+    assert text.endswith("\n\n\nWhat is the pass key?") and len(key) == 5
+    assert found[1].answer_prefix == "\n\nThe pass key is"
 
 
 def test_infinitebench_keys_may_begin_with_zeros() -> None:
@@ -85,6 +87,7 @@ def test_infinitebench_official_rows_go_both_ways() -> None:
     assert set(row) == {"context", "input", "answer", "options"} and row["answer"] == list(example.references)
     again = task.read_row({"id": 4, **row}, 0)
     assert (again.id, again.prompt, again.references) == ("4", example.prompt, example.references)
+    assert again.answer_prefix == example.answer_prefix
 
 
 def test_our_own_rows_survive_the_round_trip() -> None:

@@ -27,7 +27,7 @@ def test_prompt_and_answer_fill_the_length_to_one_exchange(tokens: Tokens, style
 
 def test_the_dialogue_speaks_the_agreed_sentences() -> None:
     example = built(Recall(facts=[2], lengths=[256], samples=1), WordTokens())[0]
-    text, noun, value = str(example.prompt), example.meta["noun"], example.references[0]
+    text, noun, value = f"{example.prompt}{example.answer_prefix}", example.meta["noun"], example.references[0]
     lines = text.split("\n")
     at = lines.index(f"User: My favorite {noun} is {value}.")
     assert lines[at + 1] == "Assistant: OK. Thank you, I will remember that."
@@ -42,7 +42,7 @@ def test_messages_say_the_same_and_end_with_the_question() -> None:
     assert not isinstance(chat.prompt, str) and chat.references == plain.references
     assert [m["role"] for m in chat.prompt] == ["user", "assistant"] * (len(chat.prompt) // 2) + ["user"]
     assert chat.prompt[-1]["content"] == f"What is my favorite {chat.meta['noun']}?"
-    assert chat.answer_prefix == f"Your favorite {chat.meta['noun']} is"
+    assert chat.answer_prefix == plain.answer_prefix == f" Your favorite {chat.meta['noun']} is"
 
 
 def test_more_samples_facts_and_lengths_change_no_other_example() -> None:
