@@ -28,6 +28,16 @@ EPILOG = """examples:
 """
 
 
+# What the system refuses wherever a name was used: the user's disk, permissions and names, not a bug.
+SYSTEM = {
+    errno.ENOSPC: "the disk is full ({}). What was finished stays; free space and run again.",
+    errno.EDQUOT: "the disk is full ({}). What was finished stays; free space and run again.",
+    errno.ENAMETOOLONG: "the name {} is longer than the system allows. Check what was given as a file or folder.",
+    errno.ELOOP: "the name {} is a link that leads back to itself. Name the file itself.",
+    errno.EACCES: "{} may not be read or written (permission denied). Check its permissions, or name another.",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 fine, 1 a bug or a failed check, 2 a user's mistake, 130 interrupted)."""
     parser = _parser()
@@ -49,11 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in SYSTEM:
             raise
-        _complain(
-            f"the disk is full ({error.filename or 'results'}). What was finished stays; free space and run again."
-        )
+        name = str(error.filename or "results")
+        _complain(SYSTEM[error.errno].format(name if len(name) <= 200 else f"{name[:200]}..."))
         return 2
 
 

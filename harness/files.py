@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.reading import read_bytes
+from harness.reading import read_bytes, user_path
 from harness.records.files import disk_error, line_of, write_bytes
 
 THROUGH = (stat.S_ISFIFO, stat.S_ISCHR)  # written into as they are: pipes, terminals, /dev/null
@@ -56,7 +56,7 @@ def output_folder(option: str, name: str) -> Path:
 def _named(option: str, name: str, kind: str) -> Path:
     if not name.strip():
         raise UserError(f"{option} is empty (a variable that is not set?). Name a {kind}: {option}{kind.upper()}.")
-    return Path(name).expanduser()
+    return user_path(name)
 
 
 def _stat(path: Path, option: str, name: str) -> os.stat_result | None:

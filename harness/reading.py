@@ -34,6 +34,24 @@ NAMES: dict[type, str] = {
 LARGEST = 2**63  # whole numbers beyond are no ids, sizes or counts
 
 
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def user_path(name: str) -> Path:
+    """A path as a user writes it: `~` is the home folder (`~nobody` stays what it is, `Path.expanduser` would raise)."""
+    return Path(os.path.expanduser(name))
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether there is a regular file; False, never an exception, for a name that no file can have (too long, a zero byte)."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether there is a folder; False for a name that none can have."""
+    return os.path.isdir(path)
+
+
 # -- bytes and text --------------------------------------------------------------------------------------------------
 
 
@@ -148,21 +166,21 @@ def _lines(text: str, where: str) -> Iterator[Entry]:
     """Only a line feed ends a line: other separators may stand inside a JSON text."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            at = f"{where}, line {number}"
-            yield as_entry(parsed(line, at, "Write one object per line."), at)
+            place = f"{where}, line {number}"
+            yield as_entry(parsed(line, place, "Write one object per line."), place, at=number)
 
 
 def entries_of(values: Sequence[Any], where: str, remedy: str = "", name: str = "entry") -> Iterator[Entry]:
     """The objects of a list, numbered from 1."""
     for number, value in enumerate(values, start=1):
-        yield as_entry(value, f"{where}, {name} {number}", remedy)
+        yield as_entry(value, f"{where}, {name} {number}", remedy, number)
 
 
-def as_entry(value: Any, where: str, remedy: str = "") -> Entry:
+def as_entry(value: Any, where: str, remedy: str = "", at: int = 0) -> Entry:
     """A JSON object with its place; `UserError` for any other value."""
     if not isinstance(value, dict):
         raise _refused(where, f"holds {named(value)}, not an object", remedy or "Write {...} with named keys.")
-    return Entry(value, where, remedy)
+    return Entry(value, where, remedy, at)
 
 
 def named(value: Any) -> str:
@@ -196,6 +214,7 @@ class Entry:
     values: Mapping[str, Any]
     where: str
     remedy: str = ""
+    at: int = 0  # its line, or its place in a list, from 1
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -226,6 +245,10 @@ class Entry:
         if value is not default and not -LARGEST <= value < LARGEST:
             raise self.error(f"'{key}' is a number of more than 64 bits")
         return value
+
+    def flag(self, key: str, default: Any = _REQUIRED) -> bool:
+        """True or false."""
+        return self._value(key, bool, "true or false", default)
 
     def number(self, key: str, default: Any = _REQUIRED) -> float:
         """A finite number."""

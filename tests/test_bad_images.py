@@ -121,12 +121,15 @@ def test_unusual_pictures_are_read(base, tmp_path, capsys, kind):
 
 
 ANNOTATIONS: dict[str, tuple[Callable[[dict], Any], str]] = {
-    "list": (lambda table: [1, 2], "needs a JSON object with the list(s) images, annotations, categories"),
-    "text": (lambda table: "hello", "needs a JSON object"),
-    "keys": (lambda table: {"a": []}, "needs a JSON object"),
-    "entries": (lambda table: table | {"images": [1]}, "entry 0 of its images is no object"),
+    "list": (lambda table: [1, 2], "mine.json holds a list, not an object"),
+    "text": (lambda table: "hello", "holds a text (hello), not an object"),
+    "keys": (lambda table: {"a": []}, "the key 'categories' is missing"),
+    "entries": (lambda table: table | {"images": [1]}, "images 1 holds a number (1), not an object"),
     "none": (lambda table: table | {"images": [], "annotations": []}, "lists no images"),
-    "names": (lambda table: table | {"images": [{"id": i["id"]} for i in table["images"]]}, "'file_name' is missing"),
+    "names": (
+        lambda table: table | {"images": [{"id": i["id"]} for i in table["images"]]},
+        "images 1: the key 'file_name' is missing",
+    ),
     "category": (
         lambda table: table | {"annotations": [a | {"category_id": 999} for a in table["annotations"]]},
         "of image 0 has category 999, which is not listed",
@@ -144,11 +147,13 @@ def test_an_annotation_file_that_is_none_is_named_with_the_layout(base, tmp_path
     assert "mine.json" in text and message in text and "Name an instances file in COCO's format" in text
 
 
-@pytest.mark.parametrize("content", [b"", b"not json", b"\xff\xfe"])
-def test_an_annotation_file_that_is_no_json_is_named(base, tmp_path, capsys, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is not JSON"), (b"not json", "is not JSON"), (b"\xff\xfe", "is not UTF-8 text")]
+)
+def test_an_annotation_file_that_is_no_json_is_named(base, tmp_path, capsys, content, message):
     (tmp_path / "mine.json").write_bytes(content)
     text = heed(run(base, tmp_path, files(base, "chair", instances=tmp_path / "mine.json")), capsys)
-    assert "mine.json is no COCO file: it is not JSON" in text and "COCO's format" in text
+    assert f"mine.json {message}" in text
 
 
 def test_an_image_without_ground_truth_and_an_unknown_category_are_named(base, tmp_path, capsys):

@@ -129,7 +129,7 @@ def test_likelihood_outputs_may_be_lists_and_infinite_numbers_are_stored_as_null
 
 def placed(path: Path) -> list[tuple[int, Any]]:
     """(line or entry, content) of every row."""
-    return [(int(entry.where.rpartition(" ")[2]), entry.values) for entry in read_entries(path)]
+    return [(entry.at, entry.values) for entry in read_entries(path)]
 
 
 # -- files that are wrong --------------------------------------------------------------------------------------------

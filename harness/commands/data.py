@@ -13,6 +13,7 @@ from harness.config import compose
 from harness.errors import UserError
 from harness.files import output, output_folder
 from harness.plan import group
+from harness.reading import user_path
 from harness.records.files import disk_error
 from harness.run import tokens_of
 from harness.terminal import Terminal
@@ -59,7 +60,7 @@ def score(overrides: list[str]) -> int:
     from harness.score import rescore
 
     files, rest = _files(overrides, "outputs", "out", maybe=("examples",))
-    given = {name: Path(files[name]).expanduser() for name in ("examples", "outputs") if name in files}
+    given = {name: user_path(files[name]) for name in ("examples", "outputs") if name in files}
     output("out=", files["out"], given.values())
     label, task, _ = _one_task(rest)
     out = output("out=", files["out"], [*given.values(), *task.data_files()])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file, is_folder
 from tasks.chair import lemma
 from tasks.chair.normalise import NORMALISERS
 from tasks.coco.source import absent
@@ -62,14 +62,14 @@ def _files(task: Chair) -> None:
     if task.source == "files" and not (task.instances and task.captions):
         missing = "captions" if task.instances else "instances"
         raise UserError(f"chair.{missing} is not given; the ground truth needs both instances and captions. {WAYS}")
-    if task.images and not Path(task.images).is_dir():
+    if task.images and not is_folder(task.images):
         raise UserError(f"chair.images {task.images} is not a folder: name the one that holds the image files.")
     for path in task.data.files():
-        if not path.is_file():
-            hint = "; a folder stands for its ..._train2014.json and ..._val2014.json" if path.is_dir() else ""
+        if not is_file(path):
+            hint = "; a folder stands for its ..._train2014.json and ..._val2014.json" if is_folder(path) else ""
             raise UserError(f"chair: {absent(path)}{hint}. {WAYS}")
     for name, listed in (("synonyms", task.synonyms), ("ids", task.ids)):
-        if listed and not Path(listed).is_file():
+        if listed and not is_file(listed):
             raise UserError(f"chair.{name} {listed} is not a file: check the name, or leave it out.")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from harness.errors import UserError
+from harness.reading import parsed, read_text
+
+DIGITS = 18  # of an id: more are no 64 bit number
 
 
 def choose(images: Iterable[int], n: int | None, seed: int) -> list[int]:
@@ -26,19 +29,11 @@ def choose(images: Iterable[int], n: int | None, seed: int) -> list[int]:
 
 def read_ids(path: Path) -> list[int]:
     """The ids of a file, in its order: a JSON list, or one per line. File names such as `COCO_val2014_000000391895.jpg` do as well."""
-    try:
-        text = path.read_text("utf-8-sig")
-        entries = json.loads(text) if text.lstrip().startswith("[") else text.split()
-    except OSError as error:
-        raise UserError(
-            f"chair.ids {path} cannot be read ({error.strerror or error}): name a file of image ids."
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            f"chair.ids {path} is neither a JSON list nor text with one image id per line ({error})."
-        ) from error
+    text = read_text(path, "file of chair.ids")
+    remedy = "Write a JSON list, or text with one image id per line."
+    entries = parsed(text, f"chair.ids {path}", remedy) if text.lstrip().startswith("[") else text.split()
     found = [_number(entry, path) for entry in entries]
-    repeated = next((number for i, number in enumerate(found) if number in found[:i]), None)
+    repeated = next((number for number, times in Counter(found).items() if times > 1), None)
     if not found or repeated is not None:
         reason = "is empty" if not found else f"holds the image {repeated} twice"
         raise UserError(f"chair.ids {path} {reason}: each image to caption must stand in it once.")
@@ -48,7 +43,7 @@ def read_ids(path: Path) -> list[int]:
 def _number(entry: Any, path: Path) -> int:
     """An id, or the number at the end of a file name."""
     match = re.search(r"(\d+)(?:\.[A-Za-z]+)?$", entry) if isinstance(entry, str) else None
-    if match:
+    if match and len(match.group(1)) <= DIGITS:
         return int(match.group(1))
     if isinstance(entry, int) and not isinstance(entry, bool):
         return entry

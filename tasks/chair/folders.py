@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.reading import is_file, is_folder
 from tasks.coco.source import Paths, paths
 
 SPLITS = ("train2014", "val2014")
@@ -15,6 +16,6 @@ def expand(kind: str, value: Paths) -> Paths:
     """
     found: list[str] = []
     for path in paths(value):
-        inside = [path / f"{kind}_{split}.json" for split in SPLITS] if path.is_dir() else []
-        found += [str(p) for p in inside if p.is_file()] or [str(path)]
+        inside = [path / f"{kind}_{split}.json" for split in SPLITS] if is_folder(path) else []
+        found += [str(p) for p in inside if is_file(p)] or [str(path)]
     return tuple(found) if len(found) > 1 else next(iter(found), None)

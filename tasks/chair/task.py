@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
+from harness.reading import user_path
 from tasks.chair import lemma
 from tasks.chair.checks import PROMPTS, check, check_images
 from tasks.chair.choice import choose, read_ids
@@ -74,7 +75,7 @@ class Chair(Task):
             object.__setattr__(self, name, expand(name, getattr(self, name)))
         for name in ("images", "ids", "synonyms"):
             value = getattr(self, name)
-            object.__setattr__(self, name, str(Path(value).expanduser()) if value else None)
+            object.__setattr__(self, name, str(user_path(value)) if value else None)
         if self.source is None:
             object.__setattr__(self, "source", "files" if self.instances else "scenes")
         if self.source == "files":  # no part of the identity then

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.reading import decoded, read_bytes
 
 BUILTIN = Path(__file__).parent / "data" / "synonyms.txt"
 
@@ -55,21 +56,12 @@ def read(path: str | None = None) -> Vocabulary:
     As in the reference, a line is stripped and its words are not, and a word that stands in two rows belongs to the later one.
     """
     file = BUILTIN if path is None else Path(path)
-    try:
-        return _parsed(file.read_bytes(), str(file))
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"chair.synonyms {file} cannot be read ({reason}): name a file, or null for the built-in list."
-        ) from error
+    return _parsed(read_bytes(file, "file of chair.synonyms"), str(file))
 
 
 @lru_cache(maxsize=8)
 def _parsed(data: bytes, where: str) -> Vocabulary:
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"chair.synonyms {where} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    lines = decoded(data, f"chair.synonyms {where}").splitlines()
     rows = [line.strip().split(", ") for line in lines if line.strip()]
     if not rows:
         raise UserError(f"chair.synonyms {where} is empty: one category per line is needed, its synonyms after it.")

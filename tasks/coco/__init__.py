@@ -1,6 +1,6 @@
 """Data in the format of Microsoft COCO (arXiv 1405.0312), shared by the tasks that ask about images.
 
-Importing this package is cheap: pycocotools, pillow and numpy are imported when something is read.
+Importing this package is cheap: pillow and numpy are imported when something is read.
 """
 
 from tasks.coco.annotations import Annotations, captions_from_dict, from_dict, read_captions, read_instances

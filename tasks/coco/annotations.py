@@ -1,13 +1,10 @@
-"""What is in the images: COCO instances and captions files, read with pycocotools.
+"""What is in the images: COCO instances and captions files, each value checked as it is read.
 
 Generated tables take the same road as files, so whatever holds for scenes holds for COCO.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.reading import Entry, as_entry, read_json, regular
 
 REMEDY = {
     "instances": (
@@ -52,32 +50,37 @@ def read_captions(paths: Sequence[Path]) -> dict[int, tuple[str, ...]]:
     return found
 
 
-def from_dict(instances: dict, where: str = "The instances table") -> Annotations:
+def from_dict(instances: Any, where: str = "The instances table") -> Annotations:
     """From the object that an instances file holds; `where` names it in errors."""
-    coco = _indexed(instances, where, "instances", ("images", "annotations", "categories"))
-    try:
-        categories = {int(i): str(entry["name"]) for i, entry in coco.cats.items()}
-        images = {int(i): str(entry["file_name"]) for i, entry in coco.imgs.items()}
-        objects: dict[int, tuple[str, ...]] = dict.fromkeys(images, ())
-        for image, annotations in coco.imgToAnns.items():
-            objects[int(image)] = tuple(dict.fromkeys(_category(a, categories) for a in annotations))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is no COCO instances file ({_reason(error)}). {REMEDY['instances']}") from error
-    return Annotations(images, categories, objects)
+    table = as_entry(instances, where, REMEDY["instances"])
+    categories = _named(table.entries("categories", empty=True), "name", "category")
+    images = _named(table.entries("images", empty=True), "file_name", "image")
+    found: dict[int, dict[str, None]] = {image: {} for image in images}  # a dict of None is an ordered set
+    for annotation in table.entries("annotations", empty=True):
+        image, category = annotation.whole("image_id"), annotation.whole("category_id")
+        if category not in categories:
+            raise annotation.error(f"an annotation of image {image} has category {category}, which is not listed")
+        found.setdefault(image, {})[categories[category]] = None
+    return Annotations(images, categories, {image: tuple(names) for image, names in found.items()})
 
 
-def captions_from_dict(captions: dict, where: str = "The captions table") -> dict[int, tuple[str, ...]]:
-    """From the object that a captions file holds; `where` names it in errors."""
-    if isinstance(captions, dict):  # captions have no categories, even where the file lists some
-        captions = {key: value for key, value in captions.items() if key != "categories"}
-    coco = _indexed(captions, where, "captions", ("annotations",))
-    try:
-        found: dict[int, tuple[str, ...]] = {int(image): () for image in coco.imgs}
-        for image, annotations in coco.imgToAnns.items():
-            found[int(image)] = tuple(str(a["caption"]) for a in annotations)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is no COCO captions file ({_reason(error)}). {REMEDY['captions']}") from error
+def _named(entries: Sequence[Entry], key: str, what: str) -> dict[int, str]:
+    """id -> name, in file order; an id that stands for two things is refused."""
+    found: dict[int, str] = {}
+    for entry in entries:
+        number, name = entry.whole("id"), entry.text(key)
+        if found.setdefault(number, name) != name:
+            raise entry.error(f"the {what} {number} is called '{name}' here and '{found[number]}' before")
     return found
+
+
+def captions_from_dict(captions: Any, where: str = "The captions table") -> dict[int, tuple[str, ...]]:
+    """From the object that a captions file holds; `where` names it in errors."""
+    table = as_entry(captions, where, REMEDY["captions"])
+    found: dict[int, list[str]] = {image.whole("id"): [] for image in table.entries("images", default=(), empty=True)}
+    for annotation in table.entries("annotations", empty=True):
+        found.setdefault(annotation.whole("image_id"), []).append(annotation.text("caption", blank=True))
+    return {image: tuple(texts) for image, texts in found.items()}
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -85,16 +88,14 @@ def captions_from_dict(captions: dict, where: str = "The captions table") -> dic
 
 def _key(path: Path) -> tuple[Path, int, int]:
     """What a cached file is known by: an edited one is read again."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"The COCO file {path} cannot be read ({error.strerror or error}). Check the name.") from error
+    regular(path, "COCO file")
+    status = path.stat()
     return path, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=8)
 def _instances(path: Path, mtime: int, size: int) -> Annotations:
-    found = from_dict(_loaded(path, "instances"), str(path))
+    found = from_dict(read_json(path, "COCO file", REMEDY["instances"]), str(path))
     if not found.images:
         raise UserError(f"{path} lists no images. {REMEDY['instances']}")
     return found
@@ -102,49 +103,7 @@ def _instances(path: Path, mtime: int, size: int) -> Annotations:
 
 @lru_cache(maxsize=8)
 def _captions(path: Path, mtime: int, size: int) -> dict[int, tuple[str, ...]]:
-    return captions_from_dict(_loaded(path, "captions"), str(path))
-
-
-def _loaded(path: Path, kind: str) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"The COCO file {path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no COCO file: it is not JSON ({error}). {REMEDY[kind]}") from error
-
-
-def _category(annotation: Mapping[str, Any], categories: Mapping[int, str]) -> str:
-    number = int(annotation["category_id"])
-    if number not in categories:
-        raise ValueError(f"an annotation of image {annotation['image_id']} has category {number}, which is not listed")
-    return categories[number]
-
-
-def _indexed(table: Any, where: str, kind: str, keys: Sequence[str]) -> Any:
-    """A `COCO` object over a table; pycocotools tells its progress to stdout, which is ours."""
-    from pycocotools.coco import COCO
-
-    missing = [key for key in keys if not isinstance(table.get(key), list)] if isinstance(table, dict) else list(keys)
-    if missing:
-        lists = ", ".join(missing)
-        raise UserError(f"{where} is no COCO file: it needs a JSON object with the list(s) {lists}. {REMEDY[kind]}")
-    for key in keys:
-        wrong = next((i for i, entry in enumerate(table[key]) if not isinstance(entry, dict)), None)
-        if wrong is not None:
-            raise UserError(f"{where} is no COCO file: entry {wrong} of its {key} is no object. {REMEDY[kind]}")
-    coco = COCO()
-    coco.dataset = table
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{where} is no COCO file ({_reason(error)}). {REMEDY[kind]}") from error
-    return coco
-
-
-def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return captions_from_dict(read_json(path, "COCO file", REMEDY["captions"]), str(path))
 
 
 def _united(found: Sequence[Annotations], paths: Sequence[Path]) -> Annotations:

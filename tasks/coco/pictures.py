@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.reading import regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +31,8 @@ def open_image(path: Path) -> Image.Image:
 
     from PIL import Image
 
+    if os.path.exists(path):
+        regular(path, "image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what pillow warns about is refused or converted below
@@ -74,8 +79,9 @@ def content_digest(folder: Path, names: Iterable[str]) -> str:
         path = inside(folder, name)
         try:
             status = path.stat()
-            content = _file_digest(path, status.st_mtime_ns, status.st_size)
-        except OSError:
+            whole = stat.S_ISREG(status.st_mode)
+            content = _file_digest(path, status.st_mtime_ns, status.st_size) if whole else MISSING
+        except (OSError, ValueError):
             content = MISSING
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ The tasks `pope` and `chair` have the same fields for it; `Source.of(task)` read
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file, is_folder, user_path
 from tasks.coco.annotations import Annotations, captions_from_dict, from_dict, read_captions, read_instances
 from tasks.coco.pictures import content_digest, inside, open_image
 
@@ -37,7 +39,7 @@ class Source:
     @classmethod
     def of(cls, task: Any) -> Source:
         """From the fields `source`, `scenes`, `seed`, `instances`, `captions` (if it has them) and `images` of a task."""
-        folder = Path(task.images).expanduser() if task.images else None
+        folder = user_path(task.images) if task.images else None
         captions = paths(getattr(task, "captions", None))
         return cls(task.source, task.scenes, task.seed, paths(task.instances), captions, folder)
 
@@ -50,9 +52,9 @@ class Source:
         if self.kind != "files":
             return
         for path in self.files():
-            if not path.is_file():
+            if not is_file(path):
                 raise UserError(f"{task}: {absent(path)}. {ways}")
-        if self.folder is None or not self.folder.is_dir():
+        if self.folder is None or not is_folder(self.folder):
             reason = "no folder of images is given" if self.folder is None else f"{self.folder} is no folder"
             raise UserError(f"{task}: {reason}. {ways}")
 
@@ -103,13 +105,15 @@ class Source:
 
 def absent(path: Path) -> str:
     """Why a path is no file that can be read."""
-    return f"{path} is a folder, name the file in it" if path.is_dir() else f"the file {path} does not exist"
+    if is_folder(path):
+        return f"{path} is a folder, name the file in it"
+    return f"{path} is no regular file" if os.path.exists(path) else f"the file {path} does not exist"
 
 
 def paths(value: Paths) -> tuple[Path, ...]:
     """A path or a list of paths as a tuple, `~` expanded."""
     several = () if not value else (value,) if isinstance(value, str) else value
-    return tuple(Path(path).expanduser() for path in several)
+    return tuple(user_path(path) for path in several)
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file, read_text
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.prompts import longlora_characters
 from tasks.passkey.styles import STYLES
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 32  # tokens; below it not even the question fits
 MOST_STEPS = 200  # LongLoRA steps of 1000 tokens; more is a token length given by mistake
+ESSAY = "file of passkey.essay_path"
 LEAST_LENGTH = {"grid": SHORTEST, "landmark": 0, "longlora": 0, "infinitebench": 1}
 
 
@@ -71,9 +73,9 @@ def _filler(task: Passkey) -> None:
     if not task.essay_path:
         return
     path = Path(task.essay_path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"passkey.essay_path {path} is not a file: name a text file, or null for the built-in essays.")
-    text = path.read_text("utf-8")
+    text = read_text(path, ESSAY)
     if not text.strip() or "pass key" in text.lower():
         reason = "speaks of a pass key itself" if text.strip() else "is empty"
         raise UserError(f"passkey.essay_path {path} {reason}: choose another text.")

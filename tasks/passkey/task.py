@@ -9,10 +9,11 @@ from random import Random
 from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens, example_rng
+from harness.reading import read_text
 from harness.text import words
 from harness.text.fit import largest_fit
 from tasks.passkey import prompts
-from tasks.passkey.checks import check
+from tasks.passkey.checks import ESSAY, check
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.styles import STYLES
 
@@ -168,7 +169,7 @@ class Passkey(Task):
     def _filler_sentences(self) -> tuple[str, ...]:
         if self.filler == "noise":
             return prompts.sentences(prompts.NOISE)
-        return prompts.sentences(Path(self.essay_path).read_text("utf-8") if self.essay_path else words.essay())
+        return prompts.sentences(read_text(Path(self.essay_path), ESSAY) if self.essay_path else words.essay())
 
     def _key(self, length: int, depth: float, trial: int, filler: tuple[str, ...]) -> str:
         """A key without a leading zero that the filler does not contain."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file, is_folder, read_entries, read_text
 from harness.text import words
 
 KINDS = (".txt", ".jsonl")
@@ -24,9 +24,9 @@ class Document:
 
 def files(path: Path) -> tuple[Path, ...]:
     """The files that a path names, a folder's in sorted order; `UserError` if there is none."""
-    if path.is_file():
+    if is_file(path):
         return (path,)
-    if not path.is_dir():
+    if not is_folder(path):
         raise UserError(
             f"perplexity.path {path} does not exist: name a .txt file, a .jsonl file or a folder of them, or leave it "
             "null for the built-in essays."
@@ -51,10 +51,7 @@ def _name(file: Path, root: Path) -> str:
 
 
 def _read(file: Path, name: str, text_field: str) -> Iterator[Document]:
-    try:
-        text = file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"perplexity.path {file} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    text = read_text(file, "file of perplexity.path")
     if not text.strip():
         raise UserError(
             f"perplexity.path {file} is empty: there is no token to predict. Remove it or name another file."
@@ -62,18 +59,9 @@ def _read(file: Path, name: str, text_field: str) -> Iterator[Document]:
     if file.suffix != ".jsonl":
         yield Document(name, text, file.name)
         return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield Document(f"{name}:{number}", _field(line, file, number, text_field), file.name)
-
-
-def _field(line: str, file: Path, number: int, text_field: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{file}, line {number} is not JSON ({error}): each line must hold one object.") from error
-    if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
-        known = row if isinstance(row, dict) else ()
-        where = f"{file}, line {number}"
-        raise UserError(f"{where} has no text under perplexity.text_field={text_field}: {nearest(text_field, known)}")
-    return str(row[text_field])
+    for entry in read_entries(file, "file of perplexity.path"):
+        if text_field not in entry:
+            raise UserError(
+                f"{entry.where} has no text under perplexity.text_field={text_field}: {nearest(text_field, entry.values)}"
+            )
+        yield Document(f"{name}:{entry.at}", entry.text(text_field, blank=True), file.name)

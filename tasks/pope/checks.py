@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file
 from tasks.coco.source import absent
 from tasks.pope import hub
 from tasks.pope.loaders import files_of
@@ -65,5 +66,5 @@ def _files(task: Pope) -> None:
     for split, path in given:
         if split not in (*SPLITS, OTHER):
             raise UserError(f"pope.questions names the split {split!r}: {nearest(split, (*SPLITS, OTHER))}")
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"pope: {absent(path)}. {WAYS}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.reading import Entry, read_entries
+from harness.reading import Entry, read_entries, user_path
 from tasks.pope.questions import OTHER, SPLITS, Question
 
 Files = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
@@ -25,7 +25,7 @@ def files_of(questions: Files) -> tuple[tuple[str, Path], ...]:
     if isinstance(questions, Mapping):
         return tuple((split, path) for split, value in questions.items() for _, path in files_of(value))
     several = (questions,) if isinstance(questions, str) else questions
-    found = [Path(name).expanduser() for name in several]
+    found = [user_path(name) for name in several]
     return tuple((next((s for s in SPLITS if s in path.stem.lower()), OTHER), path) for path in found)
 
 

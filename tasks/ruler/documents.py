@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.reading import Entry, as_entry, parsed, read_text
 from harness.text.words import digest
 
 
@@ -38,54 +38,86 @@ class QaSet:
 BUILTIN = {"squad": "squad.json", "hotpotqa": "hotpot.json"}
 
 
+LAYOUTS = {
+    "squad": 'ruler.squad_path takes the layout of SQuAD: {"data": [{"paragraphs": [{"context": TEXT, "qas": [{"question": TEXT, '
+    '"answers": [{"text": TEXT}]}]}]}]}.',
+    "hotpotqa": 'ruler.hotpot_path takes the layout of HotpotQA: [{"question": TEXT, "answer": TEXT, "context": [[TITLE, '
+    '[SENTENCE, ...]], ...], "supporting_facts": [[TITLE, NUMBER], ...]}].',
+}
+
+
 def load_qa(dataset: str, path: str | None) -> QaSet:
-    """Read a file in SQuAD (`dataset` squad) or HotpotQA (hotpotqa) layout; `path` None: the built-in set."""
-    try:
-        if path is None:
-            name = f"builtin-{dataset}"
-            text = resources.files("tasks.ruler").joinpath("data", BUILTIN[dataset]).read_text(encoding="utf-8")
-        else:
-            name, text = Path(path).name, Path(path).read_text(encoding="utf-8")
-        documents, questions = READERS[dataset](json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"ruler: {path} is not a file in {dataset} layout ({type(error).__name__}: {error})."
-        ) from error
+    """Read a file in SQuAD (`dataset` squad) or HotpotQA (hotpotqa) layout; `path` None: the built-in set.
+
+    `UserError` names file, entry and key of what has no such layout; an empty answer is refused, as any output holds it.
+    """
+    if path is None:
+        name = f"builtin-{dataset}"
+        text = resources.files("tasks.ruler").joinpath("data", BUILTIN[dataset]).read_text(encoding="utf-8")
+    else:
+        name, text = Path(path).name, read_text(Path(path), "questions file")
+    where = path or name
+    documents, questions = READERS[dataset](parsed(text, where, LAYOUTS[dataset]), where)
     if not questions:
-        raise UserError(f"ruler: {path} holds no answerable question.")
+        raise UserError(f"ruler: {where} holds no answerable question.")
     return QaSet(f"{name}#{digest(text)}", tuple(documents), tuple(questions))
 
 
-def read_squad(data: Any) -> tuple[list[str], list[Question]]:
+def read_squad(data: Any, where: str = "squad") -> tuple[list[str], list[Question]]:
     """Documents are the distinct paragraphs; unanswerable questions are left out; every annotator's answer is kept."""
-    documents = sorted({p["context"] for article in data["data"] for p in article["paragraphs"]})
+    articles = as_entry(data, where, LAYOUTS["squad"]).entries("data")
+    several = [article.entries("paragraphs") for article in articles]
+    documents = sorted({paragraph.text("context") for paragraphs in several for paragraph in paragraphs})
     place = {text: i for i, text in enumerate(documents)}
     questions = []
-    for number, article in enumerate(data["data"]):
-        paragraphs = [place[p["context"]] for p in article["paragraphs"]]
-        for paragraph, here in zip(article["paragraphs"], paragraphs, strict=True):
-            related = tuple(i for i in paragraphs if i != here)
-            for qa in paragraph["qas"]:
-                if not qa.get("is_impossible", False):
-                    answers = tuple(answer["text"] for answer in qa["answers"])
-                    cluster = str(article.get("title", number))
-                    questions.append(Question(qa["question"], answers, (here,), (here,), related, cluster))
+    for number, (article, paragraphs) in enumerate(zip(articles, several, strict=True)):
+        places = [place[paragraph.text("context")] for paragraph in paragraphs]
+        for paragraph, here in zip(paragraphs, places, strict=True):
+            related = tuple(i for i in places if i != here)
+            for qa in paragraph.entries("qas", empty=True):
+                if not qa.flag("is_impossible", default=False):
+                    answers = tuple(answer.text("text") for answer in qa.entries("answers"))
+                    cluster = str(article.values.get("title", number))
+                    questions.append(Question(qa.text("question"), answers, (here,), (here,), related, cluster))
     return documents, questions
 
 
-def read_hotpot(data: Any) -> tuple[list[str], list[Question]]:
+def read_hotpot(data: Any, where: str = "hotpotqa") -> tuple[list[str], list[Question]]:
     """A document is its title, a newline, and its sentences; the core are the documents named by `supporting_facts`."""
-    records = [[(title, f"{title}\n{''.join(sentences)}") for title, sentences in record["context"]] for record in data]
+    listed = as_entry({"records": data}, where, LAYOUTS["hotpotqa"]).entries("records")
+    records = [_paragraphs(record) for record in listed]
     documents = sorted({text for record in records for _, text in record})
     place = {text: i for i, text in enumerate(documents)}
     questions = []
-    for number, (record, context) in enumerate(zip(data, records, strict=True)):
+    for number, (record, context) in enumerate(zip(listed, records, strict=True)):
         gold = tuple(place[text] for _, text in context)
-        facts = {title for title, _ in record.get("supporting_facts", ())}
+        facts = _titles(record)
         core = tuple(place[text] for title, text in context if title in facts) or gold
-        cluster = str(record.get("_id", number))
-        questions.append(Question(record["question"], (record["answer"],), gold, core, (), cluster))
+        cluster = str(record.values.get("_id", number))
+        questions.append(Question(record.text("question"), (record.text("answer"),), gold, core, (), cluster))
     return documents, questions
 
 
-READERS: dict[str, Callable[[Any], tuple[list[str], list[Question]]]] = {"squad": read_squad, "hotpotqa": read_hotpot}
+def _paragraphs(record: Entry) -> list[tuple[str, str]]:
+    """(title, document) of every paragraph in a record's context."""
+    found = []
+    for number, item in enumerate(record.items("context"), start=1):
+        if not isinstance(item, list) or len(item) != 2:
+            raise record.error(f"'context' {number} is no pair of a title and its sentences")
+        pair = Entry({"title": item[0], "sentences": item[1]}, f"{record.where}, context {number}", record.remedy)
+        title = pair.text("title")
+        found.append((title, f"{title}\n{''.join(pair.texts('sentences', blank=True))}"))
+    return found
+
+
+def _titles(record: Entry) -> set[str]:
+    facts = record.items("supporting_facts", default=(), empty=True)
+    if not all(isinstance(fact, list) and fact and isinstance(fact[0], str) for fact in facts):
+        raise record.error("'supporting_facts' holds something else than pairs of a title and a sentence's number")
+    return {fact[0] for fact in facts}
+
+
+READERS: dict[str, Callable[[Any, str], tuple[list[str], list[Question]]]] = {
+    "squad": read_squad,
+    "hotpotqa": read_hotpot,
+}

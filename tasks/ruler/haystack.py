@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -12,8 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.reading import read_object, read_text
 from harness.text import words as builtin
 
+ESSAY = "file of ruler.essay_path"
 Splitter = Callable[[str], list[str]]
 
 # round(linspace(0, 100, 40)): the only depths, in percent, at which the essay haystack hides a needle
@@ -110,15 +111,7 @@ def load_essay(path: str | None) -> Essay:
     if path is None:
         return _essay("builtin-essay", builtin.essay())
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".json":
-            text = json.loads(text)["text"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"ruler: essay_path {path} cannot be read as text, or as json with a key 'text' "
-            f"({type(error).__name__}: {error})."
-        ) from error
+    text = read_object(file, ESSAY).text("text") if file.suffix == ".json" else read_text(file, ESSAY)
     if not text.strip():
         raise UserError(
             f"ruler: essay_path {path} holds no words; give a text file, or leave it empty for the built-in essays."

@@ -18,9 +18,10 @@ def postprocess(text: str | None) -> str:
 
 
 def found(prediction: str, references: Sequence[str]) -> list[str]:
-    """The references that occur in the prediction, ignoring case as `str.lower` does."""
+    """The references that occur in the prediction, ignoring case as `str.lower` does. A blank one never does: every
+    text would hold it."""
     lowered = prediction.lower()
-    return [reference for reference in references if reference.lower() in lowered]
+    return [reference for reference in references if reference.strip() and reference.lower() in lowered]
 
 
 def string_match_all(prediction: str, references: Sequence[str]) -> float:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError, nearest
+from harness.reading import is_file
 from tasks.ruler import catalog, rows, scoring, summary
 from tasks.ruler.catalog import MIN_LENGTH, TASKS, Niah, Params, Qa, resolve, spec
 from tasks.ruler.generate import examples_of
@@ -109,7 +110,7 @@ class Ruler(Task):
     def _check_files(self) -> None:
         for option, (what, where) in FILES.items():
             path = getattr(self, option)
-            if path is not None and not Path(path).is_file():
+            if path is not None and not is_file(path):
                 raise UserError(f"ruler: {option}={path} is not a file; it must be {what}.")
             users = [task for task in self.tasks if self._needs(task) == option]
             if self.mode == "strict" and users and path is None:

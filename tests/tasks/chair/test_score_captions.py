@@ -103,8 +103,8 @@ def test_other_names_of_the_keys_are_options(tmp_path: Path, files: dict[str, st
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"image_id": 42}], "line 1 lacks the key 'caption'"),
-        ([{"caption": "A dog."}], "line 1 lacks the key 'image_id'"),
+        ([{"image_id": 42}], "line 1: the key 'caption' is missing"),
+        ([{"caption": "A dog."}], "line 1: the key 'image_id' is missing"),
         ([{"image_id": 4711, "caption": "A dog."}], "image 4711 is not in the instances"),
         ([{"image_id": "x.jpg", "caption": "A dog."}], "'x.jpg' is no image id"),
         ([{"image_id": 42, "caption": 5}], "text of the output '42' is int"),
@@ -121,7 +121,7 @@ def test_wrong_captions_are_refused(
 
 def test_examples_without_ground_truth_are_refused(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"id": "42", "prompt": "x"}')
-    with pytest.raises(UserError, match=r"line 1 lacks the key .meta.gt"):
+    with pytest.raises(UserError, match=r"line 1: the key .meta.gt"):
         scored(Chair(), [{"id": "42", "text": "A dog."}], tmp_path, tmp_path / "data.jsonl")
 
 

@@ -120,7 +120,10 @@ def test_a_list_of_ids_is_captioned_in_its_order(tmp_path: Path, files: dict[str
         ("4 4", "the image 4 twice"),
         ("x", "no image id"),
         ("[true]", "no image id"),
-        ("[1", "neither"),
+        ("[1", "is not JSON"),
+        ("[1e999]", "no image id"),
+        ("9" * 5000, "no image id"),
+        ("[" * 100_000, "nests deeper"),
     ],
 )
 def test_a_list_of_ids_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -52,7 +52,7 @@ def test_another_file_takes_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\n", "is empty"), (b"\xff", "not UTF-8"), (None, "cannot be read")]
+    ("content", "message"), [(b"\n", "is empty"), (b"\xff", "not UTF-8"), (None, "does not exist")]
 )
 def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:

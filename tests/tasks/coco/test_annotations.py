@@ -1,4 +1,4 @@
-"""COCO files through pycocotools: order, union, caching, silence, and files that are none."""
+"""COCO files: order, union, caching, silence, ids that stand for two things, and files that are none."""
 
 from __future__ import annotations
 
@@ -76,15 +76,31 @@ def test_generated_tables_give_what_the_scenes_hold():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no COCO file: it is not JSON"),
-        ("[1, 2]", "needs a JSON object with the list"),
-        ('{"images": [], "annotations": {}}', r"list\(s\) annotations, categories"),
+        ("{", "COCO file .* is not JSON"),
+        ("[1, 2]", "holds a list, not an object"),
+        ('{"images": [], "annotations": {}}', "the key 'categories' is missing"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "'file_name' is missing"),
         ('{"images": [{}], "annotations": [], "categories": []}', "'id' is missing"),
-        ('{"images": [3], "annotations": [], "categories": []}', "is no COCO"),
-        ('{"images": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 4}], "categories": []}', "is no COCO"),
-        ('{"images": [{"id": "x", "file_name": "x"}], "annotations": [], "categories": []}', "is no COCO"),
-        ("\xff", "is no COCO file"),
+        ('{"images": [3], "annotations": [], "categories": []}', "images 1 holds a number .3., not an object"),
+        (
+            '{"images": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 4}], "categories": []}',
+            "has category 4",
+        ),
+        (
+            '{"images": [{"id": "x", "file_name": "x"}], "annotations": [], "categories": []}',
+            "'id' is a text .x., not a whole",
+        ),
+        ('{"images": [{"id": 1.5, "file_name": "x"}], "annotations": [], "categories": []}', "'id' is a number .1.5."),
+        ('{"images": [{"id": true, "file_name": "x"}], "annotations": [], "categories": []}', "'id' is true or false"),
+        (
+            '{"images": [{"id": 1e999, "file_name": "x"}], "annotations": [], "categories": []}',
+            "'id' is a number .inf.",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]}',
+            "categories 2: the category 1 is called 'dog' here and 'cat' before",
+        ),
+        ("\xff", "COCO file .* is not UTF-8"),
     ],
 )
 def test_a_file_that_is_no_coco_file_is_named(tmp_path, content, message):
@@ -96,8 +112,13 @@ def test_a_file_that_is_no_coco_file_is_named(tmp_path, content, message):
 
 
 def test_a_captions_file_without_captions_is_refused(tmp_path):
-    table = {"images": [{"id": 3}], "categories": [], "annotations": [{"id": 1, "image_id": 3}]}
-    with pytest.raises(UserError, match=r"c\.json is no COCO captions file \('caption' is missing\)"):
-        read_captions([stored(tmp_path / "c.json", table)])
-    with pytest.raises(UserError, match="cannot be read"):
+    for more, message in (
+        ({}, "the key 'caption' is missing"),
+        ({"caption": None}, "null"),
+        ({"caption": 5}, "a number"),
+    ):
+        table = {"images": [{"id": 3}], "categories": [], "annotations": [{"id": 1, "image_id": 3} | more]}
+        with pytest.raises(UserError, match=rf"c\.json, annotations 1.*{message}"):
+            read_captions([stored(tmp_path / "c.json", table)])
+    with pytest.raises(UserError, match="does not exist"):
         read_instances([tmp_path / "none.json"])

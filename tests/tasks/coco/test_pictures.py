@@ -80,7 +80,7 @@ def test_what_cannot_be_opened_is_named(tmp_path, content, message):
 
 
 def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder"):
         open_image(tmp_path)
 
 

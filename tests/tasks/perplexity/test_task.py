@@ -139,7 +139,8 @@ def test_a_document_of_one_token_is_skipped_and_counted(tmp_path: Path) -> None:
         ("a.jsonl", "\n\n", "is empty"),
         ("a.jsonl", '{"text": "x"}\nno', "line 2 is not JSON"),
         ("a.jsonl", '{"txet": "x"}', "line 1 has no text under perplexity.text_field=text: did you mean 'txet'"),
-        ("a.jsonl", '["x"]', "line 1 has no text"),
+        ("a.jsonl", '["x"]', "entry 1 holds a text .x., not an object"),
+        ("a.jsonl", '{"text": 7}', "line 1: 'text' is a number .7., not a text"),
     ],
 )
 def test_bad_files_are_refused_when_the_plan_is_made(tmp_path: Path, name: str, text: str, message: str) -> None:

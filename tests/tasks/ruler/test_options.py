@@ -84,7 +84,9 @@ def test_given_files_and_built_in_texts_enter_the_identity(tmp_path):
 def test_a_file_in_another_layout_is_told(tmp_path):
     file = tmp_path / "squad.json"
     file.write_text('{"rows": []}')
-    with pytest.raises(UserError, match="not a file in squad layout"):
+    with pytest.raises(
+        UserError, match=r"squad\.json: the key 'data' is missing\. ruler\.squad_path takes the layout of SQuAD"
+    ):
         Ruler(tasks=["qa_1"], squad_path=str(file)).provenance() or list(
             Ruler(tasks=["qa_1"], squad_path=str(file)).examples(None)  # type: ignore[arg-type]
         )

@@ -24,7 +24,8 @@ CASES = [
     ("STRASSE", ["stra\u00dfe"], 0, 0),
     ("an\x00swer", ["answer"], 0, 0),
     ("ans\twer", ["ans\nwer"], 100, 100),
-    ("anything", [""], 100, 100),
+    ("anything", [""], 0, 0),  # any text holds it: the reference counts it as found
+    ("France", ["France", " "], 50, 100),
     ("in the country of france.", ["France", "the country of France", "Gaul"], 66.67, 100),
 ]
 
