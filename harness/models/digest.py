@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from harness.content import state
 from harness.errors import UserError
+from harness.reading import read_object
 from harness.records.files import write_bytes
 
 CHUNK = 1 << 22  # bytes per read
@@ -41,17 +42,7 @@ PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type",
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; a missing or broken file is a `UserError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); copy the file again.") from None
-    except RecursionError:
-        raise UserError(f"{path} is nested too deeply to be read; copy the file again.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object.")
-    return value
+    return dict(read_object(path, "file", "Copy the file again.").values)
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -65,7 +56,7 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
             ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             raise UserError(f"{path} has no readable safetensors header; download or copy it again.") from None
     need = 8 + length + max(ends, default=0)
     if size != need:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.errors import UserError, nearest
 from harness.models import packaged, zoo
+from harness.reading import is_folder, user_path
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
@@ -72,7 +73,7 @@ def locate(path: str, revision: str | None = None) -> Source:
         source = Source("zoo", path, zoo.path(path))
     elif path in packaged.MEMBERS:
         source = Source("package", path, packaged.folder(path))
-    elif (folder := Path(path).expanduser()).is_dir():
+    elif is_folder(folder := user_path(path)):
         source = Source("folder", folder.resolve().name, folder.resolve())
     elif HUB_ID.fullmatch(path) and not path.startswith("."):
         return Source("hub", path, None, path, revision)
