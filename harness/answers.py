@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.attention.usage import of_sample
+
 if TYPE_CHECKING:
     from harness.attention.attach import Attached
     from harness.contracts.task import Example, Task
@@ -19,8 +21,8 @@ def answers(
     view: View, task: Task, examples: Sequence[Example], samples: Sequence[Sample], attached: Attached,
     decoding: Decoding, share: bool,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """`prompt_sha256` (of the ids that were read first), `text`, `n_prompt_tokens`, `n_new_tokens`, `finish` (and `kv`,
-    bytes) for each sample under the active method.
+    """`prompt_sha256` (of the ids that were read first), `text`, `n_prompt_tokens`, `n_new_tokens`, `finish` and `usage` for
+    each sample under the active method.
 
     `share`: prompts about one picture go on from one prefill.
     """
@@ -45,7 +47,7 @@ def said(sample: Sample, o: Generation) -> dict[str, Any]:
     """The part of a sample's row that tells what was read and generated."""
     return {
         "prompt_sha256": sample.digest, "text": o.text, "n_prompt_tokens": o.n_prompt, "n_new_tokens": o.n_new, "finish": o.finish,
-        "kv": {"kv_bytes_logical": o.kv_bytes_logical, "kv_bytes_physical": o.kv_bytes_physical},
+        "usage": of_sample(o.usage) | {"kv_bytes_logical": o.kv_bytes_logical},
     }  # fmt: skip
 
 
@@ -55,6 +57,7 @@ def _likelihoods(
     from harness.generation.nll import nll
 
     losses = nll(view, [s.ids for s in samples], [e.n_scored for e in examples], attached)
+    counts = attached.counted([0] * len(samples))
     return [
         {
             "prompt_sha256": s.digest,
@@ -62,6 +65,7 @@ def _likelihoods(
             "n_prompt_tokens": len(s),
             "n_new_tokens": 0,
             "finish": "stop",
+            "usage": of_sample(counts[b : b + 1] if counts else []),
         }
-        for loss, s in zip(losses, samples, strict=True)
+        for b, (loss, s) in enumerate(zip(losses, samples, strict=True))
     ]

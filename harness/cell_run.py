@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness import calibrate, idle
+from harness import calibrate
 from harness.contracts.task import Example
-from harness.errors import Unsupported, UserError
+from harness.errors import NotEngaged, Unsupported, UserError
 from harness.lazy import Lazy
 from harness.plan import Cell
 from harness.records.cells import read_cell
@@ -77,7 +77,7 @@ class CellRun:
         self.store.discard_tail({self.examples[k].id for number in self.todo for k in self.batches[number]})
         self.store.clear_errors()
         if self.todo:
-            self._prove()
+            self._prove(max(range(len(self.plain)), key=lambda k: len(self.plain[k])))
         return None
 
     def _check_search(self) -> None:
@@ -133,11 +133,27 @@ class CellRun:
                 )
         return lengths
 
-    def _prove(self) -> None:
-        """Design law 1: engaged or error."""
-        from harness.proof import prove
+    def _prove(self, longest: int) -> None:
+        """Design law 1: engaged or error, on the longest prompt."""
+        from harness.attention.engaged import prove
+        from harness.models.inputs import collate
 
-        self.store.write_json("engaged.json", prove(self, self._artifact()))
+        sample = self.plain[longest]
+        changed = self.transformed([sample])
+        # a likelihood task has no decode: acting there is not enough
+        steps = 0 if self.cell.task.kind == "nll" else 2
+        if self.cell.task.kind == "requests":
+            from harness.generation.loglikelihood import proof_steps
+
+            steps = proof_steps(self.examples)
+        try:
+            proof = prove(
+                self.view, self.cell.method, collate(self.view, [sample]), steps=steps,
+                lowering=self.settings.lowering, changed=collate(self.view, changed), artifact=self._artifact(),
+            )  # fmt: skip
+        except NotEngaged as error:
+            raise NotEngaged(f"{self.cell.label}: {error}") from error
+        self.store.write_json("engaged.json", proof)
 
     def prepared(self) -> Attached:
         """The method, ready to be put to work."""
@@ -165,11 +181,11 @@ class CellRun:
 
     # -- samples ------------------------------------------------------------------------------------------------------
 
-    def row(self, i: int, output: Mapping[str, Any], usage: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
+    def row(self, i: int, output: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
         """The record of sample `i`."""
         example = self.examples[i]
         score = self.cell.task.score(example, output["text"])
-        out = {k: v for k, v in output.items() if k != "kv"}
+        out = {k: v for k, v in output.items() if k != "usage"}
         images = {"images": list(example.images)} if example.images else {}
         asked = {
             "id": example.id,
@@ -178,13 +194,10 @@ class CellRun:
             "meta": dict(example.meta),
         }
         asked |= {"references": list(example.references)} | images
-        counts = {k: v for k, v in usage.items() if not k.startswith("pairs_")}  # sums over the batch
-        read = len(self.plain[i]) if self.cell.task.kind == "requests" else output["n_prompt_tokens"]
-        is_idle = idle.equals_dense(self.cell.method, read, output["n_new_tokens"], usage)
         return asked | out | {
             "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
-            "usage": {**counts, **output.get("kv", {})},
-        } | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})  # fmt: skip
+            "usage": output["usage"],
+        } | ({"shared": list(shared)} if shared else {})  # fmt: skip
 
     def failed(self, errors: Sequence[dict[str, str]]) -> None:
         """Record samples that raised. `UserError` when so many did that the rest is not tried."""

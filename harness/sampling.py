@@ -146,8 +146,8 @@ class Sampling:
             samples = samples if work.cell.task.kind == "nll" else work.transformed(samples)
             shares = work.shares_pictures
             outs = answers(work.view, work.cell.task, examples, samples, attached, work.settings.decoding, share=shares)
-            usage, shared = attached.report(), ["picture"] if shares else []
-            rows: list[Row | Raised] = [work.row(i, o, usage, shared) for i, o in zip(batch, outs, strict=True)]
+            shared = ["picture"] if shares else []
+            rows: list[Row | Raised] = [work.row(i, o, shared) for i, o in zip(batch, outs, strict=True)]
         except Exception as error:
             return [row[0] for row in self._halves(error, [work], batch)]
         work.seconds += time.perf_counter() - started
@@ -168,8 +168,7 @@ class Sampling:
         attached = self.attached[work.cell.run_id]
         try:
             outs = prefilled.go_on(attached)
-            usage = attached.report()
-            return [work.row(i, said(work.plain[i], o), usage, [PREFILL]) for i, o in zip(batch, outs, strict=True)]
+            return [work.row(i, said(work.plain[i], o), [PREFILL]) for i, o in zip(batch, outs, strict=True)]
         except UserError as error:
             self.ended[work.cell.run_id] = error
             return [Raised(error)] * len(batch)

@@ -4,7 +4,7 @@ what it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from transformers.cache_utils import Cache
 from harness.attention import dispatch, module_hooks
 from harness.attention.cache import tracked_cache
 from harness.attention.lower import LOWERINGS
-from harness.attention.request import LinkedCache, LiveRequest
+from harness.attention.request import LinkedCache, LiveRequest, LiveStream
 from harness.attention.runtime import Runtime
-from harness.attention.usage import Usage
+from harness.attention.usage import Counts, Usage
 from harness.contracts.method import HOOKS, Method
 from harness.errors import Unsupported, UserError, nearest
 from harness.models.inputs import Inputs
@@ -71,6 +71,7 @@ class Attached:
         wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
         if wanted:
             request.inputs = replace(inputs, **wanted)  # hooks see what is really read
+            self.runtime.usage.tally.everywhere = True
         return request.inputs
 
     @property
@@ -79,9 +80,21 @@ class Attached:
         assert self.runtime is not None and self.runtime.request is not None
         return self.runtime.request
 
+    @property
+    def streams(self) -> list[LiveStream]:
+        """The second streams of the batch that was announced last, with their caches."""
+        request = self.runtime.request if self.runtime is not None else None
+        return [] if request is None else request.streams
+
     def prefix(self) -> Any:
         """A context in which a prefix that prompts share is computed."""
         return nullcontext() if self.runtime is None else self.runtime.prefix()
+
+    def counted(self, steps: Sequence[int]) -> list[Counts] | None:
+        """What each sample of the batch that has just been computed read: `steps[b]` decode steps are its own. None where
+        nothing is installed, and so nothing is counted.
+        """
+        return None if self.runtime is None else self.runtime.usage.counted(len(steps), steps)
 
     def reset(self) -> None:
         """Start counting anew."""
@@ -89,9 +102,7 @@ class Attached:
             self.runtime.usage = Usage()
 
     def report(self) -> dict[str, Any]:
-        """What was really read since the last reset: see `usage.Usage.report`. Dense installs nothing and counts
-        nothing.
-        """
+        """What was really read since the last reset: see `usage.report`. Dense installs nothing and counts nothing."""
         return (self.runtime.usage if self.runtime is not None else Usage()).report()
 
 

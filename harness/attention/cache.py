@@ -24,7 +24,6 @@ class TrackedLayer(DynamicLayer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seen = 0
-        self.cut_at = 0  # tokens seen when keys were last dropped
         self.positions: Tensor | None = None
         self.state: dict[Any, Any] = {}  # tensors in it are batch first
 
@@ -44,10 +43,13 @@ class TrackedLayer(DynamicLayer):
         self.seen = key_states.shape[-2]
 
     def keep(self, index: Tensor) -> None:
-        """Drop every key whose column is not in `index` (int64 `[B, H_kv, n]`, ascending)."""
+        """Drop every key whose column is not in `index` (int64 `[B, H_kv, n]`, ascending). The newest key stays whatever a
+        method drops: attention over no keys at all is no number, and a cache of none saves nothing that one would cost.
+        """
         assert self.keys is not None and self.values is not None
         n = self.keys.shape[-2]
-        self.cut_at = self.seen
+        if index.shape[-1] == 0:
+            index = index.new_full((*index.shape[:2], 1), n - 1)
         positions = torch.arange(n, device=index.device) if self.positions is None else self.positions
         self.positions = positions.expand(*index.shape[:2], n).gather(2, index)
         columns = index[..., None].expand(*index.shape, self.keys.shape[-1])
@@ -67,7 +69,7 @@ class TrackedLayer(DynamicLayer):
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self.seen, self.cut_at, self.positions, self.state = 0, 0, None, {}
+        self.seen, self.positions, self.state = 0, None, {}
 
     def crop(self, tokens_to_remove: int) -> None:
         """Refused: see `is_croppable`."""

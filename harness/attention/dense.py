@@ -30,9 +30,7 @@ def dense_mask(blocks: Blocks, meta: Meta, n_heads: int) -> Tensor:
 def lower_dense(
     blocks: Blocks, meta: Meta, q: Tensor, k: Tensor, v: Tensor, scaling: float, sinks: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention `[B, H, n_q, D]` under the mask, and the pairs read by all heads and samples (a tensor)."""
+    """Attention `[B, H, n_q, D]` under the mask, and the pairs that all heads of each sample read (a tensor `[B]`)."""
     mask = dense_mask(blocks, meta, q.shape[1])
-    real = mask
-    if meta.padding is not None:
-        real = mask & meta.padding[:, None, meta.q_offset :, None]
-    return grouped(q, k, v, mask, scaling, sinks), real.sum() * (q.shape[1] // mask.shape[1])
+    real = mask & meta.real(q.shape[0])[:, None, :, None]
+    return grouped(q, k, v, mask, scaling, sinks), real.sum((1, 2, 3)) * (q.shape[1] // mask.shape[1])

@@ -88,7 +88,8 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
 def gather_selected(
     index: Tensor, shown: Tensor, q: Tensor, k: Tensor, v: Tensor, scaling: float, sinks: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention of one row `[B, H, 1, D]` to the keys of `index`, and the number of keys read by all heads (a tensor).
+    """Attention of one row `[B, H, 1, D]` to the keys of `index`, and how many of them all heads of each sample read (a
+    tensor `[B]`).
 
     index int64 `[B, H or H_kv, n]`, entries outside [0, n_k) mean nothing; shown bool `[B, H_kv | 1, 1, n_k]`. A head
     for which nothing is left reads the newest key.
@@ -105,4 +106,4 @@ def gather_selected(
     if index.shape[1] == heads:
         keys, values = (x.reshape(batch, heads, -1, x.shape[-1]) for x in (keys, values))
     out = grouped(q, keys, values, (read | nothing)[:, :, None], scaling, sinks)
-    return out, read.sum() * (heads // index.shape[1])
+    return out, read.sum(-1).clamp(min=1).sum(-1) * (heads // index.shape[1])

@@ -34,7 +34,8 @@ def lower(
     how: str, blocks: Blocks, meta: Meta, plans: dict[Any, Any], q: Tensor, k: Tensor, v: Tensor, scaling: float,
     sinks: Tensor | None,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """Attention under a block pattern: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, H, n_q, D]`, pairs read.
+    """Attention under a block pattern: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, H, n_q, D]`, and the pairs
+    that all heads of each sample read.
 
     `plans` is the forward's memory: layers of one kind with an equal pattern share their lists and masks.
     """
@@ -44,7 +45,7 @@ def lower(
     # A row of padding reads its own key alone, so it starts as its own value.
     new = v[:, :, meta.q_offset - meta.kv_offset :]
     out = None if whole else new.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
-    read = 0
+    read = [0] * len(q)
     for span in meta.spans:
         top, end = max(span.start, meta.q_offset), min(span.stop, meta.q_offset + meta.n_q)
         if top >= end:
@@ -59,7 +60,8 @@ def lower(
         )  # fmt: skip
         qkv = (q[index][:, :, lines], k[index][:, :, columns], v[index][:, :, columns])
         result, pairs = part.by_flex(*qkv, scaling) if how == "flex" else part.by_gather(*qkv, scaling, sinks)
-        read += pairs * len(span.samples)
+        for sample in span.samples:
+            read[sample] = pairs
         if out is None:
             return result, read
         out[index, :, lines] = result

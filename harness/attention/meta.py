@@ -131,20 +131,8 @@ class Meta:
         predicate, shift = self.kwargs["mask_function"], torch.tensor(span.start, device=self.device)
         return lambda i, j: predicate(sample, torch.zeros_like(sample), i + shift, j + shift)
 
-    @cached_property
-    def pairs(self) -> int:
-        """(query, key) pairs of real tokens that dense attention would compute in this forward, for one head and all
-        samples.
-        """
-        return sum(len(s.samples) * (self._area(self._last(s)) - self._area(self._first(s))) for s in self.spans)
-
-    def _first(self, span: Span) -> int:
-        return max(self.q_offset, span.start) - span.start
-
-    def _last(self, span: Span) -> int:
-        return max(min(self.q_offset + self.n_q, span.stop), max(self.q_offset, span.start)) - span.start
-
-    def _area(self, n: int) -> int:
-        """Sum of min(t, window) for t = 1..n."""
-        w = n if self.window is None else min(n, self.window)
-        return w * (w + 1) // 2 + (n - w) * w
+    def real(self, batch: int) -> Tensor:
+        """bool `[B, n_q]`: query rows that are no padding."""
+        if self.padding is None:
+            return torch.ones(batch, self.n_q, dtype=torch.bool, device=self.device)
+        return self.padding[:, self.q_offset :]

@@ -59,7 +59,7 @@ def _layer_in(runtime: Runtime, layer: int) -> Any:
         new = runtime.method.layer_in(_call(runtime, layer), x)
         if new is None:
             return None
-        _touch(runtime, layer, new)
+        runtime.usage.tally.edit(layer, new, x)
         return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
 
     return hook
@@ -71,7 +71,10 @@ def _heads(runtime: Runtime, layer: int) -> Any:
             return None
         z = args[0].unflatten(-1, (runtime.view.n_heads, -1))
         new = runtime.method.heads(_call(runtime, layer), z)
-        return None if new is None else (_touch(runtime, layer, new).flatten(-2), *args[1:])
+        if new is None:
+            return None
+        runtime.usage.tally.edit(layer, new, z)
+        return (new.flatten(-2), *args[1:])
 
     return hook
 
@@ -86,7 +89,7 @@ def _output(runtime: Runtime, layer: int, edit: Any) -> Any:
         new = edit(_call(runtime, layer), x)
         if new is None:
             return None
-        _touch(runtime, layer, new)
+        runtime.usage.tally.edit(layer, new, x)
         return (new, *out[1:]) if isinstance(out, tuple) else new
 
     return hook
@@ -96,8 +99,3 @@ def _call(runtime: Runtime, layer: int) -> Any:
     if runtime.forward.meta is None:
         raise RuntimeError("a module hook ran before any attention layer")
     return runtime.call(layer, runtime.forward.meta)
-
-
-def _touch(runtime: Runtime, layer: int, new: Any) -> Any:
-    runtime.usage.touched.add(layer)
-    return new

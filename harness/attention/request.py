@@ -100,6 +100,11 @@ class LiveStream:
         out = request.forward(inputs, DynamicCache(config=request.view.config))
         self._cache, self._logits = out.past_key_values, out.logits[:, -1].float()
 
+    @property
+    def held(self) -> tuple[Any, list[int]]:
+        """Its cache, and how many tokens each row began with."""
+        return self._cache, [len(sample) for sample in self._inputs.samples]
+
     def next(self, ctx: Call) -> Tensor:
         assert ctx.tokens is not None
         rows = ctx.tokens.shape[0]

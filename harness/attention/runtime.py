@@ -18,6 +18,7 @@ from harness.attention.lower import choose, lower
 from harness.attention.meta import Meta
 from harness.attention.request import LiveRequest
 from harness.attention.rows import edit_rows
+from harness.attention.tally import Held
 from harness.attention.usage import Usage
 from harness.contracts.method import Call, Method
 from harness.errors import UserError
@@ -70,6 +71,7 @@ class Runtime:
         self.usage = Usage()
         self.forward = Forward()
         self.tracked = method.overrides("select", "edit_cache")
+        self.edits_head = method.overrides("logits")
         self.row_layers = set(method.layers(view)) if method.overrides("scores", "probs") else set()
         self.request: LiveRequest | None = None
         self.step = -1  # forwards of the request so far, less one
@@ -122,6 +124,7 @@ class Runtime:
             self.request.state.clear()
         self.request, self.step = None, -1
         self.forward, self._meta, self._tokens = Forward(), None, None
+        self.usage.next_request()
 
     def enter(self, input_ids: Tensor | None) -> None:
         """A forward of the whole model is about to run on `input_ids` (None: on embeddings)."""
@@ -131,11 +134,13 @@ class Runtime:
         """The first layer of a forward is about to run."""
         if self.step >= 0 and not self.is_prefix and (cache is None or cache.get_seq_length() == 0):
             self.request, self.step = None, -1  # a new prompt that nobody announced
+            self.usage.next_request()
         tokens = self._tokens
         if tokens is None and self.request is not None:
             ids = self.request.inputs.ids
             tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
         self.forward = Forward(cache, meta=self._meta, tokens=tokens)
+        self.usage.tally.forward(rows, self.edits_head)
         self.step += 0 if self.is_prefix else 1
 
     def mask(self, **kwargs: Any) -> Any:
@@ -163,7 +168,7 @@ class Runtime:
         self.forward.meta = meta
         ctx = self.call(layer, meta, k, scaling)
         result = self._sparse(ctx, meta, q, k, v, kwargs.get("s_aux"))
-        read: Any = meta.pairs * q.shape[1]
+        read: Any = None
         # the one row of a decode step is computed here or there, not twice
         edited = self._edit_rows(ctx, meta, None, q, k, v, kwargs) if result is None and meta.n_q == 1 else None
         if result is not None:
@@ -177,7 +182,7 @@ class Runtime:
             out = out if edited is None else edited
         evicted = self._edit(ctx, q)
         touched = evicted or edited is not None or (result is not None and ctx.phase in self.method.phases)
-        self._count(ctx, meta, q, k, read, touched)
+        self._count(ctx, meta, q, k, v, read, touched)
         return out, weights
 
     def watch(
@@ -192,14 +197,17 @@ class Runtime:
             tracked.adopt(k, v, copy=self.method.overrides("edit_cache"))
         ctx = self.call(layer, meta, k, scaling)
         ctx.once = once
-        self._count(ctx, meta, q, k, meta.pairs * q.shape[1], self._edit(ctx, q))
+        self._count(ctx, meta, q, k, v, None, self._edit(ctx, q))
 
-    def _count(self, ctx: Call, meta: Meta, q: Tensor, k: Tensor, read: Any, touched: bool) -> None:
-        held = self.forward.layer(ctx.layer)
-        self.usage.kept[ctx.layer] = k.shape[2] if held is None or held.keys is None else held.keys.shape[-2]
-        self.usage.seen[ctx.layer] = meta.q_offset + meta.n_q
-        rows = q.shape[0] * q.shape[1]
-        self.usage.count(ctx.phase, ctx.layer, read, meta.pairs * q.shape[1], rows, touched)
+    def _count(self, ctx: Call, meta: Meta, q: Tensor, k: Tensor, v: Tensor, read: Any, touched: bool) -> None:
+        layers = self.forward.cache.layers if self.forward.cache is not None else ()
+        layer = layers[ctx.layer] if ctx.layer < len(layers) else None
+        keys, state = getattr(layer, "keys", None), getattr(layer, "state", None)
+        held = Held(k.shape[2] if keys is None else keys.shape[-2], tuple(state) if state else ())
+        tally = self.usage.tally
+        tally.call(ctx.layer, meta, q, k, v, read, held)
+        if touched:
+            tally.steps[-1].touched.add(ctx.layer)
 
     # ------------------------------------------------------------------------------------------------------ parts
 
@@ -246,24 +254,48 @@ class Runtime:
         overrides, heads = self.method.overrides, None if out is None else out.transpose(1, 2)
         new = edit_rows(
             heads, q, k, v, rows, meta.visible(at, keys), edited, ctx.scaling,
-            scores=partial(self.method.scores, ctx) if overrides("scores") else None,
-            probs=partial(self.method.probs, ctx) if overrides("probs") else None,
+            scores=self._counted(ctx, self.method.scores, edited) if overrides("scores") else None,
+            probs=self._counted(ctx, self.method.probs, edited) if overrides("probs") else None,
             sinks=kwargs.get("s_aux"), softcap=self.view.softcap,
         )  # fmt: skip
         return None if new is None or new is heads else new.transpose(1, 2).contiguous()
 
+    def _counted(self, ctx: Call, hook: Any, edited: Tensor) -> Callable[[Tensor], Tensor | None]:
+        """A hook on scores or weights, told which rows are a sample's own, and counted where it changes them. Rows come
+        in pieces, in order.
+        """
+        done, some = 0, self.method.query_rows != "last" and ctx.phase == "prefill"
+
+        def ask(x: Tensor) -> Tensor | None:
+            nonlocal done
+            own = edited[:, done : done + x.shape[2]]
+            done += x.shape[2]
+            if some:
+                ctx.count = partial(self._tell_own, own)
+            new = hook(ctx, x)
+            if new is not None:
+                self.usage.tally.edit(ctx.layer, new, x, own)
+            return new
+
+        return ask
+
+    def _tell_own(self, own: Tensor, name: str, value: Any) -> None:
+        """A number `[B, H, R, ..]` of these rows, those of other samples (and of padding) left out."""
+        if torch.is_tensor(value) and value.dim() > 2:
+            there = own[:, None].reshape(own.shape[0], 1, own.shape[1], *[1] * (value.dim() - 3))
+            value = value.float().masked_fill(~there, torch.nan)
+        self.usage.tell(name, value)
+
     def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:
         """The query rows that may be edited, and bool `[B, R]`: in which samples they are."""
         n, batch = meta.n_q, meta.kwargs["batch_size"]
-        first = None if self.request is None else self.request.inputs.scored  # [B]
-        if self.method.query_rows == "after_image" and ctx.image is not None:
-            columns = torch.arange(ctx.image.shape[1], device=meta.device)
-            first = torch.where(ctx.image, columns + 1, 0).amax(1)  # one past the last image token
-        if ctx.phase == "decode" or first is None:
+        if self.method.query_rows == "last" or ctx.phase == "decode" or ctx.image is None:
             return slice(n - 1, n), torch.ones(batch, 1, dtype=torch.bool, device=meta.device)
-        start = max(int(first.min()) - meta.q_offset, 0)
-        at = torch.arange(meta.q_offset + start, meta.q_offset + n, device=meta.device)
-        return slice(start, n), at >= torch.maximum(first, ctx.n_pad)[:, None]
+        columns = torch.arange(ctx.image.shape[1], device=meta.device)
+        end = torch.where(ctx.image, columns + 1, 0).amax(1)  # [B]: one past the last image token
+        first = max(int(end.min()) - meta.q_offset, 0)
+        at = torch.arange(meta.q_offset + first, meta.q_offset + n, device=meta.device)
+        return slice(first, n), at >= torch.maximum(end, ctx.n_pad)[:, None]
 
     def _check_cache(self, layer: int, meta: Meta, tracked: TrackedLayer | None) -> None:
         if not self.tracked or self.forward.cache is None:
@@ -291,19 +323,23 @@ class Runtime:
         if ctx.phase in method.phases and method.overrides("mask"):
             rows = torch.arange(meta.q_offset, meta.q_offset + meta.n_q, device=q.device)
             keys = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=q.device)[None, None]
-            shown = method.mask(ctx, meta.visible(rows, keys)[:, :1])
+            stock = meta.visible(rows, keys)[:, :1]
+            shown = method.mask(ctx, stock)
             if shown is not None:
-                read = shown.sum() * q.shape[1]
-                return grouped(q, k, v, shown.expand(-1, k.shape[1], -1, -1), ctx.scaling, sinks), read
+                real = meta.real(stock.shape[0])
+                self.usage.tally.edit(ctx.layer, shown, stock, real)
+                self.usage.tally.simulated |= shown is not stock
+                out = grouped(q, k, v, shown.expand(-1, k.shape[1], -1, -1), ctx.scaling, sinks)
+                return out, _pairs(shown, real) * q.shape[1]
         if ctx.phase in method.phases and method.overrides("pattern"):
             blocks = method.pattern(ctx, q, k)
             if blocks is not None:
                 how = choose(self.lowering, blocks, meta, sinks)
-                self.usage.simulated |= how == "dense"
+                self.usage.tally.simulated |= how == "dense"
                 return lower(how, blocks, meta, self.forward.plans, q, k, v, ctx.scaling, sinks)
         if tracked is not None and tracked.positions is not None:
-            shown = cast(Any, ctx.visible)(slice(None))
-            read = shown.expand(-1, k.shape[1], -1, -1).sum() * (q.shape[1] // k.shape[1])
+            shown = cast(Any, ctx.visible)(slice(None)).expand(-1, k.shape[1], -1, -1)
+            read = _pairs(shown, meta.real(q.shape[0])) * (q.shape[1] // k.shape[1])
             return grouped(q, k, v, shown, ctx.scaling, sinks), read
         return None
 
@@ -317,3 +353,8 @@ class Runtime:
         if index is not None:
             tracked.keep(index)
         return index is not None
+
+
+def _pairs(shown: Tensor, real: Tensor) -> Tensor:
+    """int64 `[B]`: True in shown `[B, h, n_q, n_k]`, rows of padding left out (real `[B, n_q]`)."""
+    return (shown & real[:, None, :, None]).sum((1, 2, 3))

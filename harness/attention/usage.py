@@ -1,68 +1,155 @@
-"""Counts of what was really read, next to what dense attention would have read. One unit is one (query, key) pair of
-one head.
+"""What each sample read, next to what dense attention would have read. One unit is one (query, key) pair of one head.
+
+Usage is a property of the sample: padding is no key and no row, steps that a batch makes after a sample's own end are not
+the sample's, a prefix that several prompts share belongs to each of them, and the beams of a sample are averaged. So a
+sample's numbers are the same alone and in any batch. The forwards are written down by `Tally`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
+from harness.attention.tally import PHASES, Held, Tally
+
+Numbers = Mapping[str, int]  # by phase
 
 
-@dataclass
-class Usage:
-    """Sums since the last reset. Values may be tensors until they are reported, so that counting does not wait for a
-    device.
-    """
+@dataclass(frozen=True)
+class Counts:
+    """One sample's share of the forwards of one request. Pairs and rows are sums over layers, heads and beams."""
 
-    read: dict[str, Any] = field(default_factory=lambda: {"prefill": 0, "decode": 0})
-    nominal: dict[str, int] = field(default_factory=lambda: {"prefill": 0, "decode": 0})
-    decode_rows: int = 0  # samples x layers x heads x steps
-    touched: set[int] = field(default_factory=set)
-    kept: dict[int, int] = field(default_factory=dict)  # layer -> keys in its cache after its last call
-    seen: dict[int, int] = field(default_factory=dict)  # layer -> tokens it has seen
+    read: Numbers  # pairs
+    visible: Numbers  # pairs that dense attention would have read
+    rows: Numbers  # query rows x heads x layers
+    calls: Numbers  # (step, layer) calls; a prompt is one step, in however many pieces it was read
+    changed: Numbers  # those of them in which what is read, or what is computed, differed from dense
+    prompt: frozenset[int] = frozenset()  # layers that differed while the prompt was read
+    layers: frozenset[int] = frozenset()  # layers with attention
+    acted: frozenset[int] = frozenset()  # layers that differed in any step
+    touched: frozenset[int] = frozenset()  # layers in which a hook did something, whatever came of it
+    held: Mapping[int, Held] = field(default_factory=dict)  # layer -> its cache after the last step
+    seen: int = 0  # tokens read
+    key_bytes: int = 0  # of one key and its value, over all layers and key heads
     simulated: bool = False
-    told: dict[str, list[Any]] = field(default_factory=dict)  # what the method itself reports: [sum, how often]
+    told: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # what the method reports: sum, how often
+
+    def after(self, prefix: Counts) -> Counts:
+        """The same request with a beginning that was computed before it, for several prompts at once."""
+        prompt = self.prompt | prefix.prompt
+        return replace(
+            self,
+            read=_sum(self.read, prefix.read),
+            visible=_sum(self.visible, prefix.visible),
+            rows=_sum(self.rows, prefix.rows),
+            changed={**self.changed, "prefill": len(prompt)},
+            prompt=prompt,
+            acted=self.acted | prefix.acted,
+            touched=self.touched | prefix.touched,
+            simulated=self.simulated or prefix.simulated,
+        )
+
+    def everywhere(self) -> Counts:
+        """The same sample where the whole input differs from dense's (another prompt, other positions)."""
+        return replace(self, changed=self.calls, prompt=self.layers, acted=self.layers)
+
+
+class Usage:
+    """Everything since the last reset: finished samples, and the tally of the request that is running."""
+
+    def __init__(self) -> None:
+        self.done: list[Counts] = []
+        self.tally = Tally()
+
+    def next_request(self) -> None:
+        """A new prompt comes. What nobody asked for (bare forwards) counts with all its rows and steps."""
+        self.counted(None, None)
+
+    def counted(self, samples: int | None, steps: Sequence[int] | None) -> list[Counts]:
+        """End the request that is running: the counts of its samples, `steps[b]` decode steps of each. None: every row of
+        the last forward is a sample, every step belongs to it.
+        """
+        found = [Counts(**facts) for facts in self.tally.close(samples, steps)]
+        self.tally = Tally()
+        self.done += found
+        return found
 
     def tell(self, name: str, value: Any) -> None:
-        """One more value of a number that the method reports; tensors are averaged."""
-        value = value.float().mean() if torch.is_tensor(value) else value
-        entry = self.told.setdefault(name, [0.0, 0])
-        entry[0], entry[1] = entry[0] + value, entry[1] + 1
-
-    def count(self, phase: str, layer: int, read: Any, nominal: int, rows: int, touched: bool) -> None:
-        """One layer call."""
-        self.read[phase] = self.read[phase] + read
-        self.nominal[phase] += nominal
-        self.decode_rows += rows if phase == "decode" else 0
-        if touched:
-            self.touched.add(layer)
+        """A number that the method reports: see `Call.count`."""
+        self.tally.tell(name, value)
 
     def report(self) -> dict[str, Any]:
-        """Measured usage; a density is None where the phase did not occur.
-
-        `pairs_*` are sums over layers, heads and samples; `keys_read` is the mean number of keys a head reads in one
-        decode step; `kv_tokens_kept` the mean over layers of the keys in the cache after the last forward,
-        `kv_tokens_seen` what an uncompressed cache would hold.
-        """
-        read = {phase: int(torch.as_tensor(n)) for phase, n in self.read.items()}
-        total, nominal = sum(read.values()), sum(self.nominal.values())
-        by_phase = {phase: read[phase] / n if n else None for phase, n in self.nominal.items()}
-        return {
-            "layers_touched": sorted(self.touched),
-            "pairs_read": total,
-            "pairs_visible": nominal,
-            "density": total / nominal if nominal else None,
-            "density_prefill": by_phase["prefill"],
-            "density_decode": by_phase["decode"],
-            "keys_read": read["decode"] / self.decode_rows if self.decode_rows else None,
-            "kv_tokens_kept": _mean(self.kept),
-            "kv_tokens_seen": _mean(self.seen),
-            "simulated": self.simulated,
-            **{f"method_{name}": float(total) / n for name, (total, n) in sorted(self.told.items())},
-        }
+        """The report of everything since the last reset."""
+        running = [Counts(**facts) for facts in self.tally.close(None, None)]
+        return report([*self.done, *running])
 
 
-def _mean(values: dict[int, int]) -> float | None:
-    return sum(values.values()) / len(values) if values else None
+def report(counts: Sequence[Counts]) -> dict[str, Any]:
+    """Measured usage of one or more requests; None where the phase did not occur.
+
+    `pairs_*`: sums over layers and heads. `density*`: share of the visible pairs that was read. `keys_read`: mean number
+    of keys that a head reads in one decode step, `keys_read_prefill` for one row of the prompt (sinks, recent keys and
+    the own block counted); `bytes_read`: keys and values of these in one decode step, over all layers. `kv_tokens_kept`:
+    mean over layers of the keys in the cache after the last step of the longest request, `kv_tokens_seen` what an
+    uncompressed cache would hold, `kv_share` their ratio. `changed`: share of the (step, layer) calls in which what was
+    read or computed differed from dense, `phases` in which that happened, `layers_dense` in which it never did; the
+    language head is one more layer for methods that edit logits.
+    """
+    read, visible, rows = (_sum(*(getattr(c, key) for c in counts)) for key in ("read", "visible", "rows"))
+    calls, changed = (_sum(*(getattr(c, key) for c in counts)) for key in ("calls", "changed"))
+    layers, acted, touched = (_union(getattr(c, key) for c in counts) for key in ("layers", "acted", "touched"))
+    keys = _ratio(read["decode"], rows["decode"])
+    kept, seen = _cache(counts)
+    return {
+        "layers_touched": sorted(touched),
+        "layers_dense": sorted(layers - acted),
+        "phases": [phase for phase in PHASES if changed[phase]],
+        "changed": _ratio(sum(changed.values()), sum(calls.values())),
+        "pairs_read": sum(read.values()),
+        "pairs_visible": sum(visible.values()),
+        "density": _ratio(sum(read.values()), sum(visible.values())),
+        "density_prefill": _ratio(read["prefill"], visible["prefill"]),
+        "density_decode": _ratio(read["decode"], visible["decode"]),
+        "keys_read": keys,
+        "keys_read_prefill": _ratio(read["prefill"], rows["prefill"]),
+        "bytes_read": None if keys is None else keys * max(c.key_bytes for c in counts),
+        "kv_tokens_kept": kept,
+        "kv_tokens_seen": seen,
+        "kv_share": None if kept is None or not seen else kept / seen,
+        "simulated": any(c.simulated for c in counts),
+        **_told(counts),
+    }
+
+
+def of_sample(counts: Sequence[Counts]) -> dict[str, Any]:
+    """What stands in a sample's record: the report of all its requests, without the sums."""
+    return {key: value for key, value in report(counts).items() if not key.startswith("pairs_")}
+
+
+def _cache(counts: Sequence[Counts]) -> tuple[float | None, int | None]:
+    """Mean number of keys in a layer's cache, and tokens read, where most tokens were read."""
+    seen = max((c.seen for c in counts if c.held), default=None)
+    kept = [held.keys for c in counts if c.seen == seen for held in c.held.values()]
+    return (sum(kept) / len(kept), seen) if kept else (None, None)
+
+
+def _told(counts: Sequence[Counts]) -> dict[str, float]:
+    found: dict[str, list[tuple[float, int]]] = {}
+    for c in counts:
+        for name, part in c.told.items():
+            found.setdefault(name, []).append(part)
+    sums = {name: (sum(s for s, _ in parts), sum(n for _, n in parts)) for name, parts in sorted(found.items())}
+    return {f"method_{name}": total / n for name, (total, n) in sums.items() if n}
+
+
+def _sum(*parts: Numbers) -> dict[str, int]:
+    return {phase: sum(part[phase] for part in parts) for phase in PHASES}
+
+
+def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*sets)
+
+
+def _ratio(a: int, b: int) -> float | None:
+    return a / b if b else None

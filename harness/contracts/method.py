@@ -42,9 +42,7 @@ class Draft:
 
 
 class Ask(Protocol):
-    """Plain generation for `Method.transform`: the dense model's answer to a draft (the method that asks is not at work),
-    under `probe` (a method that watches) if given.
-    """
+    """Plain generation for `Method.transform`: the answer to a draft, under `probe` (a method that watches) if given."""
 
     def __call__(self, draft: Draft, max_new_tokens: int, probe: Method | None = None) -> str: ...
 
@@ -141,12 +139,17 @@ class Call:
     step: int = 0  # tokens generated before this forward: 0 in the prefill
     tokens: Tensor | None = None  # int64 [B, n_q]: ids of this forward
     image: Tensor | None = None  # bool [B, n_k]: keys that are image tokens; None: the request has no image
-    count: Callable[[str, Any], None] = lambda name, value: None  # report a number; its mean stands in the records
+    # Report a number; a sample's mean stands in its record. A tensor has the rows of the forward first, so that each sample
+    # gets its own (NaN: no value here); a plain number holds for every sample of the batch. What `scores` and `probs`
+    # report as [B, H, R, ..] counts for the rows that are a sample's own.
+    count: Callable[[str, Any], None] = lambda name, value: None
     # `once(key, make)` is `make()`, computed once for all methods that share this prefill and name the same `key`: what
     # a compressor scores by, without what it cuts by. Nobody may write into the result.
     once: Callable[[Hashable, Callable[[], Any]], Any] = lambda key, make: make()
     store: dict[Any, Any] = field(default_factory=dict)  # lives for one forward, shared by all layers
-    state: dict[Any, Any] = field(default_factory=dict)  # one for each layer, lives with the cache; tensors batch first
+    # One for each layer, lives with the cache; tensors batch first. A tensor with one entry (dimension 2) for every m
+    # tokens stands under a key (name, m), so that a sample's share of its bytes can be told from the batch's.
+    state: dict[Any, Any] = field(default_factory=dict)
 
     def rows(self, x: Tensor, n: int) -> Tensor:
         """A tensor of the request (one row for each sample) for the `n` rows of this forward: beams repeat a sample."""
@@ -163,13 +166,8 @@ class Method:
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained", "images", "second_stream"}
     search: ClassVar[frozenset[str]] = frozenset({"greedy", "sample", "beam"})  # decoding it can work with
-    # rows that `scores` and `probs` may edit. last: those that predict what is new, which are the prompt's last and every
-    # decode step, and where a given text is scored in one pass all that predict a scored token
-    query_rows: ClassVar[Literal["last", "after_image"]] = "last"
+    query_rows: ClassVar[Literal["last", "after_image"]] = "last"  # rows that `scores` and `probs` may edit
     budget_unit: ClassVar[str] = ""  # what its main knob means
-    budget_on: ClassVar[Literal["context", "prompt"]] = (
-        "context"  # what `idle` counts: the prompt with what is generated, or alone
-    )
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
@@ -201,9 +199,8 @@ class Method:
         return {}
 
     def idle(self, n: int) -> str:
-        """Why the method changes nothing on a context of `n` tokens (what that is: `budget_on`), as a sentence with the
-        remedy; empty if it does act. Every sample is asked about, so the answer must be exact: sinks, recent keys and the
-        query's own block are read, too.
+        """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does
+        act.
         """
         return ""
 

@@ -16,8 +16,10 @@ How it is measured, so that a number can be trusted or repeated:
 5. The clock is the process's monotonic one; on a GPU every device in use is synchronised before each reading of it.
 6. Median with 20 and 80 % quantiles over n repetitions: 3 (`quick`) or 10 (`full`). `quick` makes fewer when the
    warm-up shows that they would take more than about a second together; n is reported.
-7. Peak memory is reset after the warm-up and covers all repetitions (see `memory.py` for what the number is); key-value
-   bytes are read from the cache at the end of the last request (see `harness/generation/kv.py`).
+7. Peak memory is reset after the warm-up, when what is not used any more was given back, and covers all repetitions;
+   pictures that the harness keeps to save time are left out (see `memory.py` for what the number is). Key-value bytes are
+   read from all caches that the last request holds, those of second streams included (see `harness/generation/kv.py`);
+   prompt tokens are those that were really read, after `transform`.
 
 Times depend on the machine: they are compared within one machine only, and `hardware` says which it was; `other_load` says
 how many processors others kept busy meanwhile (see `load.py`), `pace_ms` how long a fixed piece of work took between the
@@ -26,10 +28,9 @@ repetitions (see `pace.py`).
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,10 +41,10 @@ from transformers import DynamicCache
 
 from harness.efficiency import hardware
 from harness.efficiency.load import OtherLoad
-from harness.efficiency.memory import PeakMemory
+from harness.efficiency.memory import PeakMemory, settle
 from harness.efficiency.pace import Pace
 from harness.generation import kv
-from harness.models.inputs import Sample, collate
+from harness.models.inputs import Sample, collate, memory
 from harness.models.view import View
 
 if TYPE_CHECKING:
@@ -54,6 +55,26 @@ REPEATS = {"quick": 3, "full": 10}
 WARMUPS = {"quick": 1, "full": 2}
 NEW_TOKENS = {"quick": 8, "full": 32}
 QUICK_SECONDS = 1.0  # for the counted repetitions of level quick
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a request leaves: prompt tokens as they were read, and every cache with the tokens that its rows read. No cache:
+    the method's own search keeps it to itself.
+    """
+
+    prompt: int
+    caches: tuple[tuple[Any, Sequence[int]], ...] = ()
+
+    @property
+    def logical(self) -> int | None:
+        """Bytes of keys and values of all rows."""
+        return sum(sum(kv.logical(cache, rows)) for cache, rows in self.caches) if self.caches else None
+
+    @property
+    def physical(self) -> int | None:
+        """Bytes of the storages behind them."""
+        return kv.physical(*(cache for cache, _ in self.caches)) if self.caches else None
 
 
 @torch.no_grad()
@@ -83,22 +104,23 @@ def measure(
         request()
     cost = (time.perf_counter() - started) / WARMUPS[level]
     n = REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
-    gc.collect()
-    peak, load = PeakMemory(devices), OtherLoad()
+    settle(devices)
+    peak, load = PeakMemory(devices, aside=memory(view).bytes_on(devices)), OtherLoad()
     pace, paces = Pace(), []
-    cache, first, rest = None, [], []
+    left, first, rest = None, [], []
     for _ in range(n):
         paces.append(pace.read())
-        cache = None  # the previous request's memory is free before the next begins
-        ttft, decode, cache = request()
+        left = None  # the previous request's memory is free before the next begins
+        ttft, decode, left = request()
         first.append(ttft * 1e3)
         rest.append(decode * 1e3 / steps)
+    assert left is not None
     return {
         "level": level,
         "batch": batch,
-        "prompt_tokens": len(sample),
+        "prompt_tokens": left.prompt,
         "new_tokens": steps,
-        "context_tokens": len(sample) + steps,
+        "context_tokens": left.prompt + steps,
         "ttft_ms": summary(first),
         "decode_ms_per_token": summary(rest),
         "decode_tokens_per_s": summary([batch * 1e3 / ms for ms in rest]),
@@ -106,8 +128,8 @@ def measure(
         "memory_before_bytes": peak.before,
         "memory_kind": peak.kind,
         "weight_bytes": view.weight_bytes,
-        "kv_bytes_logical": sum(kv.logical(cache, [len(sample) + steps] * batch)) if cache is not None else None,
-        "kv_bytes_physical": kv.physical(cache, 1) if cache is not None else None,
+        "kv_bytes_logical": left.logical,
+        "kv_bytes_physical": left.physical,
         "dtype": str(view.dtype).removeprefix("torch."),
         "backend": view.attn_setting(),
         "device": view.device.type,
@@ -129,9 +151,9 @@ def timed_request(
     attached: Attached | None = None,
     prepare: Callable[[Sample], Sample] | None = None,
     devices: Sequence[torch.device] = (),
-) -> tuple[float, float, Any]:
-    """One request of prompts of one length: seconds to the first token, seconds of the `steps` decode passes, and the
-    cache (None: the method's own search keeps it to itself). `devices` are synchronised before the clock is read.
+) -> tuple[float, float, Left]:
+    """One request of prompts of one length: seconds to the first token, seconds of the `steps` decode passes, and what is
+    left of it. `devices` are synchronised before the clock is read.
     """
     own = attached is not None and attached.method.overrides("generate")
     return (_own_search if own else _library_search)(view, samples, steps, attached, prepare, devices)
@@ -143,7 +165,7 @@ def _prompts(view: View, samples: Sequence[Sample], prepare: Any) -> Any:
 
 def _library_search(
     view: View, samples: Sequence[Sample], steps: int, attached: Any, prepare: Any, devices: Sequence[torch.device]
-) -> tuple[float, float, Any]:
+) -> tuple[float, float, Left]:
     """Positions are passed explicitly, since the length of a compressed cache says nothing about them."""
     cache = attached.new_cache() if attached is not None else None
     cache = DynamicCache(config=view.config) if cache is None else cache
@@ -157,20 +179,23 @@ def _library_search(
     for i in range(1, steps + 1):
         token = _step(view, {"input_ids": token, "position_ids": start[..., -1:] + i}, cache)
     t2 = now(devices)
-    return t1 - t0, t2 - t1, cache
+    n = inputs.ids.shape[1]
+    streams = [stream.held for stream in attached.streams] if attached is not None else []
+    caches = [(cache, [n + steps] * len(samples)), *((other, [m + steps for m in rows]) for other, rows in streams)]
+    return t1 - t0, t2 - t1, Left(n, tuple(caches))
 
 
 def _own_search(
     view: View, samples: Sequence[Sample], steps: int, attached: Any, prepare: Any, devices: Sequence[torch.device]
-) -> tuple[float, float, Any]:
+) -> tuple[float, float, Left]:
     """The same of a method with a search of its own: one new token, then one more request of all of them."""
-    seconds = []
+    seconds, length = [], 0
     for n in (1, steps + 1):
         start = now(devices)
-        attached.begin(_prompts(view, samples, prepare))
+        length = attached.begin(_prompts(view, samples, prepare)).ids.shape[1]
         attached.method.generate(attached.request, [n] * len(samples), [])
         seconds.append(now(devices) - start)
-    return seconds[0], max(seconds[1] - seconds[0], 1e-9), None
+    return seconds[0], max(seconds[1] - seconds[0], 1e-9), Left(length)
 
 
 def _step(view: View, given: dict[str, Any], cache: Any) -> Tensor:

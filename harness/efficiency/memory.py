@@ -5,6 +5,8 @@ CPU: Linux keeps the high-water mark of resident memory (`VmHWM`); writing 5 to 
 that is not allowed the resident memory at the end is all that can be said, and `kind` says so. Resident memory includes
 the interpreter, its libraries and what the allocator kept from before: compare the growth over `before`, not the
 absolute value.
+
+What the harness keeps to save time (pictures, encoded ones) stays where it is meanwhile and is no part of either number.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ PROC = Path("/proc/self")
 
 
 class PeakMemory:
-    """Starts to watch when it is made; `read()` gives the peak in bytes since then."""
+    """Starts to watch when it is made; `read()` gives the peak in bytes since then. `aside`: bytes that are there all the
+    time and do not count.
+    """
 
-    def __init__(self, devices: Sequence[torch.device]) -> None:
+    def __init__(self, devices: Sequence[torch.device], aside: int = 0) -> None:
+        self.aside = aside
         self.gpus = sorted({torch.device(d) for d in devices if torch.device(d).type == "cuda"}, key=str)
         self.resets = False
         if self.gpus:
             for gpu in self.gpus:
                 torch.cuda.reset_peak_memory_stats(gpu)
-            self.before = sum(torch.cuda.memory_allocated(gpu) for gpu in self.gpus)
+            self.before = sum(torch.cuda.memory_allocated(gpu) for gpu in self.gpus) - aside
         else:
             self.resets = _reset_high_water()
-            self.before = psutil.Process().memory_info().rss
+            self.before = psutil.Process().memory_info().rss - aside
 
     @property
     def kind(self) -> str:
@@ -43,9 +48,11 @@ class PeakMemory:
 
     def read(self) -> int:
         if self.gpus:
-            return sum(torch.cuda.max_memory_allocated(gpu) for gpu in self.gpus)
+            return sum(torch.cuda.max_memory_allocated(gpu) for gpu in self.gpus) - self.aside
         peak = _high_water() if self.resets else None
-        return max(peak, self.before) if peak is not None else int(psutil.Process().memory_info().rss)
+        if peak is None:
+            return int(psutil.Process().memory_info().rss) - self.aside
+        return max(peak - self.aside, self.before)
 
 
 def settle(devices: Sequence[torch.device]) -> None:

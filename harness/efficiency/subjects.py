@@ -83,12 +83,9 @@ class WholeModel:
             if watch:
                 settle(self.devices)
             peak = PeakMemory(self.devices) if watch else None
-            first, rest, cache = timed_request(self.view, self.samples, self.steps, attached, None, self.devices)
-            length = len(self.samples[0]) + self.steps
-            logical = None if cache is None else sum(kv.logical(cache, [length] * len(self.samples)))
-            physical = None if cache is None else kv.physical(cache, 1)
+            first, rest, left = timed_request(self.view, self.samples, self.steps, attached, None, self.devices)
             usage = attached.report() if watch else {}
-        return Took(first, rest / self.steps, None, usage, logical, physical, **_memory(peak))
+        return Took(first, rest / self.steps, None, usage, left.logical, left.physical, **_memory(peak))
 
     def work(self, n: int, batch: int, usage: Mapping[str, Any]) -> formulas.Work:
         """By formula, with the densities that were counted."""
@@ -155,7 +152,7 @@ class AttentionAlone:
         one = SimpleNamespace(layers=caches[0].layers[:1])
         logical = sum(kv.logical(one, [prompt + self.steps] * self.qkv[0].shape[0]))
         seconds = sum(step for _, step in steps) / self.steps
-        return Took(first, seconds, max(lists, 0.0), usage, logical, kv.physical(one, 1), **memory)
+        return Took(first, seconds, max(lists, 0.0), usage, logical, kv.physical(one), **memory)
 
     def _cache(self, attached: Attached) -> Any:
         """A cache in which every layer up to the one that is timed is that one: the library asks for sizes by index."""

@@ -29,8 +29,8 @@ def converse(
     attached: Attached | None = None,
     decoding: Decoding = GREEDY,
 ) -> list[Generation]:
-    """One answer per dialogue: `text` is a JSON list of the answers to all its turns, `ids` are those of the last one,
-    `n_new` counts all of them.
+    """One answer per dialogue: `text` is a JSON list of the answers to all its turns, `ids` and bytes are those of the last
+    one, `n_new` and `usage` count all of them.
     """
     answers: list[list[Generation]] = [[] for _ in first]
     drafts = [s.draft for s in first]
@@ -66,5 +66,6 @@ def _joined(answers: Sequence[Generation]) -> Generation:
         answers[-1],
         text=json.dumps([a.text for a in answers], ensure_ascii=False),
         n_new=sum(a.n_new for a in answers),
+        usage=tuple(c for a in answers for c in a.usage),
         finish="length" if any(a.finish == "length" for a in answers) else "stop",
     )

@@ -28,6 +28,7 @@ from harness.models.view import View
 
 if TYPE_CHECKING:
     from harness.attention.attach import Attached
+    from harness.attention.usage import Counts
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Generation:
     n_prompt: int
     n_new: int
     finish: Literal["stop", "length"]
-    kv_bytes_logical: int | None  # the sample alone; None: a search of the method's own keeps its cache to itself
-    kv_bytes_physical: int | None  # memory of the batch's cache / batch size
+    kv_bytes_logical: int | None  # all its caches; None: a search of the method's own keeps its cache to itself
+    kv_bytes_physical: int | None  # memory of the batch's caches / batch size
+    usage: tuple[Counts, ...] = ()  # what it read, one for each request (turn); empty where nothing is installed
 
 
 @torch.no_grad()
@@ -74,14 +76,21 @@ def _batch(
     attached: Attached | None,
     decoding: Decoding,
     prefix: Any = None,
+    begun: Sequence[Counts | None] = (),
 ) -> list[Generation]:
-    """One call of the library. `prefix`: a cache that already holds the beginning of every row."""
+    """One call of the library. `prefix`: a cache that already holds the beginning of every row, `begun`: what was read for
+    it.
+    """
     stop = view.stop_ids
     inputs = collate(view, samples)
     inputs = attached.begin(inputs) if attached is not None else inputs
     if attached is not None and attached.method.overrides("generate"):
-        new = attached.method.generate(attached.request, limits, stop)
-        return [_generation(view, s, _trim(row, n, stop), stop) for s, row, n in zip(samples, new, limits, strict=True)]
+        new = [
+            _trim(r, n, stop)
+            for r, n in zip(attached.method.generate(attached.request, limits, stop), limits, strict=True)
+        ]
+        counts = _counted(samples, new, attached)
+        return [_generation(view, s, row, stop, usage=c) for s, row, c in zip(samples, new, counts, strict=True)]
     given: dict[str, Any] = {"input_ids": inputs.ids, "attention_mask": inputs.mask}
     if prefix is None and inputs.embeds is not None:
         given["inputs_embeds"] = inputs.embeds
@@ -92,7 +101,9 @@ def _batch(
     out = call(view, given, samples, limits, decoding, cache)
     rows = out.sequences.tolist()
     cut = width if len(rows[0]) >= width and rows[0][:width] == inputs.ids[0].tolist() else 0
-    return generations(view, samples, [row[cut:] for row in rows], limits, out.past_key_values, decoding)
+    return generations(
+        view, samples, [row[cut:] for row in rows], limits, out.past_key_values, decoding, attached, begun
+    )
 
 
 def call(
@@ -104,30 +115,58 @@ def call(
     """
     width = given["input_ids"].shape[1] - done
     steps = processors(decoding, [_draw(s.draft) for s in samples], width)
+    stop = view.stop_ids  # read now: inside, the model's own generation config, which names them, is put aside
     with _plain_config(view, max(limits) - done, decoding):
         return view.lm.generate(
             **given,
             past_key_values=cache,
             logits_processor=LogitsProcessorList(steps),
-            stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, view.stop_ids, view.device, over)]),
+            stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, stop, view.device, over)]),
         )
 
 
 def generations(
     view: View, samples: Sequence[Sample], rows: Sequence[list[int]], limits: Sequence[int], cache: Any,
-    decoding: Decoding,
+    decoding: Decoding, attached: Attached | None, begun: Sequence[Counts | None] = (),
 ) -> list[Generation]:  # fmt: skip
     """The answers from rows of new ids (padded behind their ends) and the cache that the batch left."""
-    stop, beams = view.stop_ids, _beams(decoding)
+    stop = view.stop_ids
     new = [_trim(row, n, stop) for row, n in zip(rows, limits, strict=True)]
-    # the last new token was never read, so it is not in the cache
-    read = [len(s) + len(n) - 1 for s, n in zip(samples, new, strict=True)]
-    logical = kv.logical(cache, [n for n in read for _ in range(beams)])[::beams]
-    physical = kv.physical(cache, len(samples))
+    usage = _counted(samples, new, attached, begun)
+    logical, physical = _bytes_held(samples, new, cache, attached, usage, _beams(decoding))
     return [
-        _generation(view, s, row, stop, size * beams, physical)
-        for s, row, size in zip(samples, new, logical, strict=True)
+        _generation(view, s, row, stop, size, physical, counts)
+        for s, row, size, counts in zip(samples, new, logical, usage, strict=True)
     ]
+
+
+def _counted(
+    samples: Sequence[Sample], new: Sequence[list[int]], attached: Attached | None, begun: Sequence[Counts | None] = ()
+) -> list[tuple[Counts, ...]]:
+    """What each sample read; the last new token was never read."""
+    counts = attached.counted([len(row) - 1 for row in new]) if attached is not None else None
+    if not counts:
+        return [()] * len(samples)
+    if begun:
+        counts = [c if first is None else c.after(first) for c, first in zip(counts, begun, strict=True)]
+    return [(c.everywhere() if s.rewritten else c,) for c, s in zip(counts, samples, strict=True)]
+
+
+def _bytes_held(
+    samples: Sequence[Sample], new: Sequence[list[int]], cache: Any, attached: Attached | None,
+    usage: Sequence[tuple[Counts, ...]], beams: int,
+) -> tuple[list[int], int]:  # fmt: skip
+    """Bytes of keys and values of every sample, and of the batch's caches for one sample; second streams included."""
+    streams = [stream.held for stream in attached.streams] if attached is not None else []
+    held = [c[0].held for c in usage for _ in range(beams)] if all(usage) else None
+    kept = kv.logical(
+        cache, [len(s) + len(row) - 1 for s, row in zip(samples, new, strict=True) for _ in range(beams)], held
+    )
+    totals = [size * beams for size in kept[::beams]]
+    for other, lengths in streams:
+        each = [n + len(row) - 1 for n, row in zip(lengths, (r for r in new for _ in range(beams)), strict=True)]
+        totals = [a + b * beams for a, b in zip(totals, kv.logical(other, each)[::beams], strict=True)]
+    return totals, kv.physical(cache, *(other for other, _ in streams)) // len(samples)
 
 
 def _draw(draft: Draft) -> str:
@@ -140,7 +179,7 @@ def _draw(draft: Draft) -> str:
 
 def _generation(
     view: View, sample: Sample, row: list[int], stop: Sequence[int], logical: int | None = None,
-    physical: int | None = None,
+    physical: int | None = None, usage: tuple[Counts, ...] = (),
 ) -> Generation:  # fmt: skip
     ended = bool(row) and row[-1] in stop
     return Generation(
@@ -151,6 +190,7 @@ def _generation(
         finish="stop" if ended else "length",
         kv_bytes_logical=logical,
         kv_bytes_physical=physical,
+        usage=usage,
     )
 
 
@@ -185,9 +225,10 @@ def _shared(
         groups.setdefault((ends[i], len(sample)), []).append(i)
     done: dict[int, Generation] = {}
     for members in groups.values():
-        prefix = _stack([caches[names[i]] for i in members], _empty(view, attached))
-        part = [samples[i] for i in members]
-        answers = _batch(view, part, [limits[i] for i in members], attached, decoding, prefix)
+        begun = [caches[names[i]] for i in members]
+        prefix = _stack([rows for rows, _ in begun], _empty(view, attached))
+        part, counts = [samples[i] for i in members], [c for _, c in begun]
+        answers = _batch(view, part, [limits[i] for i in members], attached, decoding, prefix, counts)
         done |= dict(zip(members, answers, strict=True))
     return [done[i] for i in range(len(samples))]
 
@@ -198,9 +239,9 @@ def _cut(sample: Sample, end: int) -> Sample:
 
 def _prefixes(
     view: View, wanted: dict[Any, Sample], attached: Attached | None
-) -> dict[Any, list[tuple[Tensor, Tensor]]]:
-    """Keys and values `[1, H_kv, T, D]` of every layer, for each beginning."""
-    found: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+) -> dict[Any, tuple[list[tuple[Tensor, Tensor]], Counts | None]]:
+    """Keys and values `[1, H_kv, T, D]` of every layer, and what was read for them, for each beginning."""
+    found: dict[Any, tuple[list[tuple[Tensor, Tensor]], Counts | None]] = {}
     lengths: dict[int, list[Any]] = {}
     for name, sample in wanted.items():
         lengths.setdefault(len(sample), []).append(name)
@@ -212,8 +253,10 @@ def _prefixes(
         else:
             with attached.prefix():
                 view.lm(**inputs.prefill(), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        counts = attached.counted([0] * len(names)) if attached is not None else None
         for b, name in enumerate(names):
-            found[name] = [(k[b : b + 1], v[b : b + 1]) for k, v in map(_pair, cache.layers)]
+            rows = [(k[b : b + 1], v[b : b + 1]) for k, v in map(_pair, cache.layers)]
+            found[name] = rows, counts[b] if counts else None
     return found
 
 

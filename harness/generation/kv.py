@@ -1,50 +1,62 @@
-"""How many bytes of keys and values a cache holds.
+"""How many bytes of keys and values caches hold.
 
-physical: the storages behind all tensors of the cache, each counted once, per sample of the batch. A sliding layer
-keeps a view of a longer tensor alive, so the storage is what memory really costs. logical: what the sample alone would
-need: padding and the positions that other samples of the batch went on for are not counted.
+physical: the storages behind all tensors of the caches, each counted once. A sliding layer keeps a view of a longer tensor
+alive, so the storage is what memory really costs; it belongs to a batch. logical: what a sample alone would need: padding
+and the positions that other samples of the batch went on for are not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.attention.tally import Held
 
-def physical(cache: Any, batch: int) -> int:
-    """Bytes held by `cache`, divided by the batch size."""
+
+def physical(*caches: Any) -> int:
+    """Bytes held by `caches` together."""
     seen: dict[tuple[torch.device, int], int] = {}
-    for tensor in _tensors(cache):
+    for tensor in (t for cache in caches for t in _tensors(cache)):
         storage = tensor.untyped_storage()
         seen[tensor.device, storage.data_ptr()] = storage.nbytes()
-    return sum(seen.values()) // max(batch, 1)
+    return sum(seen.values())
 
 
-def logical(cache: Any, positions: Sequence[int]) -> list[int]:
+def logical(cache: Any, positions: Sequence[int], held: Sequence[Mapping[int, Held]] | None = None) -> list[int]:
     """Bytes for each sample of which `positions[b]` tokens were read.
 
-    A layer that holds fewer (it slides, or it was compressed) counts what it holds; tensors beside keys and values
-    (scales, page summaries) count in full.
+    `held[b]`: layer -> what was there after the sample's own last step, where that was counted; else a layer that holds
+    fewer keys than were read (it slides) counts what it holds. Tensors beside keys and values (scales, sinks) count in
+    full, those with entries for tokens (`Call.state`) as far as the sample's own reach.
     """
-    batch = max(len(positions), 1)
-    totals = [0] * len(positions)
-    for layer in getattr(cache, "layers", ()):
+    batch, totals = max(len(positions), 1), [0] * len(positions)
+    for i, layer in enumerate(getattr(cache, "layers", ())):
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        held = keys.shape[-2] if isinstance(keys, Tensor) and keys.dim() == 4 else 0
-        pair = (_bytes(keys) + _bytes(values)) // batch if held else 0
-        beside = [
-            t for t in _of(layer.__dict__.values()) if t is not keys and t is not values and t.dtype != torch.int64
-        ]
-        rest = sum(map(_bytes, beside)) // batch
-        # a cache that was compressed once grows with the batch's longest answer; the sample's own may be shorter
-        grown = layer.seen - layer.cut_at if getattr(layer, "cut_at", 0) else 0
+        width = keys.shape[-2] if isinstance(keys, Tensor) and keys.dim() == 4 else 0
+        state: dict[Any, Any] = getattr(layer, "state", {})
+        pair = (_bytes(keys) + _bytes(values)) // batch // width if width else 0
+        rest = [t for name, t in layer.__dict__.items() if name not in ("keys", "values", "state")]
         for b, n in enumerate(positions):
-            own = min(held - min(max(positions) - n, grown), n)
-            totals[b] += (pair // held * own if held else 0) + rest
+            own = Held(min(width, n), tuple(state)) if held is None else held[b].get(i, Held(0, ()))
+            beside = sum(_share(name, state[name], own.keys) for name in own.state if name in state)
+            totals[b] += pair * own.keys + (_numbers(rest) + beside) // batch
     return totals
+
+
+def _share(name: Any, value: Any, n: int) -> int:
+    """Bytes of a method's state, of all samples together, as far as `n` tokens reach in it."""
+    paged = isinstance(name, tuple) and len(name) == 2 and isinstance(value, Tensor) and value.dim() > 2
+    if not paged or not value.shape[2]:
+        return _numbers([value])
+    return _bytes(value) // value.shape[2] * -(-n // name[1])
+
+
+def _numbers(values: Any) -> int:
+    """Bytes of the tensors among `values`; positions are no part of what a cache must hold."""
+    return sum(_bytes(t) for t in _of(values) if t.dtype != torch.int64)
 
 
 def _bytes(tensor: Any) -> int:

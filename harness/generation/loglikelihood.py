@@ -21,15 +21,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from harness.attention.usage import Counts, of_sample
 from harness.contracts.method import Draft
 from harness.contracts.task import Example
 from harness.errors import Unsupported, UserError
 from harness.generation.batches import plan_batches
 from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, generate
-from harness.generation.nll import LOGITS, _capped, _hidden_states, keywords, pad_right
+from harness.generation.nll import LOGITS, _capped, _hidden_states, pad_right
 from harness.generation.requests import LIKELIHOODS, Asked, asked
-from harness.models.inputs import Sample, ids_digest
+from harness.models.inputs import Inputs, Sample, ids_digest
 from harness.models.view import View
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 IMPOSSIBLE = -1e30  # in place of minus infinity (a token that a method rules out), which JSON does not have
 
 Row = tuple[int, ...]  # token ids
+Found = tuple[
+    float, bool, tuple["Counts", ...]
+]  # log-likelihood, whether greedy decoding would write it, what was read
+Scored = tuple[int, float, bool, tuple[Counts, ...]]  # the same of the request with this number
 
 
 def respond(
@@ -48,7 +53,7 @@ def respond(
 ) -> list[dict[str, Any]]:
     """One mapping for each example: `prompt_sha256` (of all ids that are read), `text` (JSON list of the responses to its
     requests), `n_prompt_tokens` and `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its
-    limit), and for generations `kv` (bytes, of its largest cache).
+    limit) and `usage` (over all its requests; for generations with the bytes of the largest cache).
 
     Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
     other than greedy where something is generated, and for methods that rewrite prompts.
@@ -69,11 +74,11 @@ def respond(
             f"decoding.search={decoding.search}, but the texts that this task asks for are generated greedily; leave out "
             "decoding.search, or set it to greedy."
         )
-    values: list[list[Any]] = [[] for _ in examples]
+    values: list[list[Scored]] = [[] for _ in examples]
     texts: list[list[Any]] = [[] for _ in examples]
     likelihoods = _likelihoods(view, [one for _, one in scored], attached, budget, mode)
     for (i, one), value in zip(scored, likelihoods, strict=True):
-        values[i].append((one.request, value))
+        values[i].append((one.request, *value))
     for (i, one), made in zip(
         open_, _generations(view, [one for _, one in open_], attached, budget, mode), strict=True
     ):
@@ -87,28 +92,22 @@ def longest(view: View, example: Example) -> Sample:
     return Sample(max((one.read for one in parts), key=len, default=(view.pad_id,)), Draft(example.id, ""))
 
 
-def scores(example: Example) -> bool:
-    """Whether a number of this example comes from one pass over a text; else everything is generated."""
-    return any(r["type"] in LIKELIHOODS for r in example.meta["requests"])
-
-
-def log_likelihoods(view: View, example: Example, attached: Attached | None) -> Tensor:
-    """Those that an example asks for, as `respond` computes them: float64 `[n]`."""
-    wanted = [one for one in asked(view, example.meta, view.max_positions) if not one.max_new_tokens]
-    mode = attached.batching if attached is not None else "any"
-    found = _likelihoods(view, wanted, attached, max(one.positions for one in wanted), mode)
-    return torch.tensor([value for value, _ in found], dtype=torch.float64)
+def proof_steps(examples: Sequence[Example]) -> int:
+    """Decode steps in which a method may prove itself: 2 if everything is generated, 0 as soon as a number comes from
+    one pass over a text, which a method that acts only afterwards leaves as it is.
+    """
+    return 0 if any(r["type"] in LIKELIHOODS for e in examples for r in e.meta["requests"]) else 2
 
 
 def _answer(
     view: View,
     requests: Sequence[Mapping[str, Any]],
     parts: Sequence[Asked],
-    values: Sequence[tuple[int, tuple[float, bool]]],
+    values: Sequence[Scored],
     texts: Sequence[tuple[Asked, Generation]],
 ) -> dict[str, Any]:
     responses: list[Any] = [0.0 if r["type"] == "loglikelihood_rolling" else "" for r in requests]
-    for number, (value, is_greedy) in values:
+    for number, value, is_greedy, _ in values:
         if requests[number]["type"] == "loglikelihood_rolling":
             responses[number] += value
         else:
@@ -124,10 +123,10 @@ def _answer(
         "n_prompt_tokens": sum(len(one.read) for one in parts),
         "n_new_tokens": sum(g.n_new for _, g in texts),
         "finish": "stop" if ended else "length",
+        "usage": of_sample([c for *_, counts in values for c in counts] + [c for _, g in texts for c in g.usage]),
     }
     if texts:
-        largest = max((g for _, g in texts), key=lambda g: g.kv_bytes_logical or 0)
-        row["kv"] = {"kv_bytes_logical": largest.kv_bytes_logical, "kv_bytes_physical": largest.kv_bytes_physical}
+        row["usage"]["kv_bytes_logical"] = max(g.kv_bytes_logical or 0 for _, g in texts)
     return row
 
 
@@ -138,42 +137,50 @@ def _finite(value: float) -> float:
 # -- likelihoods ------------------------------------------------------------------------------------------------------
 
 
-def _likelihoods(
-    view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any
-) -> list[tuple[float, bool]]:
+def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any) -> list[Found]:
     """Log-likelihood and is-greedy of each. What is read twice with different last tokens is computed once."""
-    groups: dict[tuple[Row, int], list[int]] = {}
+    rows: dict[Row, list[int]] = {}
     for i, one in enumerate(wanted):
-        groups.setdefault((one.read, one.n_scored), []).append(i)
-    rows, alike = [row for row, _ in groups], list(groups.values())
-    found: dict[int, tuple[float, bool]] = {}
-    for batch in plan_batches([len(r) for r in rows], [0] * len(rows), budget, mode):
-        members = [[(i, wanted[i]) for i in alike[b]] for b in batch]
-        found |= _forward(view, [rows[b] for b in batch], members, attached)
+        rows.setdefault(one.read, []).append(i)
+    reads = list(rows)
+    found: dict[int, Found] = {}
+    for batch in plan_batches([len(r) for r in reads], [0] * len(reads), budget, mode):
+        members = [[(i, wanted[i]) for i in rows[reads[b]]] for b in batch]
+        found |= _forward(view, [reads[b] for b in batch], members, attached)
     return [found[i] for i in range(len(wanted))]
 
 
 @torch.no_grad()
 def _forward(
     view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], attached: Attached | None
-) -> dict[int, tuple[float, bool]]:
-    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers, all with as many scored ids."""
+) -> dict[int, Found]:
+    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers."""
     for row in rows:
         view.check_length(len(row))
     ids, mask = pad_right(rows, view.pad_id, view.device)
     start = min(len(row) - one.n_scored for row, group in zip(rows, members, strict=True) for _, one in group)
-    scored = [len(row) - group[0][1].n_scored for row, group in zip(rows, members, strict=True)]
-    inputs = keywords(rows, ids, mask, scored, attached)
-    inputs["logits_to_keep"] = torch.arange(start, ids.shape[1], device=ids.device)
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "logits_to_keep": torch.arange(start, ids.shape[1], device=ids.device),
+        "use_cache": False,
+    }
+    cache = attached.new_cache() if attached is not None else None
+    if attached is not None:
+        attached.begin(Inputs(tuple(Sample(row) for row in rows), ids, mask))
+    if cache is not None:
+        inputs |= {"past_key_values": cache, "use_cache": True}
     targets = _targets(rows, members, start, ids)
     logprobs, best = _chosen(view, inputs, targets, attached)
-    found = {}
+    counts = attached.counted([0] * len(rows)) if attached is not None else None
+    found: dict[int, Found] = {}
     for b, group in enumerate(members):
         end = len(rows[b]) - start
+        used = (counts[b],) if counts else ()
         for column, (i, one) in enumerate(group):
             span = slice(end - one.n_scored, end)
             greedy = bool((best[b, span] == targets[b, span, column]).all())
-            found[i] = (float(logprobs[b, span, column].double().sum()), greedy)
+            found[i] = (float(logprobs[b, span, column].double().sum()), greedy, used)
     return found
 
 

@@ -56,7 +56,7 @@ class Prefilled:
             with attached.active():
                 out = call(view, given, inputs.samples, self.limits, self.decoding, cache, over, done=1)
             rows, cache = out.sequences[:, width:], out.past_key_values
-        return generations(view, inputs.samples, rows.tolist(), self.limits, cache, self.decoding)
+        return generations(view, inputs.samples, rows.tolist(), self.limits, cache, self.decoding, attached)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,14 @@ MEMORY = 4 << 30  # bytes of pixels and features that are kept per model
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One request as token ids, image positions included, with what the processor made of its pictures."""
+    """One request as token ids, image positions included, with what the processor made of its pictures. `rewritten`: a
+    method's `transform` made another request of it.
+    """
 
     ids: tuple[int, ...]
     draft: Draft = field(default_factory=lambda: Draft("", ""))
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    rewritten: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,9 +99,8 @@ def _expanded(view: View, draft: Draft, text: str, special: bool) -> tuple[tuple
 
 @dataclass(eq=False)
 class Inputs:
-    """A batch, padded on the left where something is generated, on the right where texts are scored. ids and mask `[B, T]`
-    (int64); `image` bool `[B, T]` or None; `positions` `[B, T]` or `[n, B, T]` (m-rope), None: the library's own; `scored`
-    int64 `[B]`: the first column whose logits are scored, None: something is generated after the last one.
+    """A left-padded batch. ids and mask `[B, T]` (int64); `image` bool `[B, T]` or None; `positions` `[B, T]` or
+    `[n, B, T]` (m-rope), None: the library's own.
     """
 
     samples: tuple[Sample, ...]
@@ -106,7 +108,6 @@ class Inputs:
     mask: Tensor
     image: Tensor | None = None
     positions: Tensor | None = None
-    scored: Tensor | None = None
     embed: Callable[[], Tensor] | None = None
 
     @cached_property
@@ -226,6 +227,11 @@ class Memory:
         while self.bytes > self.limit and len(self._items) > 1:
             self.bytes -= _bytes(self._items.popitem(last=False)[1])
 
+    def bytes_on(self, devices: Sequence[torch.device]) -> int:
+        """Bytes that are kept on any of `devices`."""
+        kinds = {torch.device(d).type for d in devices}
+        return sum(_bytes(value, kinds) for value in self._items.values())
+
     def clear(self) -> None:
         """Forget everything."""
         self._items.clear()
@@ -246,9 +252,9 @@ def forget_pictures() -> None:
         kept.clear()
 
 
-def _bytes(value: Any) -> int:
+def _bytes(value: Any, kinds: Collection[str] | None = None) -> int:
+    """Bytes of the tensors in a value; `kinds`: of devices that count (None: all)."""
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Mapping):
-        return sum(map(_bytes, value.values()))
-    return sum(map(_bytes, value)) if isinstance(value, tuple) else 0
+        return value.numel() * value.element_size() if kinds is None or value.device.type in kinds else 0
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()
+    return sum(_bytes(part, kinds) for part in parts)

@@ -17,10 +17,9 @@ BASELINE = "dense"
 def rows_for_table(cells: Sequence[CellRecord]) -> list[dict[str, Any]]:
     """One row per cell, by model, task and method; the baseline first. Numbers that are not known are None.
 
-    Keys: `run_id model task method status reason metric estimate difference alarm n skipped idle density_prefill
+    Keys: `run_id model task method status reason metric estimate difference alarm inactive n skipped density_prefill
     density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
-    memory_kind device hardware prompt_tokens simulated groups`. `idle`: samples of which the answers are dense's by
-    construction. `status`: done, unfinished, failed, refused or damaged;
+    memory_kind device hardware prompt_tokens simulated groups`. `status`: done, unfinished, failed, refused or damaged;
     `metric`: the headline (`Metric`) or None.
     """
     ordered = sorted(cells, key=_order)
@@ -45,9 +44,9 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "estimate": (measured.get("values") or {}).get(name),
         "difference": difference,
         "alarm": bool(metric and difference and beats(difference, metric)),
+        "inactive": bool((measured.get("acted") or {}).get("inactive")),
         "n": measured.get("n"),
         "skipped": measured.get("n_skipped") or 0,
-        "idle": measured.get("n_idle") or 0,
         "groups": measured.get("groups") or [],
         **_density(measured.get("usage") or {}, _is_dense(cell)),
         **_memory_of_keys(cell, dense),
@@ -80,7 +79,9 @@ def _density(usage: Mapping[str, Any], dense: bool) -> dict[str, Any]:
 
 
 def _memory_of_keys(cell: CellRecord, dense: CellRecord | None) -> dict[str, float | None]:
-    """KV cache bytes relative to the baseline's on the measured request (or, without one, on the samples)."""
+    """KV cache bytes relative to the baseline's on the measured request (or, without one, on the samples, which know what
+    they need and not what a batch allocated).
+    """
     result: dict[str, float | None] = {}
     for kind in ("logical", "physical"):
         ratio = None

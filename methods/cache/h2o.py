@@ -74,20 +74,20 @@ class HeavyHitters(Method):
         keys = layer_cache.keys
         if ctx.q_offset == 0:
             ctx.state["sizes"] = self.sizes(keys.shape[2])
-        if "scores" in ctx.state:
+        if ("scores", 1) in ctx.state:
             scores = self.received(ctx, keys)
-            scores[..., : ctx.state["scores"].shape[-1]] += ctx.state["scores"]
+            scores[..., : ctx.state["scores", 1].shape[-1]] += ctx.state["scores", 1]
         else:
             scores = ctx.once("h2o", lambda: self.received(ctx, keys))
         heavy, recent = ctx.state["sizes"]
         n = keys.shape[2]
         if n <= heavy + recent:
-            ctx.state["scores"] = scores
+            ctx.state["scores", 1] = scores
             return None
         best = scores[..., : n - recent].topk(heavy, dim=-1).indices.sort(dim=-1).values
         newest = torch.arange(n - recent, n, device=keys.device).expand(*best.shape[:2], -1)
         kept = torch.cat((best, newest), dim=-1)
-        ctx.state["scores"] = scores.gather(-1, kept)
+        ctx.state["scores", 1] = scores.gather(-1, kept)
         return kept
 
     def received(self, ctx: Call, keys: Tensor) -> Tensor:

@@ -251,7 +251,7 @@ class KVPress(Method):
         listed = torch.where(read, torch.arange(n, device=keys.device), n).sort(dim=-1).values
         listed = listed[..., : int(read.sum(-1).max())]
         ctx.state["read"], ctx.state["until"] = listed.masked_fill(listed == n, -1), n
-        ctx.count("kept", read.float().mean())
+        ctx.count("kept", read.float().mean((1, 2)))
 
 
 @lru_cache(maxsize=64)

@@ -112,8 +112,8 @@ class DoLa(Method):
                 base[rows] = self._early(ctx, k, z)[rows]
         out = contrast_layers(last, base, self.relative_top)
         ctx.count("layer", torch.tensor(layers, device=best.device)[best].float())
-        ctx.count("cut", out.isinf().float().mean())
-        ctx.count("changed", (out.argmax(-1) != last.argmax(-1)).float().mean())
+        ctx.count("cut", out.isinf().float().mean(-1))
+        ctx.count("changed", out.argmax(-1) != last.argmax(-1))
         return out
 
     def _early(self, ctx: Call, k: int, z: Tensor) -> Tensor:

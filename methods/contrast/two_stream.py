@@ -76,9 +76,9 @@ def refuse_soft_cap(method: Method, view: View) -> None:
 def report(ctx: Call, main: Tensor, other: Tensor, out: Tensor) -> None:
     """Count what the contrast did: tokens cut, tokens whose first rank changed, KL(main || other) in nats."""
     log_p, log_q = main.log_softmax(-1), other.log_softmax(-1)
-    ctx.count("cut", out.isinf().float().mean())
-    ctx.count("changed", (out.argmax(-1) != main.argmax(-1)).float().mean())
-    ctx.count("divergence", (log_p.exp() * (log_p - log_q)).sum(-1).mean())
+    ctx.count("cut", out.isinf().float().mean(-1))
+    ctx.count("changed", out.argmax(-1) != main.argmax(-1))
+    ctx.count("divergence", (log_p.exp() * (log_p - log_q)).sum(-1))
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas

@@ -125,9 +125,9 @@ class Quest(Method):
         low = keys.masked_fill(~there, infinity).unflatten(2, (-1, self.page)).amin(3)
         high = keys.masked_fill(~there, -infinity).unflatten(2, (-1, self.page)).amax(3)
         if done:
-            low = torch.cat((ctx.state["low"][:, :, :done], low), dim=2)
-            high = torch.cat((ctx.state["high"][:, :, :done], high), dim=2)
-        ctx.state.update(low=low, high=high, keys=n_k)
+            low = torch.cat((ctx.state["low", self.page][:, :, :done], low), dim=2)
+            high = torch.cat((ctx.state["high", self.page][:, :, :done], high), dim=2)
+        ctx.state["low", self.page], ctx.state["high", self.page], ctx.state["keys"] = low, high, n_k
         return low, high, columns.unflatten(1, (-1, self.page))
 
     def readable(self, ctx: Call, columns: Tensor, n_k: int) -> Tensor:

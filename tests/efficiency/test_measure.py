@@ -11,9 +11,18 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from harness.attention.attach import attach
+from harness.contracts.method import Draft, Method
 from harness.efficiency import hardware, measure, memory
 from harness.errors import UserError
+from harness.generation.ask import transformed
+from harness.models import inputs
+from harness.models.inputs import sample_of
 from harness.models.view import View
+from methods.contrast.vcd import VCD
+from methods.dense import Dense
+from methods.inputs.carve import Carve
+from tests import tiny_vlm
 from tests.generation.own_cache import OwnCache
 from tests.models import small
 
@@ -157,3 +166,40 @@ def test_cpu_name_without_cpuinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "some")
     assert hardware.cpu_name() == "Fast Chip 3000"
     assert hardware.describe(CPU)["name"] == f"cpu: Fast Chip 3000 x {torch.get_num_threads()} threads"
+
+
+# ---- pictures: second streams, transformed prompts, what the harness keeps
+
+
+def pictured(method: Method, **more: Any) -> dict[str, Any]:
+    view = tiny_vlm.view("llava")
+    sample = sample_of(view, Draft("a", "Is there a dog?", (tiny_vlm.images(1)[0],), image_key="a"))
+    with attach(view, method) as attached:
+        return measure.measure(view, sample, "quick", attached, new_tokens=4, **more)
+
+
+def test_bytes_are_of_all_caches_that_are_held() -> None:
+    plain, two = pictured(Dense()), pictured(VCD())  # the second stream reads the same prompt behind a noisy picture
+    assert two["kv_bytes_logical"] == 2 * plain["kv_bytes_logical"]
+    assert two["kv_bytes_physical"] == 2 * plain["kv_bytes_physical"]
+
+
+def test_prompt_tokens_and_bytes_are_those_of_the_transformed_prompt() -> None:
+    view, method = tiny_vlm.view("llava"), Carve(mode="release")  # asks on the original picture and on the refined one
+    plain = pictured(Dense())
+    got = pictured(method, prepare=lambda s: transformed(view, method, s))
+    assert got["prompt_tokens"] > plain["prompt_tokens"] + 14 and got["context_tokens"] == got["prompt_tokens"] + 4
+    per_token = plain["kv_bytes_logical"] // plain["context_tokens"]
+    assert got["kv_bytes_logical"] == got["kv_bytes_physical"] == per_token * got["context_tokens"]
+
+
+def test_peak_memory_leaves_out_the_pictures_that_the_harness_keeps() -> None:
+    kept = inputs.memory(tiny_vlm.view("llava"))
+    before = pictured(Dense())
+    kept.keep("many pictures", torch.ones(256 << 20, dtype=torch.uint8))
+    try:
+        after = pictured(Dense())
+    finally:
+        kept.clear()
+    for key in ("peak_memory_bytes", "memory_before_bytes"):
+        assert abs(after[key] - before[key]) < 100 << 20, key

@@ -150,11 +150,11 @@ def test_tensors_beside_keys_and_values_count_but_indices_are_bookkeeping() -> N
     view = small.view("llama")
     cache = DynamicCache(config=view.config)
     view.model(input_ids=torch.tensor(PROMPTS[:1]), past_key_values=cache)
-    plain = kv.physical(cache, 1)
+    plain = kv.physical(cache)
     layer: Any = cache.layers[0]
     layer.state = {"pages": torch.zeros(2, 3), "shown": (torch.zeros(5),), "of keys": layer.keys[:, :, 2:]}
     layer.positions = torch.zeros(10, dtype=torch.int64)
-    assert kv.physical(cache, 1) == plain + 4 * 6 + 4 * 5 + 8 * 10
+    assert kv.physical(cache) == plain + 4 * 6 + 4 * 5 + 8 * 10
     view_bytes = layer.keys[:, :, 2:].numel() * 4
     assert kv.logical(cache, [30]) == [plain + 4 * 6 + 4 * 5 + view_bytes]
 

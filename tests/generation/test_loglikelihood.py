@@ -15,7 +15,7 @@ from harness.errors import Unsupported, UserError
 from harness.generation import loglikelihood
 from harness.generation.decoding import Decoding
 from harness.generation.generate import generate
-from harness.generation.loglikelihood import longest, respond, scores, stop_ids
+from harness.generation.loglikelihood import longest, proof_steps, respond, stop_ids
 from harness.generation.requests import Misfit, asked, encode, pair, windows
 from methods.cache.snapkv import SnapKV
 from methods.patterns.streaming import StreamingMask
@@ -245,8 +245,8 @@ def test_requests_with_different_ends_and_limits_are_answered_each_by_its_own() 
 def test_counts_cover_all_requests() -> None:
     view = small.view()
     row = respond(view, [example(choice("xy"), writing((), 5), contexts=("abc",))])[0]
-    assert row["n_prompt_tokens"] == 5 + 4 and row["n_new_tokens"] == 5 and row["kv"]["kv_bytes_logical"] > 0
-    assert "kv" not in respond(view, [example(choice("xy"), contexts=("abc",))])[0]
+    assert row["n_prompt_tokens"] == 5 + 4 and row["n_new_tokens"] == 5 and row["usage"]["kv_bytes_logical"] > 0
+    assert "kv_bytes_logical" not in respond(view, [example(choice("xy"), contexts=("abc",))])[0]["usage"]
 
 
 def test_only_greedy_texts_are_generated() -> None:
@@ -273,8 +273,8 @@ def test_a_method_that_rewrites_prompts_is_refused() -> None:
 
 def test_one_likelihood_is_enough_to_ask_for_proof_in_the_prompt() -> None:
     likelihood, generated = example(choice("b"), contexts=("a",)), example(writing(), contexts=("a",))
-    assert not scores(generated)
-    assert scores(likelihood) and scores(example(text("a")))
+    assert proof_steps([generated, generated]) == 2
+    assert proof_steps([generated, likelihood]) == proof_steps([example(text("a"))]) == 0
 
 
 def test_the_longest_request_stands_for_an_example() -> None:

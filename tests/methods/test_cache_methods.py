@@ -123,7 +123,7 @@ def test_h2o_accumulates_causally_and_really_drops() -> None:
             best = sorted(older, key=lambda j: -float(scores[g][j]))[:heavy]
             alive[g] = sorted(best) + alive[g][-recent:]
             assert layer.positions is not None and layer.positions[0, g].tolist() == alive[g]
-            torch.testing.assert_close(state["scores"][0, g].double(), scores[g][alive[g]], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(state["scores", 1][0, g].double(), scores[g][alive[g]], rtol=1e-5, atol=1e-6)
 
 
 def test_h2o_sizes_are_shares_below_one_and_tokens_from_one_on() -> None:

@@ -144,9 +144,9 @@ def test_it_is_engaged_and_keeps_what_it_says(row: Row, family: str) -> None:
     assert proof["density_decode"] < 1 and 0 < proof["method_kept"] < 1 and not proof["simulated"]
     with attach(view, row.method) as attached:
         cache = view.model(ids, past_key_values=attached.new_cache(), use_cache=True).past_key_values
-        kept = attached.runtime.usage.kept
+        kept = attached.counted([0])[0].held
     held = [layer.keys.shape[2] for layer in cache.layers]
-    assert [kept[i] for i in range(3)] == held and (row.kept is None or tuple(held) == row.kept)
+    assert [kept[i].keys for i in range(3)] == held and (row.kept is None or tuple(held) == row.kept)
     for layer in cache.layers:  # true positions, in order, and the next token comes after the prompt
         assert layer.get_seq_length() == PROMPT
         if layer.positions is not None:
@@ -221,7 +221,7 @@ def test_what_a_press_remembers_is_counted_as_memory(inside: bool) -> None:
     keys_and_values = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
     hidden = 3 * 2 * 64 * 4  # layers, steps, width, bytes
     assert kv.logical(cache, [PROMPT + 2]) == [keys_and_values + hidden]
-    assert kv.physical(cache, 1) >= keys_and_values + hidden
+    assert kv.physical(cache) >= keys_and_values + hidden
 
 
 # -- the library's own run --------------------------------------------------------------------------------------------

@@ -1,0 +1,269 @@
+"""The forwards of one request, written down while they run and counted when it is over.
+
+While the model runs, a layer call costs one tuple: nothing is computed that a device would have to be waited for, and
+what dense attention would read is not computed at all. At the end the attention mask tells how many real tokens came
+before every position of every sample, and from that everything follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PHASES = ("prefill", "decode")
+Window = int | None
+Told = tuple[str, Any, Any]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
+
+
+class Held(NamedTuple):
+    """What a layer's cache holds of a sample: keys, and the names of what a method remembers beside them."""
+
+    keys: int
+    state: tuple[Any, ...] = ()
+
+
+@dataclass(eq=False)
+class Step:
+    """One forward over `n` new positions from `start` on."""
+
+    rows: int
+    start: int = 0
+    n: int = 0
+    layers: list[tuple[int, Window, int, Held]] = field(
+        default_factory=list
+    )  # layer, window, heads, its cache after it
+    reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads
+    edits: list[tuple[int, Any]] = field(default_factory=list)  # layer, bool [rows]: what a hook changed
+    told: list[Told] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
+    packed: tuple[Any, Any, Any] | None = None
+
+    @property
+    def is_decode(self) -> bool:
+        return self.n == 1 and self.start > 0
+
+    def pack(self) -> None:
+        """When the forward is over: one tensor for all layers, where there was one for each."""
+        if self.packed is None:
+            self.packed = _stacked(self.reads), _stacked(self.edits), _summed(self.told)
+
+
+@dataclass(eq=False)
+class Tally:
+    """What one request read. `rows` of a forward are its samples, or its samples' beams."""
+
+    steps: list[Step] = field(default_factory=list)
+    mask: Tensor | None = None  # [rows, positions]: the last attention mask
+    key_bytes: dict[int, int] = field(default_factory=dict)  # layer -> bytes of one key and its value, all key heads
+    simulated: bool = False
+    everywhere: bool = False  # the whole input differs from dense's
+    head: bool = False
+    early: list[Told] = field(default_factory=list)  # told before the first forward
+
+    def forward(self, rows: int, head: bool = False) -> None:
+        """A forward of `rows` begins; `head`: the method edits logits, so the language head is one more layer."""
+        if self.steps:
+            self.steps[-1].pack()
+        self.head = head
+        self.steps.append(Step(rows))
+
+    def call(self, layer: int, meta: Any, q: Tensor, k: Tensor, v: Tensor, read: Any, held: Held) -> None:
+        """One layer call. `read`: pairs of each row over all heads (a list or a tensor); None: all that is visible."""
+        step = self.steps[-1]
+        if not step.layers:
+            step.start, step.n = meta.q_offset, meta.n_q
+            self.mask = meta.kwargs.get("attention_mask")
+        if layer not in self.key_bytes:
+            self.key_bytes[layer] = k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size()
+        if read is not None:
+            step.reads.append((len(step.layers), read))
+        step.layers.append((layer, meta.window, q.shape[1], held))
+
+    def edit(self, layer: int, new: Tensor, old: Tensor, own: Tensor | None = None) -> None:
+        """A hook gave `new` for `old`, the rows first. `own` bool `[rows, R]`: which query rows (dimension 2) count."""
+        step = self.steps[-1]
+        step.touched.add(layer)
+        if new is old:
+            return
+        other = new != old
+        if own is not None:
+            other = other.any(-1) & own[:, None]
+        step.edits.append((layer, other.flatten(1).any(1)))
+
+    def tell(self, name: str, value: Any) -> None:
+        """A number that the method reports: a tensor with a row for each row of the forward first (NaN: no value), or a
+        number that holds for all of them.
+        """
+        total: Any = value
+        n: Any = 1
+        if torch.is_tensor(value):
+            total = value.detach().float()
+            if total.dim() > 1:
+                total = total.flatten(1)
+                n = (~total.isnan()).sum(1)
+                total = total.nansum(1)
+        (self.steps[-1].told if self.steps else self.early).append((name, total, n))
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def close(self, samples: int | None, steps: Sequence[int] | None) -> Iterator[dict[str, Any]]:
+        """The fields of `Counts` for each sample. `steps[b]`: decode steps that belong to sample b; None: all."""
+        if not self.steps and not self.early:
+            return
+        n = samples or min((s.rows for s in self.steps), default=1)
+        tokens = self._tokens(n)
+        own = np.full(n, len(self.steps)) if steps is None else np.asarray(steps)
+        parts: list[_Part] = []
+        done = 0
+        for step in self.steps:
+            step.pack()
+            if step.layers:
+                parts.append(_Part(step, tokens, n, done if step.is_decode else -1))
+                done += step.is_decode
+        early = _by_sample_told(_summed(self.early), n)
+        for b in range(n):
+            yield self._counts([part for part in parts if part.number < own[b]], early, b)
+
+    def _tokens(self, n: int) -> Any:
+        """int64 `[n, positions + 1]`: real tokens before each position."""
+        end = max((s.start + s.n for s in self.steps), default=0)
+        if self.mask is None:
+            return np.broadcast_to(np.arange(end + 1), (n, end + 1))
+        mask = self.mask[:: max(1, len(self.mask) // n), :end].to(torch.int64).cpu().numpy()
+        mask = np.pad(mask, ((0, 0), (0, end - mask.shape[1])), constant_values=1)
+        return np.pad(mask.cumsum(1), ((0, 0), (1, 0)))
+
+    def _counts(self, mine: list[_Part], early: list[Told], b: int) -> dict[str, Any]:
+        found: dict[str, dict[str, int]] = {k: dict.fromkeys(PHASES, 0) for k in ("read", "visible", "rows", "calls")}
+        changed, acted, prompt, touched, layers = 0, set(), set(), set(), set()
+        for part in mine:
+            for key, values in (("read", part.read), ("visible", part.visible), ("rows", part.rows)):
+                found[key][part.phase] += int(values[b])
+            differs = set(part.changed[b])
+            touched |= part.step.touched
+            layers |= part.layers
+            acted |= differs
+            if part.number < 0:
+                prompt |= differs
+            else:
+                changed += len(differs)
+                found["calls"]["decode"] += len(part.layers) + self.head
+        if any(part.number < 0 for part in mine):
+            found["calls"]["prefill"] = len(layers) + self.head
+        layers |= {max(layers) + 1} if self.head and layers else set()
+        facts: dict[str, Any] = {
+            **found, "changed": {"prefill": len(prompt), "decode": changed}, "prompt": frozenset(prompt),
+            "acted": frozenset(acted), "touched": frozenset(touched), "layers": frozenset(layers),
+            "key_bytes": sum(self.key_bytes.values()), "simulated": self.simulated,
+            "told": _told([early, *(part.told for part in mine)], b),
+        }  # fmt: skip
+        if mine:
+            seen = mine[-1].seen[b]
+            held = {i: Held(min(one.keys, int(seen)), one.state) for i, _, _, one in mine[-1].step.layers}
+            facts |= {"seen": int(seen), "held": held}
+        if self.everywhere:
+            facts |= {"changed": found["calls"], "prompt": facts["layers"], "acted": facts["layers"]}
+        return facts
+
+
+class _Part:
+    """One step, counted for every sample: arrays `[samples]`. `number`: which decode step it is, -1 in the prompt."""
+
+    def __init__(self, step: Step, tokens: Any, n: int, number: int) -> None:
+        self.step, self.number = step, number
+        self.phase = "decode" if number >= 0 else "prefill"
+        self.layers = {layer for layer, *_ in step.layers}
+        beams = step.rows // n
+        before, self.seen = tokens[:, step.start], tokens[:, step.start + step.n]
+        areas = {w: _area(self.seen, w) - _area(before, w) for w in {w for _, w, _, _ in step.layers}}
+        heads = np.array([h for _, _, h, _ in step.layers]) * beams
+        visible = np.stack([areas[w] for _, w, _, _ in step.layers]) * heads[:, None]  # [layers, samples]
+        read = visible.copy()
+        assert step.packed is not None
+        places, reads = _by_sample(step.packed[0], n)
+        for place, pairs in zip(places, reads, strict=True):
+            read[place] = pairs
+        self.read, self.visible = read.sum(0), visible.sum(0)
+        self.rows = (self.seen - before) * heads.sum()
+        differs = [(step.layers[place][0], read[place] != visible[place]) for place in places]
+        differs += zip(*_by_sample(step.packed[1], n), strict=True)
+        self.told = _by_sample_told(step.packed[2], n)
+        self.changed = [{layer for layer, which in differs if which[b]} for b in range(n)]
+
+
+def _area(n: Any, window: Window) -> Any:
+    """Sum of min(t, window) for t = 1..n: pairs that dense attention reads over the first n tokens, for one head."""
+    w = n if window is None else np.minimum(n, window)
+    return w * (w + 1) // 2 + (n - w) * w
+
+
+def _stacked(items: Sequence[tuple[int, Any]]) -> tuple[list[list[int]], list[Any]]:
+    """(keys, values): the values of one device as one `[k, rows]`, lists as one array."""
+    keys: list[list[int]] = []
+    values: list[Any] = []
+    groups: dict[Any, list[tuple[int, Any]]] = {}
+    for key, value in items:
+        groups.setdefault(value.device if torch.is_tensor(value) else None, []).append((key, value))
+    for device, members in groups.items():
+        keys.append([key for key, _ in members])
+        rows = [value for _, value in members]
+        values.append(np.array(rows) if device is None else torch.stack(rows))
+    return keys, values
+
+
+def _by_sample(packed: Any, n: int) -> tuple[list[int], list[Any]]:
+    """Keys, and for each an int64 array `[samples]`: sums over the beams of a sample."""
+    keys: list[int] = []
+    found: list[Any] = []
+    for part, values in zip(*packed, strict=True):
+        rows = values.cpu().numpy() if torch.is_tensor(values) else values
+        keys += part
+        found += list(rows.astype(np.int64).reshape(len(part), n, -1).sum(2))
+    return keys, found
+
+
+def _summed(told: Sequence[Told]) -> list[Told]:
+    """One entry for each name (and kind of value): the sum over layers."""
+    found: dict[Any, list[Told]] = {}
+    for one in told:
+        shape = (one[1].shape, one[1].device) if torch.is_tensor(one[1]) else None
+        found.setdefault((one[0], shape, torch.is_tensor(one[2])), []).append(one)
+    return [(members[0][0], _total([s for _, s, _ in members]), _total([n for _, _, n in members]))
+            for members in found.values()]  # fmt: skip
+
+
+def _total(values: list[Any]) -> Any:
+    return torch.stack(values).sum(0) if torch.is_tensor(values[0]) else sum(values)
+
+
+def _by_sample_told(told: Sequence[Told], n: int) -> list[Told]:
+    """The same as arrays `[n]`: sums over the rows of a sample; what does not come in rows holds for every sample."""
+    found = []
+    for name, total, count in told:
+        in_rows = torch.is_tensor(total) and total.dim() > 0 and len(total) % n == 0
+        each = len(total) // n if in_rows else 1
+        counts = _of_samples(count, n) if torch.is_tensor(count) and in_rows else np.full(n, _mean(count) * each)
+        found.append((name, _of_samples(total, n) if in_rows else np.full(n, _mean(total)), counts))
+    return found
+
+
+def _of_samples(value: Tensor, n: int) -> Any:
+    return value.double().cpu().numpy().reshape(n, -1).sum(1)
+
+
+def _mean(value: Any) -> float:
+    return float(value.double().mean()) if torch.is_tensor(value) else float(value)
+
+
+def _told(parts: Sequence[list[Told]], b: int) -> dict[str, tuple[float, int]]:
+    """name -> (sum, how many) for sample b."""
+    found: dict[str, tuple[float, int]] = {}
+    for name, total, count in (one for part in parts for one in part):
+        s, c = found.get(name, (0.0, 0))
+        found[name] = s + float(total[b]), c + int(count[b])
+    return found

@@ -1,0 +1,244 @@
+"""Batch invariance: what a sample answers and what it read do not depend on how samples were batched or shared.
+
+Every method of the test matrices runs on a tiny random model through the run loop, on prompts of several lengths (some below
+the methods' budgets) with limits and stop ids that end rows early; with batches of one sample, of a few and of all, with
+and without what may be shared. Texts, counts and bytes must be equal to the last digit. Likelihoods and the means that a
+method reports about its own arithmetic come from kernels that add up in another order for another batch size: they may
+differ by `CLOSE`. A near tie between two tokens could flip for the same reason; the tiny models' output matrices are spread
+out so far that the seeds used here meet none (a seed that does would fail with two texts, not with two counts).
+
+    python -m tests.campaigns.invariance --kind generate --family llama --method quest --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from PIL import Image
+
+from harness.config import compose
+from harness.contracts.method import Method
+from harness.contracts.task import Example, Metric, Score, Task, Tokens, example_rng
+from harness.plan import cells
+from harness.run import Settings, execute
+from tests import tiny_vlm
+from tests.matrix import CASES
+from tests.methods import picture_matrix
+from tests.models import small
+
+BUDGETS = (1, 450, 8192)
+WAYS = tuple((budget, share) for budget in BUDGETS for share in (False, True))  # the first is every sample alone
+CLOSE = 2e-4  # nats, and shares: float32 through a few layers with large random weights
+WORDS = (
+    "the",
+    "key",
+    "of",
+    "a",
+    "red",
+    "door",
+    "is",
+    "in",
+    "my",
+    "old",
+    "box",
+    "under",
+    "her",
+    "bed",
+    "nobody",
+    "knows",
+)
+STOPS = 24  # of about 260 ids: about every eleventh token ends its row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuations(Task):
+    """Texts to go on from, in `lengths` of bytes, each with a limit of its own; `pictures`: how many stand before them."""
+
+    metrics = (Metric("length", percent=False),)
+
+    n: int = 12
+    lengths: tuple[int, ...] = (36, 92, 92, 131, 131, 170)
+    pictures: int = 0
+
+    def examples(self, tokens: Tokens) -> Iterator[Example]:
+        for i in range(self.n):
+            rng = example_rng("continuations", self.seed, i)
+            text = " ".join(rng.choice(WORDS) for _ in range(200))[: self.lengths[i % len(self.lengths)]]
+            images = (f"{self.seed}-{i % self.pictures}",) if self.pictures else ()
+            yield Example(f"{i:02}", text, max_new_tokens=rng.choice((1, 5, 9, 14)), images=images)
+
+    def score(self, example: Example, text: str | None) -> Score:
+        return Score({"length": float(len(text or ""))})
+
+    def image(self, name: str) -> Image.Image:
+        seed, i = map(int, name.split("-"))
+        return tiny_vlm.images(self.pictures, seed)[i]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured(Continuations):
+    """Questions about a few pictures, several about each."""
+
+    needs_images = True
+    lengths: tuple[int, ...] = (9, 24, 24, 40, 31)
+    pictures: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods(Continuations):
+    """The surprise of the last tokens of each text."""
+
+    kind = "nll"
+
+    def examples(self, tokens: Tokens) -> Iterator[Example]:
+        for e in super().examples(tokens):
+            yield replace(e, prompt="", input_ids=tuple(tokens.prompt_ids(e.prompt)), n_scored=e.max_new_tokens)
+
+    def score(self, example: Example, text: str | None) -> Score:
+        return Score({"length": float(len(json.loads(text or "[]")))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices(Continuations):
+    """Two continuations of each text to be compared, and one to be written."""
+
+    kind = "requests"
+
+    def examples(self, tokens: Tokens) -> Iterator[Example]:
+        for e in super().examples(tokens):
+            asked: list[dict[str, Any]] = [
+                {"type": "loglikelihood", "context": 0, "continuation": text} for text in (" a box", " it")
+            ]
+            asked.append({"type": "generate_until", "context": 0, "until": ["zq"], "max_new_tokens": e.max_new_tokens})
+            yield replace(e, prompt="", meta={"contexts": [e.prompt], "requests": asked})
+
+    def score(self, example: Example, text: str | None) -> Score:
+        return Score({"length": float(len(json.loads(text or "[]")))})
+
+
+TASKS: dict[str, type[Continuations]] = {
+    "generate": Continuations, "nll": Likelihoods, "requests": Choices, "pictures": Pictured,
+}  # fmt: skip
+QUICK = {"_target_": "tasks.pope.Pope", "source": "scenes", "scenes": 4, "seed": 77, "suffix": "one_word"}
+
+
+def methods(kind: str, family: str) -> dict[str, Method]:
+    """The methods of the matrices that serve a family (of `tests.models.small`, `tests.tiny_vlm`) on a kind of task."""
+    if kind == "pictures":
+        found = {str(c): c.acts for c in picture_matrix.CASES if family in c.families}
+        return {k: replace(m, questions=4, calibrate_on=QUICK) if k == "iri" else m for k, m in found.items()}  # type: ignore[call-arg]
+    able = [c for c in CASES if family != "gpt2" or "rotary" not in c.acts.needs]
+    if kind in ("nll", "requests"):  # one pass over a text: methods that act afterwards are refused
+        able = [c for c in able if not c.acts.prefill_is_dense or c.acts.name == "dense"]
+    return {str(c): c.acts for c in able}
+
+
+def rows(kind: str, family: str, seed: int, chosen: Sequence[str] = (), n: int = 12) -> Iterator[tuple[Any, dict]]:
+    """For each of `WAYS`: (budget, share) and method -> sample rows in the order of the examples."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        acting = {k: m for k, m in methods(kind, family).items() if not chosen or k in chosen}
+        plan = _plan(kind, _model(kind, family, seed, root / f"tiny-{family}"), acting, seed, n)
+        for budget, share in WAYS:
+            shutil.rmtree(root / "runs", ignore_errors=True)
+            outcomes = execute(plan, Settings(root, efficiency="off", batch_tokens=budget, share=share))
+            ended = [f"{o.cell.label}: {o.status}: {o.reason}" for o in outcomes if o.status != "done"]
+            assert not ended, "\n".join(ended)
+            files = {c.method_label: root / "runs" / c.run_id / "samples.jsonl" for c in plan}
+            yield (
+                (budget, share),
+                {label: sorted(map(json.loads, f.read_text().splitlines()), key=lambda r: r["id"]) for label, f in files.items()},
+            )  # fmt: skip
+
+
+def _model(kind: str, family: str, seed: int, folder: Path) -> Path:
+    """A checkpoint whose answers end now and then."""
+    wide = {"sliding_window": 32} if "sliding_window" in small.CONFIGS.get(family, ()) else {}  # as in the matrix
+    saved = tiny_vlm.save(family, folder, seed) if kind == "pictures" else small.save(folder, family, seed, **wide)
+    file = saved / "generation_config.json"
+    config = json.loads(file.read_text()) if file.exists() else {}
+    first = config.get("eos_token_id", 1)
+    stop = [first if isinstance(first, int) else first[0], *example_rng("stops", seed).sample(range(20, 250), STOPS)]
+    file.write_text(json.dumps(config | {"eos_token_id": stop}))
+    return saved
+
+
+def _plan(kind: str, folder: Path, acting: dict[str, Method], seed: int, n: int) -> list[Any]:
+    cfg = compose([f"model={folder}"])
+    OmegaConf.set_struct(cfg, False)
+    nodes = {label: _node(method) for label, method in acting.items() if label != "dense"}
+    cfg.method = {"dense": {"_target_": "methods.dense.Dense"}, **nodes}
+    task = TASKS[kind]
+    cfg.task = {kind: {"_target_": f"{task.__module__}.{task.__name__}", "seed": seed, "n": n}}
+    return cells(cfg)
+
+
+def _node(method: Method) -> dict[str, Any]:
+    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {"_target_": f"{type(method).__module__}.{type(method).__name__}", **values}
+
+
+def differences(kind: str, family: str, seed: int, chosen: Sequence[str] = (), n: int = 12) -> list[str]:
+    """Everything that is not as it is for each sample alone, with the command that shows it again."""
+    found: list[str] = []
+    alone: dict[str, Any] = {}
+    for way, by_method in rows(kind, family, seed, chosen, n):
+        alone = alone or by_method
+        for label, samples in by_method.items():
+            for row, wanted in zip(samples, alone[label], strict=True):
+                for key, got, want in unequal(row, wanted):
+                    again = f"python -m tests.campaigns.invariance --kind {kind} --family {family} --method {label} --seed {seed}"
+                    found.append(
+                        f"{label} {row['id']} at (batch_tokens, share) = {way}: {key} is {got}, alone {want}; {again}"
+                    )
+    assert any(len({r["n_new_tokens"] for r in samples}) > 2 for samples in alone.values()) or kind == "nll"
+    return found
+
+
+def unequal(row: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(key, here, alone) of what differs between two records of one sample."""
+    for key in sorted({*row, *wanted} - {"shared", "usage", "text"}):
+        if row.get(key) != wanted.get(key):
+            yield key, row.get(key), wanted.get(key)
+    if not _alike(row["text"], wanted["text"]):
+        yield "text", row["text"], wanted["text"]
+    for key in sorted({*row["usage"], *wanted["usage"]}):
+        got, want = row["usage"].get(key), wanted["usage"].get(key)
+        own = key.startswith("method_") and None not in (got, want)
+        if abs(got - want) > CLOSE * max(1, abs(want)) if own else got != want:
+            yield key, got, want
+
+
+def _alike(text: str, wanted: str) -> bool:
+    """Equal, but for the numbers in a list of likelihoods."""
+    if text == wanted:
+        return True
+    try:
+        pairs = list(zip(_flat(json.loads(text)), _flat(json.loads(wanted)), strict=True))
+    except ValueError:
+        return False
+    return all(abs(a - b) <= CLOSE * max(1, abs(b)) if isinstance(a, float) else a == b for a, b in pairs)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [x for part in value for x in _flat(part)] if isinstance(value, list) else [value]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=sorted(TASKS), default="generate")
+    parser.add_argument("--family", default="llama")
+    parser.add_argument("--method", nargs="*", default=())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n", type=int, default=12, help="examples")
+    args = parser.parse_args()
+    print("\n".join(differences(args.kind, args.family, args.seed, args.method, args.n)) or "equal in every way")
