@@ -2,21 +2,22 @@
 
 An artifact is a safetensors file under `<results>/artifacts/`, named by what it depends on: the model, the method with
 its parameters and source, and the task that it was calibrated on. The same facts stand in its header, so a file that is
-named by hand (`method.<name>.artifact=FILE`) is checked against the model that it is used on.
+named by hand (`method.<name>.artifact=FILE`) is checked against the method and the model that it is used with.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.content import file_digest
 from harness.contracts.method import Draft, Method, Request
 from harness.contracts.task import Example, Task
 from harness.errors import UserError
-from harness.identity import canonical, file_digest, sha256
+from harness.identity import canonical, libraries, sha256
+from harness.records.files import disk_error, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def identity_of(
     """
     learned = {k: facts["params"][k] for k in method.learns_from}
     own = {"target": facts["target"], "params": learned, "source": facts["source"]}
-    return {"model": {k: model.get(k) for k in MODEL}, "method": own, "task": task}
+    return {"model": {k: model.get(k) for k in MODEL}, "method": own, "task": task, "libraries": libraries()}
 
 
 def given_files(method: Method) -> dict[str, str]:
@@ -109,9 +110,9 @@ def _read(path: Path, method: Method, identity: Mapping[str, Any]) -> dict[str, 
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("identity", "{}"))
+            facts = _facts((file.metadata() or {}).get("identity", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise UserError(
             f"method.{method.name}.artifact {path} cannot be read ({error}); make it anew with `heed calibrate`, or leave "
             "the key out: then it is made when it is needed."
@@ -121,13 +122,35 @@ def _read(path: Path, method: Method, identity: Mapping[str, Any]) -> dict[str, 
             f"method.{method.name}.artifact {path} was calibrated on another model (or dtype, or backend); leave the key "
             "out, or calibrate this model: `heed calibrate`."
         )
+    method_facts = facts.get("method")
+    kept: dict[str, Any] = method_facts if isinstance(method_facts, dict) else {}
+    differs = [key for key in ("target", "params") if kept.get(key) != identity["method"][key]]
+    if differs:  # another version of its source is no reason: the file itself is in the run id
+        raise UserError(
+            f"method.{method.name}.artifact {path} was calibrated for another method, or with other settings of it "
+            f"({_brief(kept)}; asked for: {_brief(identity['method'])}). Leave the key out, or calibrate this one: `heed calibrate`."
+        )
     return tensors
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
-    from safetensors.torch import save_file
+def _facts(text: str) -> dict[str, Any]:
+    """The identity in a file's header; empty if there is none."""
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(dict(tensors), str(part), metadata={"identity": canonical(identity)})
-    os.replace(part, path)
+
+def _brief(kept: Mapping[str, Any]) -> str:
+    """Class and settings in one line."""
+    params = kept.get("params")
+    shown = ", ".join(f"{k}={v}" for k, v in params.items()) if isinstance(params, Mapping) else ""
+    return f"{str(kept.get('target') or 'nothing').rpartition('.')[2]} {shown}".strip()[:200]
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any]) -> None:
+    from safetensors.torch import save
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    write_bytes(path, save(dict(tensors), metadata={"identity": canonical(identity)}))

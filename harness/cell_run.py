@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness import calibrate
+from harness import calibrate, idle
 from harness.contracts.task import Example
-from harness.errors import NotEngaged, Unsupported, UserError
+from harness.errors import Unsupported, UserError
 from harness.lazy import Lazy
 from harness.plan import Cell
 from harness.records.cells import read_cell
@@ -77,7 +77,7 @@ class CellRun:
         self.store.discard_tail({self.examples[k].id for number in self.todo for k in self.batches[number]})
         self.store.clear_errors()
         if self.todo:
-            self._prove(max(range(len(self.plain)), key=lambda k: len(self.plain[k])))
+            self._prove()
         return None
 
     def _check_search(self) -> None:
@@ -133,27 +133,11 @@ class CellRun:
                 )
         return lengths
 
-    def _prove(self, longest: int) -> None:
-        """Design law 1: engaged or error, on the longest prompt."""
-        from harness.attention.engaged import prove
-        from harness.models.inputs import collate
+    def _prove(self) -> None:
+        """Design law 1: engaged or error."""
+        from harness.proof import prove
 
-        sample = self.plain[longest]
-        changed = self.transformed([sample])
-        # a likelihood task has no decode: acting there is not enough
-        steps = 0 if self.cell.task.kind == "nll" else 2
-        if self.cell.task.kind == "requests":
-            from harness.generation.loglikelihood import proof_steps
-
-            steps = proof_steps(self.examples)
-        try:
-            proof = prove(
-                self.view, self.cell.method, collate(self.view, [sample]), steps=steps,
-                lowering=self.settings.lowering, changed=collate(self.view, changed), artifact=self._artifact(),
-            )  # fmt: skip
-        except NotEngaged as error:
-            raise NotEngaged(f"{self.cell.label}: {error}") from error
-        self.store.write_json("engaged.json", proof)
+        self.store.write_json("engaged.json", prove(self, self._artifact()))
 
     def prepared(self) -> Attached:
         """The method, ready to be put to work."""
@@ -194,10 +178,12 @@ class CellRun:
             "meta": dict(example.meta),
         }
         asked |= {"references": list(example.references)} | images
+        read = len(self.plain[i]) if self.cell.task.kind == "requests" else output["n_prompt_tokens"]
+        is_idle = idle.equals_dense(self.cell.method, read, output["n_new_tokens"], output["usage"])
         return asked | out | {
             "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
             "usage": output["usage"],
-        } | ({"shared": list(shared)} if shared else {})  # fmt: skip
+        } | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})  # fmt: skip
 
     def failed(self, errors: Sequence[dict[str, str]]) -> None:
         """Record samples that raised. `UserError` when so many did that the rest is not tried."""

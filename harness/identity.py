@@ -1,24 +1,33 @@
 """The run id: a versioned hash of everything that can change a cell's numbers, and of nothing else.
 
 In: model (weights, config and tokenizer digests, revision, dtype, backend, template), method and task (class, parameters, digest of
-their source, digest of the task's data files), decoding, seed, limit, lowering. Out: device, batch size, paths, tracker, workers,
-efficiency level. The same dictionary is stored in `config.json`, so the id can be computed from a stored result too.
+their source and of every project or plug-in file that it imports, digest of the task's data files), decoding, seed, limit,
+lowering, versions of the libraries that compute. Out: device, batch size, paths, tracker, workers, efficiency level,
+tolerance for errors. The same dictionary is stored in `config.json`, so the id can be computed from a stored result too.
 No torch is imported here.
+
+Versions of the engine's numbers:
+
+1. The first.
+2. Helper files of plug-ins and versions of libraries are in the id, `allow_errors` and the paths of calibration data are
+   not; numbers of the engine moved (usage per sample, statistics, positions and rows on which a method acts).
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache, lru_cache
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-VERSION = 1  # raise it when the engine changes numbers (prompts, decoding, attention) for the same configuration
+from harness.sources import class_sources
+
+VERSION = 2  # raise it when the engine changes numbers (prompts, decoding, attention) for the same configuration
+LIBRARIES = ("torch", "transformers")  # parts that compute with another one have its version among their own facts
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
@@ -41,9 +50,9 @@ def extension_identity(part: Any, digests: Mapping[str, str] | None = None) -> d
     `digests` (keyed by normalised path) replaces parameter values that are paths by the digest of what they name.
     """
     cls = type(part)
-    params = {f.name: _plain(getattr(part, f.name)) for f in fields(part)}
-    params = {k: _digested(v, digests or {}) for k, v in params.items()}
-    params |= {k: "folder" for k in getattr(cls, "folders", ()) if params[k] is not None}
+    given = {f.name: plain(getattr(part, f.name)) for f in fields(part)}
+    params = {k: _digested(v, digests or {}) for k, v in given.items()}
+    params |= {k: "folder" for k in getattr(cls, "folders", ()) if given[k] is not None and params[k] == given[k]}
     return {"target": f"{cls.__module__}.{cls.__qualname__}", "params": params, "source": class_source_digest(cls)}
 
 
@@ -56,78 +65,30 @@ def _digested(value: Any, digests: Mapping[str, str]) -> Any:
     return digests.get(str(Path(value)), value) if isinstance(value, str) and value else value
 
 
-def _plain(value: Any) -> Any:
-    """Numbers that mean the same are written the same (8 and 8.0); containers become JSON's."""
+def plain(value: Any) -> Any:
+    """A parameter as it is stored: numbers that mean the same are written the same (8 and 8.0); containers become JSON's."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
 def class_source_digest(cls: type) -> str:
-    """Digest of the code that a class is made of: the modules of its ancestors and what they import from their own top package.
-
-    Contracts, the engine and libraries are left out (`VERSION` and the lock file stand for them); comments, docstrings and
-    layout do not count.
-    """
-    return _modules_digest(tuple(sorted({c.__module__ for c in cls.__mro__} - {"builtins", "abc", "typing"})))
+    """Digest of the code that a class is made of (see `sources`); comments, docstrings and layout do not count."""
+    return sha256(canonical(class_sources(cls)))[:16]
 
 
 @cache
-def _modules_digest(modules: tuple[str, ...]) -> str:
-    files: dict[str, str] = {}
-    waiting = [m for m in modules if not m.startswith("harness.")]
-    while waiting:
-        name = waiting.pop()
-        file = module_file(name)
-        if name not in files and file is not None:
-            files[name] = code_digest(file)
-            waiting += [m for m in imported(file, name) if m.split(".")[0] == name.split(".")[0]]
-    return sha256(canonical(files))[:16]
+def libraries() -> dict[str, str | None]:
+    """The versions, major and minor, of what computes in every cell; a package that is not installed has None."""
+    return {name: _minor(name) for name in LIBRARIES}
 
 
-def module_file(name: str) -> Path | None:
-    """The source file of an importable module, without importing it; None if there is none."""
+def _minor(name: str) -> str | None:
     try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
+        return ".".join(metadata.version(name).split("+")[0].split(".")[:2])
+    except metadata.PackageNotFoundError:
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
-
-
-def imported(file: Path, name: str) -> Iterator[str]:
-    """Names of modules that a file may import (`from a import b` names both a and a.b)."""
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parent = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
-            base = ".".join(part for part in (parent, node.module or "") if part)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-@cache
-def code_digest(path: Path) -> str:
-    """Digest of a Python file's syntax tree without docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:]
-    return sha256(ast.dump(tree))
-
-
-@lru_cache(maxsize=256)
-def file_digest(path: Path) -> str:
-    """sha256 of a data file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

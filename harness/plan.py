@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness import calibrate, identity
 from harness.config import BASELINE
+from harness.content import file_digest
 from harness.errors import UserError, nearest
 from harness.generation.decoding import Decoding
 from harness.options import check_types
@@ -98,9 +99,10 @@ def cells(cfg: DictConfig) -> list[Cell]:
     order = sorted(methods, key=lambda m: m != BASELINE)
     out: dict[str, Cell] = {}
     model_ids = {m: spec.identity() for m, spec in specs.items()}
-    method_ids = {a: identity.extension_identity(m, calibrate.given_files(m)) for a, m in methods.items()}
+    method_ids = {a: method_identity(m) for a, m in methods.items()}
     task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {"version": identity.VERSION, "decoding": decoding(cfg).identity(), "seed": cfg.seed}
+    common = {"version": identity.VERSION, "libraries": identity.libraries()}
+    common |= {"decoding": decoding(cfg).identity(), "seed": cfg.seed}
     learned = {a: calibrate.task_of(method) for a, method in methods.items()}
     calibrations = {a: task_identity(task) for a, task in learned.items() if task is not None}
     limits = {t: effective_limit(task, cfg.limit) for t, task in tasks.items()}
@@ -111,7 +113,6 @@ def cells(cfg: DictConfig) -> list[Cell]:
                 whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
                 whole |= {"limit": limits[t], "lowering": lowerings[a]}
                 whole |= {"calibration": calibrations[a]} if a in calibrations else {}
-                whole |= {"allow_errors": cfg.allow_errors} if cfg.allow_errors else {}
                 run = identity.run_id(whole)
                 out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
     return list(out.values())
@@ -164,17 +165,35 @@ def effective_limit(task: Task, limit: int | None) -> int | None:
     return None if limit is not None and n and limit >= n else limit
 
 
+def method_identity(method: Method) -> dict[str, Any]:
+    """Class, parameters and source of a method; an artifact that was named stands there by its content, the task that it
+    is calibrated on by its identity, so that no path does.
+    """
+    facts = identity.extension_identity(method, calibrate.given_files(method))
+    task = calibrate.task_of(method)
+    if task is not None:
+        node = identity.plain(method.calibration())
+        name = f"task:{identity.sha256(identity.canonical(task_identity(task)))[:16]}"
+        facts["params"] = {key: name if value == node else value for key, value in facts["params"].items()}
+    return facts
+
+
 def task_identity(task: Task) -> dict[str, Any]:
     """Class, parameters, source and data of a task; paths are replaced by the digest of what they name."""
     from harness.models.load import tokenizer_identity
 
-    digests = {str(path): f"sha256:{identity.file_digest(path)}" for path in task.data_files()}
+    digests = data_digests(task)
     if task.tokenizer:
         digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(str(task.tokenizer))}"
     return identity.extension_identity(task, digests) | {
         "data": sorted(digests.values()),
         "provenance": dict(task.provenance()),
     }
+
+
+def data_digests(task: Task) -> dict[str, str]:
+    """path -> digest of the task's files as they are now."""
+    return {str(path): f"sha256:{file_digest(path)}" for path in task.data_files()}
 
 
 def is_done(root: Path, run: str) -> bool:

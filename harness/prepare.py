@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from harness.content import file_digest
 from harness.contracts.task import Example, Skipped, Task, Tokens
+from harness.errors import UserError
 from harness.identity import canonical, sha256
-from harness.records.files import disk_error
+from harness.records.files import disk_error, whole_file
 
 VERSION = 2  # raise it when the layout of the file changes
 Item = Example | Skipped
@@ -43,7 +44,7 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
         "version": VERSION,
         "task": f"{cls.__module__}.{cls.__qualname__}",
         "fields": {f.name: getattr(task, f.name) for f in fields(task)},
-        "files": [_content(path) for path in task.data_files()],
+        "files": _files(task),
         "provenance": dict(task.provenance()),
         "source": source,
         "tokens": tokens.digest,
@@ -56,10 +57,9 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
     return sha256(canonical(facts))[:32]
 
 
-def _content(path: Path) -> str:
-    """The digest of a file as it is now."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _files(task: Task) -> list[str]:
+    """The digests of the task's files as they are now."""
+    return [file_digest(path) for path in task.data_files()]
 
 
 def _line(item: Item) -> bytes:
@@ -80,26 +80,23 @@ def _seal(digest: str, n: int) -> bytes:
 
 
 def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
-    """Build the examples and write them line by line under a temporary name, which becomes `path` when all is on the
-    disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    items, digest = [], hashlib.sha256()
+    """Build the examples and write them line by line."""
+    items, digest, before = [], hashlib.sha256(), _files(task)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            for item in task.examples(tokens):
-                line = _line(item)
-                digest.update(line)
-                file.write(line)
-                items.append(_item(line))
-            file.write(_seal(digest.hexdigest(), len(items)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        for item in task.examples(tokens):
+            line = _line(item)
+            digest.update(line)
+            file.write(line)
+            items.append(_item(line))
+        file.write(_seal(digest.hexdigest(), len(items)))
+        if _files(task) != before:
+            raise UserError(
+                f"Data of {type(task).__name__} changed while the examples were made from it. Run the same command again."
+            )
     return items
 
 

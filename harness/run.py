@@ -24,7 +24,7 @@ from harness.errors import Unsupported, UserError
 from harness.identity import canonical
 from harness.lazy import Lazy
 from harness.models import held
-from harness.plan import Cell
+from harness.plan import Cell, data_digests
 from harness.prepare import prepared
 from harness.records.locks import Busy
 from harness.records.store import CellStore
@@ -154,6 +154,11 @@ def task_data(
     if progress:
         progress.note(f"preparing {cell.task_label} for {cell.model_label}")
     tokens = tokens_of(cell.task.tokenizer, view)
+    if not set(data_digests(task).values()) <= set(cell.identity["task"]["data"]):
+        raise UserError(
+            f"data of task '{cell.task_label}' changed since the run was planned, so its results would have another id. Run the "
+            "same command again."
+        )
     items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
     examples = [e for e in items if isinstance(e, Example)]
     skipped = [s for s in items if isinstance(s, Skipped)]

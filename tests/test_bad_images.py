@@ -244,7 +244,7 @@ def test_a_method_that_cannot_serve_is_refused_once_and_the_others_go_on(base, t
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "has no image processor"), ("hello", "is not valid JSON"),
+    [(None, "has no image processor"), ("hello", "is not JSON"),
      ('{"image_processor": {"image_processor_type": "Nope"}}', "cannot be read")],
 )  # fmt: skip
 def test_a_model_without_a_processor_config(base, tmp_path, capsys, content, message):

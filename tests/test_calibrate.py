@@ -70,3 +70,20 @@ def test_a_named_artifact_is_part_of_the_run_id_by_content(tmp_path: Path) -> No
 def test_a_method_that_learns_nothing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "method=[vcd]"]) == 2
     assert "calibrated" in capsys.readouterr().err
+
+
+def test_an_artifact_of_another_method_or_of_other_settings_is_refused(tmp_path: Path) -> None:
+    from harness.calibrate import _read, _write
+    from harness.errors import UserError
+    from methods.activations.iri import Injection
+
+    model = {"weights": "w"}
+    mine = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 3}}}
+    other = {"model": model, "method": {"target": "elsewhere.Other", "params": {"questions": 3}}}
+    fewer = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 2}}}
+    for made in (other, fewer, {"model": model}):
+        _write(tmp_path / "a.safetensors", {}, made)
+        with pytest.raises(UserError, match="was calibrated for another method, or with other settings"):
+            _read(tmp_path / "a.safetensors", Injection(), mine)
+    _write(tmp_path / "a.safetensors", {}, mine | {"method": {**mine["method"], "source": "of an older version"}})
+    assert _read(tmp_path / "a.safetensors", Injection(), mine) == {}

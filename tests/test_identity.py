@@ -1,13 +1,18 @@
 """The run id: everything that can change a number, and nothing else."""
 
+import sys
 from dataclasses import dataclass
 
 import pytest
 
-from harness import identity
+from harness import identity, sources
 from harness.config import compose
-from harness.plan import cells
+from harness.content import file_digest
+from harness.plan import cells, method_identity
 
+CACHES = (
+    sources._sources, sources.code_digest, sources.imported, sources.module_file, sources._spec, sources._is_project,
+)  # fmt: skip
 BASE = ["method=[dense,power]", "task=[passkey]"]
 
 
@@ -24,6 +29,7 @@ def ids(*overrides):
         "tracking=offline",
         "model.micro-lm.device=cpu",
         "dry_run=true",
+        "allow_errors=3",
     ],
 )
 def test_what_cannot_change_a_number_stays_out(override):
@@ -73,7 +79,7 @@ def test_a_comment_or_docstring_in_the_source_does_not_count(tmp_path):
     one.write_text('"""Doc."""\n\ndef f(x):\n    """Say."""\n    return x + 1  # why\n')
     two.write_text("def f(x):\n    return (x\n        + 1)\n")
     three.write_text("def f(x):\n    return x + 2\n")
-    assert identity.code_digest(one) == identity.code_digest(two) != identity.code_digest(three)
+    assert sources.code_digest(one) == sources.code_digest(two) != sources.code_digest(three)
 
 
 def test_what_guessing_scores_is_stored_and_is_no_part_of_the_identity():
@@ -104,9 +110,140 @@ def test_whole_numbers_are_written_one_way():
 def test_source_follows_imports_of_the_same_package():
     from methods.cache.snapkv import SnapKV
 
-    name = SnapKV.__module__
-    found = set(identity.imported(identity.module_file(name), name))
-    assert "methods.cache.rows" in found  # a helper's change is the method's change
+    assert "methods.cache.rows" in sources.class_sources(SnapKV)  # a helper's change is the method's change
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+import mymethod_helper
+from harness.contracts.method import Method
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Method):
+    name: ClassVar[str] = "mine"
+    title: ClassVar[str] = "mine"
+    paper: ClassVar[str] = "own"
+
+    def attn_out(self, ctx, a):
+        from methods.cache.rows import layout
+        from mymethod.deep import strength  # in a package beside it, inside a function
+        return a * strength() * mymethod_helper.FACTOR
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A folder with a method of somebody else's; returns what it takes to edit a file and plan anew."""
+    (tmp_path / "mymethod").mkdir()
+    for name, text in {
+        "mymethod_plugin.py": PLUGIN, "mymethod_helper.py": "from mymethod import FACTOR\n", "mymethod/__init__.py": "FACTOR = 2\n",
+        "mymethod/deep.py": "import numpy\ndef strength():\n    return 3\n", "unrelated.py": "x = 1\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def planned(name: str = "", text: str = "") -> str:
+        if name:
+            (tmp_path / name).write_text(text)
+        for cached in CACHES:
+            cached.cache_clear()  # as a new process would begin
+        (cell,) = cells(
+            compose(["task=passkey", "method=[]", "baseline=false", "+method.mine={_target_: mymethod_plugin.Mine}"])
+        )
+        return cell.run_id
+
+    yield planned
+    for name in [n for n in sys.modules if n.startswith("mymethod")]:
+        del sys.modules[name]
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name", ["mymethod_plugin.py", "mymethod_helper.py", "mymethod/__init__.py", "mymethod/deep.py"]
+)
+def test_every_file_that_a_plugin_imports_counts(plugin, tmp_path, name):
+    before = plugin()
+    code = (tmp_path / name).read_text()
+    assert plugin(name, f"# said\n{code}") == before != plugin(name, f"{code}\nX = 1\n")
+    assert plugin(name, code) == plugin("unrelated.py", "x = 2\n") == before
+
+
+def test_a_helper_of_the_project_counts_for_a_class_from_outside(plugin):
+    from importlib import import_module
+
+    plugin()
+    found = sources.class_sources(import_module("mymethod_plugin").Mine)
+    assert {"methods.cache.rows", "mymethod", "mymethod.deep", "mymethod_helper", "mymethod_plugin"} <= set(found)
+    assert not any(name.partition(".")[0] in ("harness", "numpy", "dataclasses", "torch") for name in found)
+
+
+def test_a_package_among_the_libraries_counts_where_the_class_comes_from_it(tmp_path, monkeypatch):
+    (tmp_path / "installed_one.py").write_text("import installed_two\nclass One:\n    pass\n")
+    (tmp_path / "installed_two.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sources, "_library_roots", lambda: frozenset({tmp_path}))
+    from importlib import import_module
+
+    assert set(sources.class_sources(import_module("installed_one").One)) == {"installed_one"}
+
+
+def test_code_that_cannot_be_parsed_counts_by_its_bytes(tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("def f(:\n")
+    assert sources.code_digest(broken) and sources.imported(broken, "broken") == ()
+
+
+def test_versions_of_what_computes_are_in_the_id(monkeypatch):
+    before = ids()
+    assert set(cells(compose(BASE))[0].identity["libraries"]) == {"torch", "transformers"}
+    real = identity.metadata.version
+    for installed, same in (("99.1.5", False), (real("torch") + ".post1", True)):
+        identity.libraries.cache_clear()
+        monkeypatch.setattr(
+            identity.metadata, "version", lambda name, v=installed: v if name == "torch" else real(name)
+        )
+        assert (ids() == before) is same
+    monkeypatch.undo()
+    identity.libraries.cache_clear()
+
+
+def test_no_path_of_calibration_data_is_in_the_id(tmp_path):
+    from methods.activations.iri import QUESTIONS, Injection
+
+    same = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / f"{name}.txt"
+        file.write_text("one two three. " * 50)
+        node = {"_target_": "tasks.perplexity.Perplexity", "path": str(file)}
+        same.append(identity.canonical(method_identity(Injection(calibrate_on=node))))
+    assert same[0] == same[1] and str(tmp_path) not in same[0]
+    written_out = Injection(calibrate_on={**QUESTIONS, "scenes": 60})
+    assert (
+        method_identity(written_out)
+        == method_identity(Injection())
+        != method_identity(Injection(calibrate_on={**QUESTIONS, "scenes": 61}))
+    )
+
+
+def test_the_path_of_a_data_folder_is_replaced_by_its_content(tmp_path):
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").write_text("one two three. " * 50)
+        made += [c.run_id for c in cells(compose(["task=perplexity", f"task.perplexity.path={tmp_path / name}"]))]
+    assert made[0] == made[1]
+
+
+def test_config_json_says_what_was_read_and_how(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("one two three. " * 50)
+    (cell,) = cells(compose(["task=perplexity", f"task.perplexity.path={file}"]))
+    stored = cell.config("ci")["identity"]
+    assert len(stored["model"]["tokenizer"]) == 64 and stored["model"]["backend"] == "sdpa"
+    assert stored["model"]["template"] and stored["task"]["data"] == [f"sha256:{file_digest(file)}"]
 
 
 def test_lowering_counts_for_patterns_alone():
@@ -121,5 +258,5 @@ def test_a_limit_that_takes_nothing_away_does_not_count():
 def test_golden_run_id():
     """A change here means that every stored result gets a new id: raise VERSION and say so in the changelog."""
     assert (
-        identity.run_id({"version": 1, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "58fffa285c2b6d98"
+        identity.run_id({"version": 2, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "7ed7022f53ac897d"
     )

@@ -9,7 +9,8 @@ causality and padding.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -44,6 +45,15 @@ def pop(config: Any) -> None:
 def outer(config: Any) -> Runtime | None:
     """The attachment that is active now."""
     return _active[id(config)][-1] if id(config) in _active else None
+
+
+@contextmanager
+def silenced(config: Any) -> Iterator[None]:
+    """Inside, the model of `config` runs as if none of the methods that are active now were attached."""
+    with ExitStack() as stack:
+        for runtime in _active.get(id(config), ()):
+            stack.enter_context(runtime.silent())
+        yield
 
 
 def previous(config: Any, name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -1,19 +1,20 @@
 """The proof that an attached method did something, and that nothing is left of it afterwards (design law 1).
 
-On one example: dense logits, the method's logits for the same tokens, dense logits again. The method must have acted in
-every layer where it said it would, must have read or kept less than dense does, must have moved the logits; and the
-last dense logits must be bit-equal to the first. Otherwise the cell fails, because its number would be the dense
-model's under another name.
+On one example, and on what is scored of it: dense numbers, the method's numbers for the same tokens, dense numbers again.
+The method must have acted in every layer where it said it would, must have read or kept less than dense does, must have
+moved the numbers; and the last dense ones must be bit-equal to the first. Otherwise the cell fails, because its number
+would be the dense model's under another name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from harness import idle
 from harness.attention.attach import Attached, attach
 from harness.contracts.method import HOOKS, Method
 from harness.errors import NotEngaged
@@ -35,37 +36,39 @@ def prove(
     lowering: str = "auto",
     changed: Inputs | None = None,
     artifact: Mapping[str, Tensor] | None = None,
+    scored: Callable[[Attached | None], Tensor] | None = None,
 ) -> dict[str, Any]:
     """Evidence for one method on one prompt (ids `[1, T]` or inputs): usage, `logits_moved` (largest difference
     of log probabilities), `restored`.
 
-    `changed`: what the method's `transform` made of the prompt. Tasks that score the prompt in one forward want
-    `steps=0`: a method that acts only afterwards is then not engaged. Compares the last row of the prompt and `steps`
-    decode steps that are fed dense's own greedy tokens; a method with a search of its own must report what it did.
-    Raises `NotEngaged`.
+    What is compared is what is scored. Of a text that is generated: the last row of the prompt and `steps` decode steps that
+    are fed dense's own greedy tokens; a method with a search of its own must report what it did. Of a text that is scored
+    as it stands: the log-likelihoods (nats) that `scored` gives, computed as for a sample under the attached method (None:
+    dense). `changed`: what the method's `transform` made of the prompt. Raises `NotEngaged`.
     """
     inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
     if not method.overrides(*HOOKS):
         return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
-    if steps == 0 and (method.prefill_is_dense or method.overrides("generate")):
+    look = scored or _generated(view, inputs, changed, steps)
+    if scored and (method.prefill_is_dense or method.overrides("generate")):
         raise NotEngaged(
             f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
             "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
         )
-    before, tokens = _logits(view, inputs, steps)
+    before = look(None)
     with attach(view, method, lowering, artifact) as attached:
-        during, _ = _logits(view, changed or inputs, steps, attached, tokens)
+        during = look(attached)
         if method.overrides("generate"):
             method.generate(attached.request, [max(steps, 2)] * len(inputs.samples), view.stop_ids)
         report = attached.report()
-    after, _ = _logits(view, inputs, steps, None, tokens)
+    after = look(None)
     if not torch.equal(before, after):
         raise NotEngaged(
-            f"Method '{method.name}' left traces: dense logits before and after it differ by up to "
+            f"Method '{method.name}' left traces: dense numbers before and after it differ by up to "
             f"{float((before - after).abs().max()):.3g}. They must be bit-equal; it changed weights or global state."
         )
-    moved = float(_finite(before.float().log_softmax(-1) - during.float().log_softmax(-1)).abs().max())
-    _judge(view, method, report, moved, inputs.ids.shape[1] + steps)
+    moved = float(_finite(before - during).abs().max())
+    _judge(view, method, report, moved, inputs.ids.shape[1], 0 if scored else steps + 1)
     return {**report, "logits_moved": moved, "restored": True}
 
 
@@ -74,28 +77,33 @@ def _finite(difference: Tensor) -> Tensor:
     return difference.nan_to_num(posinf=FAR, neginf=-FAR).clamp(-FAR, FAR)
 
 
-def _logits(
-    view: View, inputs: Inputs, steps: int, attached: Attached | None = None, tokens: list[Tensor] | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits `[steps + 1, V]` of the last prompt row and of each step, and the tokens that were fed (greedy if not
-    given).
+def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -> Callable[[Attached | None], Tensor]:
+    """Log probabilities `[steps + 1, V]` (float32) of the last prompt row and of each step, which is fed what the first call
+    chose greedily.
     """
-    cache = attached.new_cache() if attached is not None else None
-    inputs = attached.begin(inputs) if attached is not None else inputs
-    rows, fed, given = [], [], inputs.prefill()
-    for i in range(steps + 1):
-        out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        rows.append(out.logits[0, -1])
-        step = out.logits[:, -1:].argmax(-1).to(view.device) if tokens is None else tokens[i]
-        given = {"input_ids": step} | inputs.further(1, i)
-        fed.append(step)
-    return torch.stack(rows), fed
+    fed: list[Tensor] = []
+
+    def look(attached: Attached | None) -> Tensor:
+        cache = attached.new_cache() if attached is not None else None
+        shown = inputs if attached is None else attached.begin(changed or inputs)
+        rows, given = [], shown.prefill()
+        for i in range(steps + 1):
+            out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = out.past_key_values
+            rows.append(out.logits[0, -1].float().log_softmax(-1))
+            if i == len(fed):
+                fed.append(out.logits[:, -1:].argmax(-1).to(view.device))
+            given = {"input_ids": fed[i]} | shown.further(1, i)
+        return torch.stack(rows)
+
+    return look
 
 
-def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: int) -> None:
-    """Raise `NotEngaged`, with the reason in plain words, unless the evidence is complete."""
-    reason = method.idle(n)
+def _judge(view: View, method: Method, report: dict[str, Any], moved: float, prompt: int, new: int) -> None:
+    """Raise `NotEngaged`, with the reason in plain words, unless the evidence is complete. `prompt` and `new`: tokens, as
+    for `idle.reason`.
+    """
+    reason, n = idle.reason(method, prompt, new), prompt + max(new - 1, 0)
     if reason:
         raise NotEngaged(f"Method '{method.name}' would not change this model on this task: {reason}.")
     own_search = method.overrides("generate")
@@ -119,9 +127,10 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
             f"{_windows(view)}, so its number would be dense's. {remedy}"
         )
     if moved <= ROUNDING and not own_search:
+        what = "no logit moved" if new else "no log-likelihood that is scored moved"
         raise NotEngaged(
             f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} of {view.n_layers}, "
-            f"but no logit moved on a context of {n} tokens{_windows(view)}: what it changed was not used. "
+            f"but {what} on a context of {n} tokens{_windows(view)}: what it changed was not used. "
             f"{_told(report)}{remedy}"
         )
 

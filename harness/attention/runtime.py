@@ -289,13 +289,15 @@ class Runtime:
     def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:
         """The query rows that may be edited, and bool `[B, R]`: in which samples they are."""
         n, batch = meta.n_q, meta.kwargs["batch_size"]
-        if self.method.query_rows == "last" or ctx.phase == "decode" or ctx.image is None:
+        first = None if self.request is None else self.request.inputs.scored  # [B]
+        if self.method.query_rows == "after_image" and ctx.image is not None:
+            columns = torch.arange(ctx.image.shape[1], device=meta.device)
+            first = torch.where(ctx.image, columns + 1, 0).amax(1)  # one past the last image token
+        if ctx.phase == "decode" or first is None:
             return slice(n - 1, n), torch.ones(batch, 1, dtype=torch.bool, device=meta.device)
-        columns = torch.arange(ctx.image.shape[1], device=meta.device)
-        end = torch.where(ctx.image, columns + 1, 0).amax(1)  # [B]: one past the last image token
-        first = max(int(end.min()) - meta.q_offset, 0)
-        at = torch.arange(meta.q_offset + first, meta.q_offset + n, device=meta.device)
-        return slice(first, n), at >= torch.maximum(end, ctx.n_pad)[:, None]
+        start = max(int(first.min()) - meta.q_offset, 0)
+        at = torch.arange(meta.q_offset + start, meta.q_offset + n, device=meta.device)
+        return slice(start, n), at >= torch.maximum(first, ctx.n_pad)[:, None]
 
     def _check_cache(self, layer: int, meta: Meta, tracked: TrackedLayer | None) -> None:
         if not self.tracked or self.forward.cache is None:

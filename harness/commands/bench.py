@@ -107,11 +107,11 @@ def _about(
     cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, machine: str
 ) -> dict[str, Any]:
     """What the record's id is made of: repeats and budget make a number surer, not another one."""
-    from harness import calibrate, identity
+    from harness.plan import method_identity
 
     return {
         "model": spec.identity(),
-        "methods": {k: identity.extension_identity(m, calibrate.given_files(m)) for k, m in methods.items()},
+        "methods": {k: method_identity(m) for k, m in methods.items()},
         "kind": settings.kind, "lengths": list(settings.lengths), "batches": list(settings.batches),
         "new_tokens": settings.new_tokens, "lowering": cfg.lowering, "seed": cfg.seed, "machine": machine,
     }  # fmt: skip

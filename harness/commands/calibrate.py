@@ -12,14 +12,12 @@ from typing import Any
 from harness import calibrate
 from harness.config import compose
 from harness.errors import UserError
-from harness.plan import group, task_identity
+from harness.plan import group, method_identity, task_identity
 from harness.terminal import Terminal
 
 
 def make(overrides: list[str]) -> int:
     """One artifact for each model and calibrated method of the overrides."""
-    from harness import identity
-
     cfg = compose(overrides)
     console, root = Terminal(), Path(cfg.results)
     methods = {label: m for label, m in group(cfg, "method").items() if m.calibration() is not None}
@@ -30,7 +28,7 @@ def make(overrides: list[str]) -> int:
         for label, method in methods.items():
             task = calibrate.task_of(method)
             about = calibrate.identity_of(
-                facts, method, identity.extension_identity(method), task_identity(task) if task is not None else None
+                facts, method, method_identity(method), task_identity(task) if task is not None else None
             )
             path = calibrate.place(method, about, root)
             fresh = not path.exists()

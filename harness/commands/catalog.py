@@ -62,11 +62,13 @@ def _tasks() -> Table:
 
 
 def _models() -> Table:
-    from harness.models import zoo
+    from harness.models import packaged, zoo
 
     table = _table("models", "name", "source", "dtype", "attention backend")
     for name, node in entries("model").items():
         source = "zoo (in the repository)" if node["path"] in zoo.MEMBERS else f"hub {node['path']}"
+        if node["path"] in packaged.MEMBERS:
+            source = f"package {packaged.MEMBERS[node['path']].package}"
         table.add_row(name, source, str(node["dtype"]), str(node["backend"]))
     table.caption = "model= also takes a folder written by save_pretrained, or any hub id."
     return table

@@ -30,7 +30,7 @@ def show(deep: bool = False) -> int:
     table = Table(title="heed doctor", title_justify="left")
     for column in ("what", "state", "detail"):
         table.add_column(column, overflow="fold")
-    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo()]
+    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo(), *_packaged()]
     colour = {"ok": "green", "missing": "red", "off": "yellow"}
     for what, state, detail in rows:
         table.add_row(what, Text(state, style=colour[state]), detail)
@@ -118,3 +118,16 @@ def _zoo() -> Iterator[Row]:
             "ok" if there else "missing",
             str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm",
         )
+
+
+def _packaged() -> Iterator[Row]:
+    from harness.models import packaged
+
+    for name in packaged.MEMBERS:
+        what, how = f"model {name}", packaged.missing(name)
+        if how:
+            yield what, "off", f"a real pretrained model without a hub: {how}"
+        elif packaged.ready(name):
+            yield what, "ok", str(packaged.place(name))
+        else:
+            yield what, "ok", f"its first run turns {packaged.shipped(name)} into {packaged.place(name)}"

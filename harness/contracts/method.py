@@ -42,7 +42,9 @@ class Draft:
 
 
 class Ask(Protocol):
-    """Plain generation for `Method.transform`: the answer to a draft, under `probe` (a method that watches) if given."""
+    """Plain generation for `Method.transform`: the dense model's answer to a draft (the method that asks is not at work),
+    under `probe` (a method that watches) if given.
+    """
 
     def __call__(self, draft: Draft, max_new_tokens: int, probe: Method | None = None) -> str: ...
 
@@ -166,8 +168,13 @@ class Method:
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained", "images", "second_stream"}
     search: ClassVar[frozenset[str]] = frozenset({"greedy", "sample", "beam"})  # decoding it can work with
-    query_rows: ClassVar[Literal["last", "after_image"]] = "last"  # rows that `scores` and `probs` may edit
+    # rows that `scores` and `probs` may edit. last: those that predict what is new, which are the prompt's last and every
+    # decode step, and where a given text is scored in one pass all that predict a scored token
+    query_rows: ClassVar[Literal["last", "after_image"]] = "last"
     budget_unit: ClassVar[str] = ""  # what its main knob means
+    budget_on: ClassVar[Literal["context", "prompt"]] = (
+        "context"  # what `idle` counts: the prompt with what is generated, or alone
+    )
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
@@ -199,8 +206,9 @@ class Method:
         return {}
 
     def idle(self, n: int) -> str:
-        """Why the method changes nothing on a context of `n` tokens, as a sentence with the remedy; empty if it does
-        act.
+        """Why the method changes nothing on a context of `n` tokens (what that is: `budget_on`), as a sentence with the
+        remedy; empty if it does act. Every sample is asked about, so the answer must be exact: sinks, recent keys and the
+        query's own block are read, too.
         """
         return ""
 

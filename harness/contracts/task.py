@@ -240,8 +240,8 @@ class Task(ABC):
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         """Write pictures and tables made from sample rows into `folder`; return their paths.
 
-        A row is a stored sample (`{"id", "meta", "metrics", ...}`) with `method` (its label) and `receptive_field` (the share of
-        the prompt that a static pattern can reach, or None).
+        A row is a stored sample (`{"id", "meta", "metrics", ...}`, with `idle` where the method could not act) with `method` (its
+        label) and `receptive_field` (the share of the prompt that a static pattern can reach, or None).
         """
         return []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.attention.attach import attach
+from harness.attention.dispatch import silenced
 from harness.contracts.method import Draft, Method
 from harness.generation.generate import generate
 from harness.models.inputs import Sample, sample_of
@@ -18,9 +19,12 @@ def transformed(view: View, method: Method, sample: Sample) -> Sample:
 
 
 def ask(view: View, draft: Draft, max_new_tokens: int, probe: Method | None = None) -> str:
-    """The model's greedy answer to a draft, with `probe` attached."""
+    """The dense model's greedy answer to a draft, with `probe` attached: the method that asks is silent meanwhile, so that
+    it is told the same whether it is at work already or not.
+    """
     sample = sample_of(view, draft)
-    if probe is None:
-        return generate(view, [sample], [max_new_tokens])[0].text
-    with attach(view, probe) as attached:
-        return generate(view, [sample], [max_new_tokens], attached)[0].text
+    with silenced(view.config):
+        if probe is None:
+            return generate(view, [sample], [max_new_tokens])[0].text
+        with attach(view, probe) as attached:
+            return generate(view, [sample], [max_new_tokens], attached)[0].text

@@ -28,9 +28,9 @@ from harness.errors import Unsupported, UserError
 from harness.generation.batches import plan_batches
 from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, generate
-from harness.generation.nll import LOGITS, _capped, _hidden_states, pad_right
+from harness.generation.nll import LOGITS, _capped, _hidden_states, keywords, pad_right
 from harness.generation.requests import LIKELIHOODS, Asked, asked
-from harness.models.inputs import Inputs, Sample, ids_digest
+from harness.models.inputs import Sample, ids_digest
 from harness.models.view import View
 
 if TYPE_CHECKING:
@@ -92,11 +92,17 @@ def longest(view: View, example: Example) -> Sample:
     return Sample(max((one.read for one in parts), key=len, default=(view.pad_id,)), Draft(example.id, ""))
 
 
-def proof_steps(examples: Sequence[Example]) -> int:
-    """Decode steps in which a method may prove itself: 2 if everything is generated, 0 as soon as a number comes from
-    one pass over a text, which a method that acts only afterwards leaves as it is.
-    """
-    return 0 if any(r["type"] in LIKELIHOODS for e in examples for r in e.meta["requests"]) else 2
+def scores(example: Example) -> bool:
+    """Whether a number of this example comes from one pass over a text; else everything is generated."""
+    return any(r["type"] in LIKELIHOODS for r in example.meta["requests"])
+
+
+def log_likelihoods(view: View, example: Example, attached: Attached | None) -> Tensor:
+    """Those that an example asks for, as `respond` computes them: float64 `[n]`."""
+    wanted = [one for one in asked(view, example.meta, view.max_positions) if not one.max_new_tokens]
+    mode = attached.batching if attached is not None else "any"
+    found = _likelihoods(view, wanted, attached, max(one.positions for one in wanted), mode)
+    return torch.tensor([value for value, _ in found], dtype=torch.float64)
 
 
 def _answer(
@@ -139,14 +145,14 @@ def _finite(value: float) -> float:
 
 def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any) -> list[Found]:
     """Log-likelihood and is-greedy of each. What is read twice with different last tokens is computed once."""
-    rows: dict[Row, list[int]] = {}
+    groups: dict[tuple[Row, int], list[int]] = {}
     for i, one in enumerate(wanted):
-        rows.setdefault(one.read, []).append(i)
-    reads = list(rows)
+        groups.setdefault((one.read, one.n_scored), []).append(i)
+    rows, alike = [row for row, _ in groups], list(groups.values())
     found: dict[int, Found] = {}
-    for batch in plan_batches([len(r) for r in reads], [0] * len(reads), budget, mode):
-        members = [[(i, wanted[i]) for i in rows[reads[b]]] for b in batch]
-        found |= _forward(view, [reads[b] for b in batch], members, attached)
+    for batch in plan_batches([len(r) for r in rows], [0] * len(rows), budget, mode):
+        members = [[(i, wanted[i]) for i in alike[b]] for b in batch]
+        found |= _forward(view, [rows[b] for b in batch], members, attached)
     return [found[i] for i in range(len(wanted))]
 
 
@@ -154,22 +160,14 @@ def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None,
 def _forward(
     view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], attached: Attached | None
 ) -> dict[int, Found]:
-    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers."""
+    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers, all with as many scored ids."""
     for row in rows:
         view.check_length(len(row))
     ids, mask = pad_right(rows, view.pad_id, view.device)
     start = min(len(row) - one.n_scored for row, group in zip(rows, members, strict=True) for _, one in group)
-    inputs: dict[str, Any] = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "logits_to_keep": torch.arange(start, ids.shape[1], device=ids.device),
-        "use_cache": False,
-    }
-    cache = attached.new_cache() if attached is not None else None
-    if attached is not None:
-        attached.begin(Inputs(tuple(Sample(row) for row in rows), ids, mask))
-    if cache is not None:
-        inputs |= {"past_key_values": cache, "use_cache": True}
+    scored = [len(row) - group[0][1].n_scored for row, group in zip(rows, members, strict=True)]
+    inputs = keywords(rows, ids, mask, scored, attached)
+    inputs["logits_to_keep"] = torch.arange(start, ids.shape[1], device=ids.device)
     targets = _targets(rows, members, start, ids)
     logprobs, best = _chosen(view, inputs, targets, attached)
     counts = attached.counted([0] * len(rows)) if attached is not None else None

@@ -46,17 +46,8 @@ def nll(
     # they are given are the last ones
     edits = attached is not None and attached.method.overrides("logits")
     keep = torch.arange(start, ids.shape[1] - (0 if edits else 1), device=ids.device)
-    inputs: dict[str, Any] = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "logits_to_keep": keep,
-        "use_cache": False,
-    }
-    cache = attached.new_cache() if attached is not None else None
-    if attached is not None:
-        attached.begin(Inputs(tuple(Sample(tuple(row)) for row in rows), ids, mask))
-    if cache is not None:
-        inputs |= {"past_key_values": cache, "use_cache": True}
+    scored = [len(row) - n - 1 for row, n in zip(rows, n_scored, strict=True)]
+    inputs = keywords(rows, ids, mask, scored, attached) | {"logits_to_keep": keep}
     targets = ids[:, start + 1 :]
     if edits:
         found = _cross_entropy(view.lm(**inputs).logits[:, :-1], targets)
@@ -65,6 +56,23 @@ def nll(
     losses = found.tolist()
     ends = [len(row) - 1 - start for row in rows]
     return [loss[end - n : end] for loss, end, n in zip(losses, ends, n_scored, strict=True)]
+
+
+def keywords(
+    rows: Sequence[Sequence[int]], ids: Tensor, mask: Tensor, scored: Sequence[int], attached: Attached | None
+) -> dict[str, Any]:
+    """Keywords of one forward over right-padded texts whose logits are scored from column `scored[b]` on. The batch is
+    announced to the method at work, and read at the positions and with the cache that it wants.
+    """
+    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    if attached is None:
+        return given
+    samples = tuple(Sample(tuple(row)) for row in rows)
+    inputs = attached.begin(Inputs(samples, ids, mask, scored=torch.tensor(scored, device=ids.device)))
+    if inputs.positions is not None:
+        given["position_ids"] = inputs.positions
+    cache = attached.new_cache()
+    return given if cache is None else given | {"past_key_values": cache, "use_cache": True}
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
 The weights digest belongs to the tensors, not to the files: every tensor's sha256 over (name, dtype, shape, bytes) is
 added modulo 2^256, so it does not change when the same weights are sharded differently or carry other metadata. Reading
-many gigabytes takes minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path,
-size and modification time; a file that was touched has another key, so a stale entry is never used.
+many gigabytes takes minutes, therefore each file's part is kept in `<cache>/heed/weights.json` under its resolved path and
+what proves that it is the same file (`content.state`): sizes and times alone do not.
 
 The safetensors layout (its documentation, section "format"): 8 bytes little-endian header length, a JSON header
 `{name: {"dtype", "shape", "data_offsets"}}`, then the data.
@@ -11,15 +11,18 @@ The safetensors layout (its documentation, section "format"): 8 bytes little-end
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.content import state
 from harness.errors import UserError
+from harness.reading import read_object
+from harness.records.files import write_bytes
 
 CHUNK = 1 << 22  # bytes per read
 MODULUS = 1 << 256
@@ -39,17 +42,7 @@ PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type",
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; a missing or broken file is a `UserError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); copy the file again.") from None
-    except RecursionError:
-        raise UserError(f"{path} is nested too deeply to be read; copy the file again.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object.")
-    return value
+    return dict(read_object(path, "file", "Copy the file again.").values)
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -63,7 +56,7 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
             ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             raise UserError(f"{path} has no readable safetensors header; download or copy it again.") from None
     need = 8 + length + max(ends, default=0)
     if size != need:
@@ -152,14 +145,16 @@ def _stable(value: Any) -> Any:
 
 
 def _cached_part(path: Path) -> str:
-    stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    now, place = state(path), str(path.resolve())
+    key = f"{place}|{now}"
     known = _load_cache()
-    if key not in known:
-        part = _part(path)
-        _store({**_load_cache(), key: part})
-        return part
-    return known[key]
+    if now is not None and key in known:
+        return known[key]
+    part = _part(path)
+    if now is not None and state(path) == now:
+        others = {k: v for k, v in _load_cache().items() if k.partition("|")[0] != place}
+        _store({**others, key: part})
+    return part
 
 
 def _part(path: Path) -> str:
@@ -190,7 +185,7 @@ def _load_cache() -> dict[str, str]:
     """The kept parts; an unreadable or damaged cache counts as empty, it only costs time."""
     try:
         known = json.loads(cache_file().read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(known, dict):
         return {}
@@ -202,13 +197,8 @@ def _load_cache() -> dict[str, str]:
 
 
 def _store(known: Mapping[str, str]) -> None:
-    """Write the cache through a temporary name; a folder that cannot be written costs time and nothing else."""
+    """A folder that cannot be written costs time and nothing else."""
     target = cache_file()
-    try:
+    with contextlib.suppress(OSError, UserError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-        with os.fdopen(handle, "w") as file:
-            json.dump(dict(known), file)
-        os.replace(name, target)
-    except OSError:
-        return
+        write_bytes(target, json.dumps(dict(known)).encode())

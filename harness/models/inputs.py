@@ -99,8 +99,9 @@ def _expanded(view: View, draft: Draft, text: str, special: bool) -> tuple[tuple
 
 @dataclass(eq=False)
 class Inputs:
-    """A left-padded batch. ids and mask `[B, T]` (int64); `image` bool `[B, T]` or None; `positions` `[B, T]` or
-    `[n, B, T]` (m-rope), None: the library's own.
+    """A batch, padded on the left where something is generated, on the right where texts are scored. ids and mask `[B, T]`
+    (int64); `image` bool `[B, T]` or None; `positions` `[B, T]` or `[n, B, T]` (m-rope), None: the library's own; `scored`
+    int64 `[B]`: the first column whose logits are scored, None: something is generated after the last one.
     """
 
     samples: tuple[Sample, ...]
@@ -108,6 +109,7 @@ class Inputs:
     mask: Tensor
     image: Tensor | None = None
     positions: Tensor | None = None
+    scored: Tensor | None = None
     embed: Callable[[], Tensor] | None = None
 
     @cached_property

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError, nearest
 from harness.models import checkpoint, digest
 from harness.models.families import FAMILIES, Family, family_of
+from harness.models.quiet import quiet
 from harness.models.source import Source, locate
 from harness.models.template import DATE
 from harness.models.tokens import TEMPLATES, TextTokens
@@ -276,7 +277,7 @@ def _from_pretrained(spec: ModelSpec, folder: Path, dtype: str, family: Family) 
 
     auto: Any = AutoModelForImageTextToText if family.sight else AutoModelForCausalLM
     backend: Any = {family.text_config: spec.backend} if family.sight else spec.backend
-    with _readable(folder), _quiet():
+    with _readable(folder), quiet():
         model, info = auto.from_pretrained(
             str(folder), dtype=getattr(torch, dtype), attn_implementation=backend, device_map=spec.device_map,
             trust_remote_code=spec.trust_remote_code, local_files_only=True, use_safetensors=True,
@@ -291,7 +292,7 @@ def _check_values(spec: ModelSpec, folder: Path) -> None:
     """`UserError` for values in `config.json` that the library refuses."""
     from transformers import AutoConfig
 
-    with _readable(folder), _quiet():
+    with _readable(folder), quiet():
         AutoConfig.from_pretrained(str(folder), trust_remote_code=spec.trust_remote_code, local_files_only=True)
 
 
@@ -325,19 +326,3 @@ def _check_loading(folder: Path, info: Mapping[str, Any]) -> None:
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise UserError(f"{folder}: {what}: {shown}. The weights and config.json do not belong together.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars or reports from transformers: what matters is checked and raised here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

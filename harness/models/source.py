@@ -1,4 +1,5 @@
-"""Where a model comes from: a member of the zoo, a local folder, or the Hugging Face hub. No torch is imported here.
+"""Where a model comes from: a member of the zoo, a package that ships one (`packaged.py`), a local folder, or the Hugging
+Face hub. No torch is imported here.
 
 A hub repository is pinned to one commit. If its `config.json` is in the local cache, that copy decides and no network
 is used; otherwise the commit is asked for once. Weights are fetched by `download` only, as safetensors, never as
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError, nearest
-from harness.models import zoo
+from harness.models import packaged, zoo
+from harness.reading import is_folder, user_path
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
@@ -22,9 +24,9 @@ CODE = ["*.py"]
 
 @dataclass(frozen=True)
 class Source:
-    """`folder` for zoo members and local folders, `repo` (and a revision) for the hub."""
+    """`folder` for what is local, `repo` (and a revision) for the hub."""
 
-    kind: str  # "zoo", "folder" or "hub"
+    kind: str  # "zoo", "package", "folder" or "hub"
     name: str  # shown to people
     folder: Path | None = None
     repo: str = ""
@@ -64,17 +66,21 @@ class Source:
 
 
 def locate(path: str, revision: str | None = None) -> Source:
-    """The source named `path`. A zoo name wins over a folder of the same name (write `./name` for the folder)."""
+    """The source named `path`. Names of the zoo and of packaged models win over a folder of the same name (write `./name`
+    for the folder).
+    """
     if path in zoo.MEMBERS:
         source = Source("zoo", path, zoo.path(path))
-    elif (folder := Path(path).expanduser()).is_dir():
+    elif path in packaged.MEMBERS:
+        source = Source("package", path, packaged.folder(path))
+    elif is_folder(folder := user_path(path)):
         source = Source("folder", folder.resolve().name, folder.resolve())
     elif HUB_ID.fullmatch(path) and not path.startswith("."):
         return Source("hub", path, None, path, revision)
     else:
         raise UserError(
             f"There is no model '{path}': it is no folder, no hub id (owner/name) and no zoo member; "
-            f"{nearest(path, zoo.MEMBERS)}"
+            f"{nearest(path, [*zoo.MEMBERS, *packaged.MEMBERS])}"
         )
     if revision is not None:
         raise UserError(f"Model '{path}' is local, so revision='{revision}' has no meaning; remove it.")
@@ -114,5 +120,5 @@ def _unreachable(repo: str, error: Exception) -> UserError:
         why = "the hub does not have it, or it is private and you are not logged in"
     return UserError(
         f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: path=<local folder with config.json and "
-        f"safetensors>, path=<zoo member> ({', '.join(sorted(zoo.MEMBERS))}), or a hub id with network access."
+        f"safetensors>, path=<zoo member> ({', '.join(sorted([*zoo.MEMBERS, *packaged.MEMBERS]))}), or a hub id with network access."
     )

@@ -17,9 +17,10 @@ BASELINE = "dense"
 def rows_for_table(cells: Sequence[CellRecord]) -> list[dict[str, Any]]:
     """One row per cell, by model, task and method; the baseline first. Numbers that are not known are None.
 
-    Keys: `run_id model task method status reason metric estimate difference alarm inactive n skipped density_prefill
+    Keys: `run_id model task method status reason metric estimate difference alarm inactive n skipped idle density_prefill
     density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
-    memory_kind device hardware prompt_tokens simulated groups`. `status`: done, unfinished, failed, refused or damaged;
+    memory_kind device hardware prompt_tokens simulated groups`. `idle`: samples of which the answers are dense's by
+    construction. `status`: done, unfinished, failed, refused or damaged;
     `metric`: the headline (`Metric`) or None.
     """
     ordered = sorted(cells, key=_order)
@@ -47,6 +48,7 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "inactive": bool((measured.get("acted") or {}).get("inactive")),
         "n": measured.get("n"),
         "skipped": measured.get("n_skipped") or 0,
+        "idle": measured.get("n_idle") or 0,
         "groups": measured.get("groups") or [],
         **_density(measured.get("usage") or {}, _is_dense(cell)),
         **_memory_of_keys(cell, dense),

@@ -28,7 +28,8 @@ def summarise(
 
     `task_facts`: {"metrics": [Metric as a dict, ...], "by": [key, ...]}. `dense_rows`: samples of the baseline in any
     order; compared are the ids that both have. None: this cell is the baseline, or there is none. Keys of the result:
-    `n`, `n_skipped`, `n_paired`, `values`, `vs_dense`, `groups`, `usage` (mean per key over the rows that report it),
+    `n`, `n_skipped`, `n_idle` (samples that the method could not act on, so that they are dense's; they count), `n_paired`,
+    `values`, `vs_dense`, `groups` (each with its own `n` and `n_idle`), `usage` (mean per key over the rows that report it),
     `acted` (see there), `flags` (counts), `failure` (None).
     """
     metrics = [as_metric(m) for m in task_facts["metrics"]]
@@ -38,17 +39,22 @@ def summarise(
     return {
         "n": len(rows),
         "n_skipped": n_skipped,
+        "n_idle": _idle(rows),
         "n_paired": None if dense is None else sum(row["id"] in dense for row in rows),
         **_part(metrics, rows, dense),
         "groups": [
-            {"by": key, "n": len(indices), **_part(metrics, [rows[i] for i in indices], dense)}
-            for key, indices in by_group
+            {"by": key, "n": len(part), "n_idle": _idle(part), **_part(metrics, part, dense)}
+            for key, part in ((key, [rows[i] for i in indices]) for key, indices in by_group)
         ],
         "usage": usage(rows),
         "acted": acted(rows),
         "flags": dict(sorted(Counter(flag for row in rows for flag in row.get("flags", ())).items())),
         "failure": None,
     }
+
+
+def _idle(rows: Sequence[Row]) -> int:
+    return sum(bool(row.get("idle")) for row in rows)
 
 
 def _part(metrics: list[Metric], rows: Sequence[Row], dense: Mapping[str, Row] | None) -> dict[str, Any]:

@@ -34,6 +34,8 @@ LEGEND = {
     "*": "* differs significantly from dense (paired on the same examples, p < 0.05; each metric is tested by itself)",
     "ALARM": "ALARM: significantly better than dense. Of a method that leaves things out: a reason to check it. Of one that "
     "is meant to change the answers: read it with the other metrics (recall, length, share of yes)",
+    "= dense": "= dense: samples that the method could not act on, as they are shorter than its budget; their answers are dense's, "
+    "and they count in the value",
     "inactive": f"inactive: the method changed fewer than {100 * FLOOR:g} % of the layer calls, so the number is nearly dense's own",
     "simulated": "simulated: sparsity is a mask inside a dense kernel, so no speed is claimed",
 }
@@ -91,6 +93,7 @@ def _marks(rows: list[Row]) -> set[str]:
         "columns": any(row["density_decode"] not in (None, 1.0) for row in rows),
         "*": any(part and part["significant"] for part in parts),
         "ALARM": any(row["alarm"] for row in rows),
+        "= dense": any(row["idle"] for row in rows),
         "inactive": any(row["inactive"] for row in rows),
         "simulated": any(row["simulated"] for row in rows),
     }
@@ -137,7 +140,9 @@ def _title(metric: Metric) -> str:
 
 
 def _result(row: Row, metric: Metric | None) -> Pieces:
-    return _value(row["estimate"], metric) if row["status"] == "done" else (Text(row["status"], style="red"),)
+    if row["status"] != "done":
+        return (Text(row["status"], style="red"),)
+    return _value(row["estimate"], metric, f" ({row['idle']} of {row['n']} = dense)" if row["idle"] else "")
 
 
 def _counts(row: Row, skips: bool) -> Pieces:
@@ -160,11 +165,11 @@ def _speed(value: float | None) -> str:
     return "-" if value is None else (f"{value:.0f}" if value >= 100 else f"{value:.3g}")
 
 
-def _value(estimate: Mapping[str, Any] | None, metric: Metric | None) -> Pieces:
+def _value(estimate: Mapping[str, Any] | None, metric: Metric | None, remark: str = "") -> Pieces:
     if not estimate or estimate.get("value") is None or metric is None:
         return (Text("-"),)
     missing = f" ({estimate['n_missing']} missing)" if estimate.get("n_missing") else ""
-    return Text(shown(estimate["value"], metric) + missing), Text(_interval(estimate, metric))
+    return Text(shown(estimate["value"], metric) + missing + remark), Text(_interval(estimate, metric))
 
 
 def _difference(row: Row, metric: Metric | None) -> Pieces:
@@ -322,6 +327,8 @@ def _breakdown(key: str, values: list[Any], rows: list[Row], metric: Metric, wid
 def _group(group: Mapping[str, Any] | None, metric: Metric) -> Pieces:
     if group is None:
         return (Text("-"),)
-    value, *interval = _value(group["values"].get(metric.name), metric)
+    some = group.get("n_idle") or 0
+    remark = "" if not some else " = dense" if some == group["n"] else f" ({some} = dense)"
+    value, *interval = _value(group["values"].get(metric.name), metric, remark)
     difference = (group.get("vs_dense") or {}).get(metric.name)
     return (value.append(" *") if difference and difference["significant"] else value), *interval

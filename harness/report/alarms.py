@@ -5,6 +5,7 @@
   {metric: level}) and for yes/no tasks, recognised by their share of yes.
 * `unknown answers`: more than a few answers could not be read as an answer.
 * `barely engaged`: it reads nearly everything (or does not say), and claims to leave things out, or each output equals dense's.
+* `partly dense`: some samples are too short for the method to act on; their answers are dense's and count in its value.
 * `inactive`: what was read or computed differed from dense in fewer than one of two hundred layer calls (`acted` in the
   metrics): the number is nearly dense's own.
 * `not finite`: a stored number is NaN or infinite.
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("beats dense", "at chance", "unknown answers", "barely engaged", "inactive", "not finite")
+KINDS = ("beats dense", "at chance", "unknown answers", "barely engaged", "partly dense", "inactive", "not finite")
 UNREAD = 0.05  # share of answers that may be unreadable without an alarm
 NEARLY_ALL = 0.95  # of the keys
 LEAVES_OUT = re.compile(
@@ -42,16 +43,24 @@ def alarms(
     nonfinite: Sequence[str] = (),
 ) -> list[Alarm]:
     """The alarms of one finished cell. `row`: of `rows_for_table`; `same`: (outputs equal to dense's, outputs compared)."""
-    found = [_not_finite(nonfinite)]
-    if row["status"] == "done":
-        found += [
-            _beats(row),
-            _chance(metrics, config),
-            _unread(metrics),
-            _engaged(row, config, same),
-            _inactive(metrics),
-        ]
+    found = [
+        _not_finite(nonfinite),
+        *(_of_results(row, metrics, config, same) if row["status"] == "done" else []),
+    ]  # fmt: skip
     return [alarm for alarm in found if alarm]
+
+
+def _of_results(
+    row: Mapping[str, Any], metrics: Mapping[str, Any], config: Mapping[str, Any], same: tuple[int, int]
+) -> list[Alarm | None]:
+    return [
+        _beats(row),
+        _chance(metrics, config),
+        _unread(metrics),
+        _engaged(row, config, same),
+        _idle(row),
+        _inactive(metrics),
+    ]
 
 
 def _not_finite(keys: Sequence[str]) -> Alarm | None:
@@ -103,6 +112,14 @@ def _unread(metrics: Mapping[str, Any]) -> Alarm | None:
         return None
     name = max(shares, key=lambda key: shares[key])
     return Alarm("unknown answers", f"{100 * shares[name]:.0f} % of the answers could not be read ({name})")
+
+
+def _idle(row: Mapping[str, Any]) -> Alarm | None:
+    if not row["idle"]:
+        return None
+    some = f"{row['idle']} of {row['n']} samples"
+    text = f"the method could not act on {some} (shorter than its budget): their answers are dense's, and they count"
+    return Alarm("partly dense", text)
 
 
 def _engaged(row: Mapping[str, Any], config: Mapping[str, Any], same: tuple[int, int]) -> Alarm | None:

@@ -118,7 +118,9 @@ def _row(b: int, block: Block, one: Line) -> dict[str, Json]:
         "high": short(estimate.get("high")),
         "valueText": figures.value(estimate, metric),
         "intervalText": figures.interval(estimate, metric),
-        "beside": figures.companions(block.companions, one.cell.metrics) if done else "",
+        "beside": "; ".join(filter(None, (figures.idle(row), figures.companions(block.companions, one.cell.metrics))))
+        if done
+        else "",
         "n": row["n"],
         "nText": figures.count(row),
         "diff": short(difference.get("value")),
@@ -209,6 +211,8 @@ def _aligned(groups: Mapping[str, Any], keys: Sequence[str], metric: Metric, wid
     values = [(g.get("values") or {}).get(metric.name) or {} for g in members]
     changes = [(g.get("vs_dense") or {}).get(metric.name) or {} for g in members]
     out: dict[str, list[Json]] = {"v": [_rough(v.get("value")) for v in values], "n": [g.get("n") for g in members]}
+    if any(g.get("n_idle") for g in members):  # 2: all samples of the group are dense's, 1: some
+        out["e"] = [bool(g.get("n_idle")) + (g.get("n_idle") == g.get("n")) if g.get("n_idle") else 0 for g in members]
     if any(c.get("significant") for c in changes):
         out["s"] = [int(bool(c.get("significant"))) for c in changes]
     if wide:

@@ -72,6 +72,11 @@ def count(row: Mapping[str, Any]) -> str:
     return f"{n} (+{row['skipped']} skipped)" if row["skipped"] else n
 
 
+def idle(row: Mapping[str, Any]) -> str:
+    """How many samples the method could not act on, which stands beside the value: they count in it."""
+    return f"{row['idle']} of {row['n']} samples equal dense" if row["idle"] else ""
+
+
 def companions(metrics: list[Metric], measured: Mapping[str, Any]) -> str:
     """`recall 55.21 %, length 31.2`: what must stand beside the headline."""
     values = measured.get("values") or {}

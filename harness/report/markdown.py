@@ -22,7 +22,8 @@ only within one machine. `^` marks the front: no other method is both more accur
 
 Alarms are reasons to look: *beats dense* (significantly better than the baseline), *at chance* (the interval holds what guessing
 reaches), *unknown answers* (more than a few could not be read), *barely engaged* (nearly everything is read, or each output
-equals dense's), *not finite* (a stored number is NaN or infinite)."""
+equals dense's), *partly dense* (samples too short for the method to act on count in its value), *not finite* (a stored number
+is NaN or infinite)."""
 
 
 def render(board: Board) -> str:
@@ -71,6 +72,7 @@ def _row(block: Block, one: Line, front: bool) -> list[str]:
     values = one.cell.metrics.get("values") or {}
     done = row["status"] == "done"
     value = f"{figures.value(row['estimate'], metric)} {figures.interval(row['estimate'], metric)}".strip()
+    value += f" ({figures.idle(row)})" if row["idle"] else ""
     change = (
         f"{figures.difference(row['difference'], metric)} {figures.interval(row['difference'], metric, True)}".strip()
     )

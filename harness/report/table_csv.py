@@ -12,12 +12,12 @@ from harness.visible import line
 
 COLUMNS = (
     "model", "task", "preset", "setting", "method", "status", "reason", "run_id", "metric", "higher_is_better", "value", "low", "high",
-    "n", "skipped", "difference", "difference_low", "difference_high", "p", "significant", "alarms", "density_prefill",
+    "n", "skipped", "idle", "difference", "difference_low", "difference_high", "p", "significant", "alarms", "density_prefill",
     "density_decode", "kv_logical", "kv_physical", "ttft_ms", "decode_tokens_per_s", "peak_memory_bytes", "memory_kind", "device",
     "hardware", "prompt_tokens", "simulated", "companions", "heed", "commit",
 )  # fmt: skip
 COPIED = (
-    "model", "task", "method", "status", "reason", "n", "skipped", "density_prefill", "density_decode", "kv_logical", "kv_physical",
+    "model", "task", "method", "status", "reason", "n", "skipped", "idle", "density_prefill", "density_decode", "kv_logical", "kv_physical",
     "peak_memory_bytes", "memory_kind", "device", "hardware", "prompt_tokens", "simulated",
 )  # fmt: skip
 

@@ -7,7 +7,6 @@ weights; then a run that was interrupted and resumed equals one that was not. Th
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from harness.records.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def _log(out: Path, row: dict[str, float]) -> None:
 
 
 def _save(model: nn.Module, optim: torch.optim.Optimizer, step: int, spent: float, out: Path) -> None:
-    """Write to a temporary name and rename, so that an interrupted write never costs the last checkpoint."""
+    """An interrupted write never costs the last checkpoint."""
     state = {"model": model.state_dict(), "optimizer": optim.state_dict(), "step": step, "spent": spent}
-    torch.save(state, out / "state.tmp")
-    os.replace(out / "state.tmp", out / "state.pt")
+    with whole_file(out / "state.pt") as file:
+        torch.save(state, file)
 
 
 def _resume(model: nn.Module, optim: torch.optim.Optimizer, out: Path) -> tuple[int, float]:

@@ -36,6 +36,7 @@ class SnapKV(Method):
     paper = "2404.14469"
     phases = frozenset({"decode"})
     budget_unit = "tokens of the prompt that stay in the cache"
+    budget_on = "prompt"
     prefill_is_dense = True
     batching = "equal"
     options = {

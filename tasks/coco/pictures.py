@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import warnings
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from harness.content import file_digest
 from harness.errors import UserError
 from harness.reading import regular
 
@@ -73,21 +72,13 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def content_digest(folder: Path, names: Iterable[str]) -> str:
-    """One sha256 over names and bytes of the images of a folder; an absent one counts as missing. Read once a process."""
+    """One sha256 over names and bytes of the images of a folder; an absent one counts as missing."""
     digest = hashlib.sha256()
     for name in sorted(set(names)):
-        path = inside(folder, name)
         try:
-            status = path.stat()
-            whole = stat.S_ISREG(status.st_mode)
-            content = _file_digest(path, status.st_mtime_ns, status.st_size) if whole else MISSING
+            path = inside(folder, name)
+            content = file_digest(path) if path.is_file() else MISSING  # a device or a pipe is no picture
         except (OSError, ValueError):
             content = MISSING
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=65536)
-def _file_digest(path: Path, mtime: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 from harness.contracts.task import Example, Skipped, Tokens
 from harness.errors import UserError
 from harness.generation.requests import Misfit, asked
-from tasks.lm_eval.library import library_seeds, quiet
+from tasks.lm_eval.library import applied, library_seeds, quiet
 
 MAX_NEW_TOKENS = 256  # lm_eval.defaults.DEFAULT_MAX_GEN_TOKS
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # in the library's order
@@ -39,8 +39,9 @@ class Asking:
 def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[Example | Skipped]:
     """One example for each document of a task, in the order of the data."""
     sizes = [n for n in (asking.max_length, getattr(tokens, "max_positions", None)) if n]
-    for doc_id, instances in _instances(task, asking, tokens).items():
-        meta = _meta(name, task, doc_id, instances, asking.max_length)
+    for doc_id, instances in _instances(name, task, asking, tokens).items():
+        with applied(name):
+            meta = _meta(name, task, doc_id, instances, asking.max_length)
         key = f"{name}/{doc_id}"
         try:
             asked(tokens, meta, min(sizes, default=None))
@@ -59,11 +60,11 @@ def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[E
         )
 
 
-def _instances(task: Any, asking: Asking, tokens: Tokens) -> dict[int, list[Any]]:
+def _instances(name: str, task: Any, asking: Asking, tokens: Tokens) -> dict[int, list[Any]]:
     """The library's requests by document, in the order in which their responses are expected."""
     template = renderer(tokens) if asking.apply_chat_template else None
     task.set_fewshot_seed(seed=asking.fewshot_seed)
-    with library_seeds(), quiet():
+    with applied(name), library_seeds(), quiet():
         task.build_all_requests(
             limit=asking.limit,
             rank=0,
@@ -131,7 +132,10 @@ def generation(name: str, given: Mapping[str, Any]) -> tuple[list[str], int]:
     """Stop strings and most new tokens of a `generation_kwargs`; `UserError` for what a greedy search cannot honour."""
     own = dict(given)
     until = own.pop("until", None) or []
-    until = [until] if isinstance(until, str) else [str(s) for s in until]
+    until = [until] if isinstance(until, str) else until
+    if not isinstance(until, list | tuple) or not all(isinstance(one, str) for one in until):
+        raise UserError(f"The lm-eval task '{name}' has until: {until!r}, which is neither a text nor a list of texts.")
+    until = list(until)
     lengths = [own.pop(key, None) for key in LENGTHS]
     limit = next((int(n) for n in lengths if n is not None), MAX_NEW_TOKENS)
     sampling = own.get("do_sample")
@@ -150,20 +154,26 @@ def _said(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
-def about_tokens(task: Any, docs: Sequence[Any], limit: int | None) -> tuple[int, int]:
+def about_tokens(name: str, task: Any, docs: Sequence[Any], limit: int | None) -> tuple[int, int]:
     """(documents, tokens): an estimate from the first documents, four characters to a token, without building prompts."""
     n = len(docs) if limit is None else min(limit, len(docs))
     first = [docs[i] for i in range(min(n, 16))]
     if not first:
         return 0, 0
+    with applied(name):
+        return n, int(n * _tokens_of(name, task, first))
+
+
+def _tokens_of(name: str, task: Any, first: Sequence[Any]) -> float:
+    """Tokens of one document, on average."""
     words = sum(len(str(task.doc_to_text(doc))) + len(str(task.doc_to_target(doc))) for doc in first) / len(first) / 4
     shots, asked_for = int(task.get_config("num_fewshot") or 0), 1
     new = 0
     if task.OUTPUT_TYPE == "multiple_choice":
         asked_for = len(task.doc_to_choice(first[0]))
     elif task.OUTPUT_TYPE == "generate_until":
-        new = generation(task.task_name, task.get_config("generation_kwargs") or {})[1]
-    return n, int(n * (words * (1 + shots) * asked_for + new))
+        new = generation(name, task.get_config("generation_kwargs") or {})[1]
+    return words * (1 + shots) * asked_for + new
 
 
 def plain(value: Any) -> Any:

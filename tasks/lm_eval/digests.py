@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lm_eval.build import plain
-from tasks.lm_eval.library import Loaded, Wanted, load, quiet, version
+from tasks.lm_eval.library import Loaded, Wanted, applied, load, quiet, version
 from tasks.lm_eval.totals import config
 
 PLACES = (
@@ -48,7 +48,7 @@ def _code(file: Path | None) -> list[str]:
 def _data(loaded: Loaded, name: str, limit: int | None) -> list[str]:
     """Digests of the evaluated documents and, where they are used, of those that few-shot examples come from."""
     task = loaded.tasks[name]
-    with quiet():
+    with applied(name), quiet():
         examples = task.fewshot_docs() if task.get_config("num_fewshot") else None
     parts = [itertools.islice(loaded.docs[name], limit), *([] if examples is None else [examples])]
     found = []

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, nearest
+from harness.reading import is_file
+from tasks.lm_eval import files
 
 RANDOM_SEED, NUMPY_SEED = 0, 1234  # lm_eval.defaults: what its command line sets by default
 
@@ -93,6 +95,20 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+@contextlib.contextmanager
+def applied(name: str) -> Iterator[None]:
+    """Inside, a task's own templates and functions meet its documents: what fails there is the task's, not a bug of ours."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The lm-eval task '{name}' cannot be applied to its documents ({_said(error)}). Check its templates against the "
+            "keys of the documents, and task.lm_eval.num_fewshot against their number."
+        ) from error
+
+
 @cache
 def _manager(folders: tuple[str, ...], whole: bool) -> Any:
     from lm_eval.tasks import TaskManager
@@ -101,15 +117,21 @@ def _manager(folders: tuple[str, ...], whole: bool) -> Any:
         return TaskManager(include_path=list(folders) or None, include_defaults=whole)
 
 
+def package() -> Path:
+    """The folder of the library's own tasks."""
+    found = importlib.util.find_spec("lm_eval")
+    assert found is not None and found.origin
+    return (Path(found.origin).parent / "tasks").resolve()
+
+
 def manager(names: Sequence[str], include: tuple[str, ...]) -> Any:
     """The library's index of tasks. Reading all of it takes ten seconds; what stands in the folders of `include`, or in
     a folder of the library that begins its name, is found without, as long as no tag is among it: members of a tag may
     stand anywhere.
     """
-    package = importlib.util.find_spec("lm_eval")
-    assert package is not None and package.origin
-    own = Path(package.origin).parent / "tasks"
-    near = [p for p in sorted(own.iterdir()) if p.is_dir() and any(f"{n}_".startswith(f"{p.name}_") for n in names)]
+    near = [
+        p for p in sorted(package().iterdir()) if p.is_dir() and any(f"{n}_".startswith(f"{p.name}_") for n in names)
+    ]
     quick = _manager((*map(str, near), *include), False)
     if all(_complete(quick.task_index, name) for name in names):
         return quick
@@ -131,13 +153,13 @@ def _complete(index: Mapping[str, Any], name: Any) -> bool:
 def load(wanted: Wanted) -> Loaded:
     """The tasks, with data and settings. `UserError` for unknown names, missing data, and what cannot be served here."""
     require()
+    files.check_folders(wanted.include)
     index = manager(wanted.tasks, wanted.include)
     for name in wanted.tasks:
         if name not in index.task_index:
-            raise UserError(
-                f"task.lm_eval.tasks: lm-evaluation-harness {version()} has no task '{name}': "
-                f"{_near(name, index.all_tasks)} Folders with tasks of your own are named by task.lm_eval.include=[FOLDER]."
-            )
+            raise _unknown(name, index.all_tasks, wanted.include)
+    if not wanted.unsafe_code:
+        files.refuse_code(index.task_index, wanted.tasks, package())
     tasks: dict[str, Any] = {}
     groups: dict[str, Any] = {}
     for name in wanted.tasks:
@@ -153,6 +175,16 @@ def load(wanted: Wanted) -> Loaded:
     return Loaded(tasks, groups, {name: entry.yaml_path if entry else None for name, entry in entries.items()})
 
 
+def _unknown(name: str, known: Sequence[str], folders: tuple[str, ...]) -> UserError:
+    text = f"task.lm_eval.tasks: lm-evaluation-harness {version()} has no task '{name}': {_near(name, known)}"
+    if broken := files.problems(folders):
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        return UserError(
+            f"{text} A file of task.lm_eval.include cannot be read, so what it holds is not known: {broken[0]}{more}."
+        )
+    return UserError(f"{text} Folders with tasks of your own are named by task.lm_eval.include=[FOLDER].")
+
+
 def _near(name: str, known: Sequence[str]) -> str:
     """The nearest names alone: a list of all of them would fill screens."""
     text = nearest(name, known)
@@ -160,6 +192,8 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _load_one(index: Any, name: str) -> Any:
+    data = files.local_data(index.task_index, name)
+    files.check_data(data)
     log = logging.getLogger("lm_eval")
     level = log.level
     log.setLevel(logging.ERROR)  # data sets show their own progress
@@ -171,9 +205,14 @@ def _load_one(index: Any, name: str) -> Any:
             f"The lm-eval task '{name}' needs the Python package '{error.name}': pip install {error.name}"
         ) from error
     except Exception as error:  # a download fails in many ways, and none of them is a bug of ours
-        first = (str(error).strip().splitlines() or [""])[0]
+        files.diagnose(data)
+        if data and all(map(is_file, data)):
+            raise UserError(
+                f"The lm-eval task '{name}' cannot be loaded ({_said(error)}). Its data are here ({', '.join(map(str, data))}): "
+                "check that all rows have the same keys, with values of the same type, and the task's own file."
+            ) from error
         raise UserError(
-            f"The lm-eval task '{name}' cannot be loaded ({type(error).__name__}: {first}). If its data are not here, there "
+            f"The lm-eval task '{name}' cannot be loaded ({_said(error)}). If its data are not here, there "
             "are three ways to get them: hub (run once with a network; they stay in the cache of Hugging Face, and "
             "HF_HUB_OFFLINE=1 then uses them without one); path (a YAML file with `include:` of the task's own and "
             "`dataset_path:` of a local copy, in a folder named by task.lm_eval.include); generate (the same with "
@@ -181,6 +220,14 @@ def _load_one(index: Any, name: str) -> Any:
         ) from error
     finally:
         log.setLevel(level)
+
+
+def _said(error: BaseException) -> str:
+    """What failed first, in its own words: a data library wraps it in errors that say less."""
+    while error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
+        error = error.__cause__ or error.__context__ or error
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _check(name: str, task: Any, unsafe_code: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
+from harness.reading import is_folder, user_path
 from tasks.lm_eval.library import Loaded, Wanted, load
 
 DECLARED = (Metric("the task's own"),)  # of the class, before anybody says which tasks
@@ -56,7 +57,7 @@ class LmEval(Task):
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
         if self.include is not None:
-            object.__setattr__(self, "include", tuple(str(Path(p).expanduser()) for p in self.include) or None)
+            object.__setattr__(self, "include", tuple(str(user_path(p)) for p in self.include) or None)
 
     @property
     def wanted(self) -> Wanted:
@@ -88,7 +89,7 @@ class LmEval(Task):
             if value is not None and value < least:
                 raise UserError(f"task.lm_eval.{key} is {value}: it is at least {least}, or null.")
         for folder in self.include or ():
-            if not Path(folder).is_dir():
+            if not is_folder(folder):
                 raise UserError(f"task.lm_eval.include names {folder}, which is no folder.")
         self._check_generation()
         _metrics(self.wanted)
@@ -108,7 +109,7 @@ class LmEval(Task):
     def size(self) -> tuple[int, int]:
         from tasks.lm_eval.build import about_tokens
 
-        found = [about_tokens(t, self.loaded.docs[name], self.limit) for name, t in self.loaded.tasks.items()]
+        found = [about_tokens(name, t, self.loaded.docs[name], self.limit) for name, t in self.loaded.tasks.items()]
         return sum(n for n, _ in found), sum(tokens for _, tokens in found)
 
     def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:

@@ -25,6 +25,7 @@ class Matrix:
     column_means: list[float | None]
     mean: float | None
     reach: int | None  # the longest length with a mean of at least REACHED
+    idle: list[int]  # per length: examples that the method could not act on, so that they are dense's
     receptive_field: list[float | None]  # per length: share of the prompt that the method's pattern can reach at all
 
 
@@ -45,6 +46,7 @@ def matrix(rows: Sequence[Mapping[str, Any]]) -> Matrix:
         column_means=columns,
         mean=_mean(v for _, c in sorted(cells.items()) for v in c),
         reach=max(reached, default=None),
+        idle=[sum(bool(r.get("idle")) for r in rows if r["meta"]["length"] == n) for n in lengths],
         receptive_field=[_field(rows, length) for length in lengths],
     )
 
@@ -103,7 +105,9 @@ def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
             if value == value:
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if value < 55 else "black")
     columns = zip(found.lengths, found.column_means, found.receptive_field, strict=True)
-    ticks = [_tick(*column) for column in columns]
+    counts = [sum(column) for column in zip(*found.n, strict=True)]
+    dense = ["\n= dense" if n == idle else "" for n, idle in zip(counts, found.idle, strict=True)]
+    ticks = [_tick(*column) + mark for column, mark in zip(columns, dense, strict=True)]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_yticks(range(len(found.depths)), [f"{depth:g}" for depth in found.depths])
     reachable = any(field is not None for field in found.receptive_field)

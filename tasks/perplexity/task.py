@@ -36,6 +36,7 @@ class Perplexity(Task):
     paper: ClassVar[str] = "1911.05507"
     licence: ClassVar[str] = "the user's documents; built-in essays ship with the harness"
     kind: ClassVar[Literal["generate", "nll"]] = "nll"
+    folders: ClassVar[tuple[str, ...]] = ("path",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ppl", "ratio", "nll_sum", "tokens", "exp", higher_is_better=False, percent=False),
         Metric("word_ppl", "ratio", "nll_sum", "words", "exp", higher_is_better=False, percent=False),

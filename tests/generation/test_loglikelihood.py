@@ -15,7 +15,7 @@ from harness.errors import Unsupported, UserError
 from harness.generation import loglikelihood
 from harness.generation.decoding import Decoding
 from harness.generation.generate import generate
-from harness.generation.loglikelihood import longest, proof_steps, respond, stop_ids
+from harness.generation.loglikelihood import longest, respond, scores, stop_ids
 from harness.generation.requests import Misfit, asked, encode, pair, windows
 from methods.cache.snapkv import SnapKV
 from methods.patterns.streaming import StreamingMask
@@ -273,8 +273,8 @@ def test_a_method_that_rewrites_prompts_is_refused() -> None:
 
 def test_one_likelihood_is_enough_to_ask_for_proof_in_the_prompt() -> None:
     likelihood, generated = example(choice("b"), contexts=("a",)), example(writing(), contexts=("a",))
-    assert proof_steps([generated, generated]) == 2
-    assert proof_steps([generated, likelihood]) == proof_steps([example(text("a"))]) == 0
+    assert not scores(generated)
+    assert scores(likelihood) and scores(example(text("a")))
 
 
 def test_the_longest_request_stands_for_an_example() -> None:

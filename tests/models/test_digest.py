@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from harness import content
 from harness.errors import UserError
 from harness.models import digest
 
@@ -51,6 +53,7 @@ def test_weights_depend_on_every_property_of_a_tensor(tmp_path: Path, change: st
 
 
 def test_second_reading_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "SETTLED", 0.0)
     path = write(tmp_path / "m.safetensors", **TENSORS)
     first = digest.weights_digest([path])
     monkeypatch.setattr(digest, "_part", lambda path: pytest.fail("read again"))
@@ -67,12 +70,52 @@ def test_a_touched_file_is_read_again(tmp_path: Path) -> None:
     assert digest.weights_digest([path]) != first
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"k": 5}', '{"k": "short"}'])
-def test_a_damaged_cache_costs_time_and_nothing_else(tmp_path: Path, content: str) -> None:
+def replaced(path: Path, **tensors: torch.Tensor) -> os.stat_result:
+    """Other weights at the same place, with the size and the times that the old ones had."""
+    stat = path.stat()
+    path.unlink()
+    write(path, **tensors)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    return stat
+
+
+@pytest.mark.parametrize("settled", [0.0, content.SETTLED])
+def test_other_weights_with_the_same_size_and_time_have_their_own_digest(tmp_path, monkeypatch, settled) -> None:
+    monkeypatch.setattr(content, "SETTLED", settled)
+    path = write(tmp_path / "m.safetensors", a=torch.zeros(4))
+    first = digest.weights_digest([path])
+    replaced(path, a=torch.ones(4))
+    assert digest.weights_digest([path]) != first
+
+
+def test_other_weights_on_a_file_system_that_makes_up_its_inodes_have_their_own_digest(tmp_path, monkeypatch) -> None:
+    path = write(tmp_path / "m.safetensors", a=torch.zeros(2**20))
+    monkeypatch.setattr(content, "_facts", lambda stat: (stat.st_size, stat.st_mtime_ns, 0, 0, 0))
+    first = digest.weights_digest([path])
+    replaced(path, a=torch.full((2**20,), 1e-3))
+    assert digest.weights_digest([path]) != first
+
+
+def test_a_data_file_is_digested_as_it_is_now(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(content, "SETTLED", 0.0)
+    path = tmp_path / "data.txt"
+    path.write_text("one")
+    first = content.file_digest(path)
+    assert content.file_digest(path) == first
+    stat = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert content.file_digest(path) == hashlib.sha256(b"two").hexdigest() != first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"k": 5}', '{"k": "short"}', "[" * 100_000])
+def test_a_damaged_cache_costs_time_and_nothing_else(tmp_path: Path, monkeypatch, text: str) -> None:
+    monkeypatch.setattr(content, "SETTLED", 0.0)
     path = write(tmp_path / "m.safetensors", **TENSORS)
     first = digest.weights_digest([path])
     keys = json.loads(digest.cache_file().read_text())
-    digest.cache_file().write_text(content.replace("k", next(iter(keys))))
+    digest.cache_file().write_text(text.replace("k", next(iter(keys))))
     assert digest.weights_digest([path]) == first
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import tracemalloc
@@ -12,10 +13,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.cli import main
 from harness.errors import UserError
 from harness.records.cells import read_cells
+from harness.records.table import render
 from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
 from harness.report.data import dumps, pages
@@ -348,6 +351,24 @@ def test_alarms(tmp_path: Path) -> None:
         "dense": [], "better": ["beats dense"], "twin": ["barely engaged"], "full": ["barely engaged"], "steers": [],
         "sparse twin": [], "mute": ["unknown answers"],
     }  # fmt: skip
+
+
+def test_samples_that_are_denses_are_told_beside_the_number(tmp_path: Path) -> None:
+    dense = grid(0.9)
+    ours = [r | {"idle": True} if r["meta"]["length"] == 1024 else r for r in grid(0.4, seed=1)]
+    store(tmp_path, "dense", dense)
+    store(tmp_path, "snapkv", ours, dense, density=0.4)
+    found = reported(tmp_path)
+    assert kinds(found) == {"dense": [], "snapkv": ["partly dense"]}
+    assert "(20 of 40 samples equal dense)" in markdown.render(found)
+    assert [r["idle"] for r in csv.DictReader(table_csv.render(found).splitlines())] == ["0", "20"]
+    assert pages(found)["main"]["rows"][1]["beside"] == "20 of 40 samples equal dense"
+    (by_length,) = [g for g in pages(found)["block-0"]["groups"] if g["by"] == ["length"]]
+    assert dict(zip([k for (k,) in by_length["keys"]], by_length["rows"][1]["e"], strict=True)) == {1024: 2, 2048: 0}
+    raw = io.StringIO()
+    render(read_cells(tmp_path), Console(file=raw, width=200))
+    assert "(20 of 40 = dense)" in raw.getvalue()
+    assert re.search(r"^1024 .* = dense ", raw.getvalue(), re.M) and "their answers are dense's" in raw.getvalue()
 
 
 def test_a_yes_no_task_at_chance_and_a_task_that_states_its_level(tmp_path: Path) -> None:

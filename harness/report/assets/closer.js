@@ -131,9 +131,9 @@ class Closer {
   }
 
   along(group, of, name) {
-    const points = group.keys.map(([x], k) => ({ x, y: of.v[k], n: of.n[k], low: of.lo ? of.lo[k] : null, high: of.hi ? of.hi[k] : null }));
+    const points = group.keys.map(([x], k) => ({ x, y: of.v[k], n: of.n[k], dense: this.dense(of, k), low: of.lo ? of.lo[k] : null, high: of.hi ? of.hi[k] : null }));
     return points.filter((p) => typeof p.x === "number" && p.y !== null).sort((a, b) => a.x - b.x).map((p) => Object.assign(p, {
-      text: name + ", " + group.by[0] + " " + p.x + ": " + show(p.y, this.head.percent) + " " + interval(p.low, p.high, this.head.percent) + ", n=" + p.n,
+      text: name + ", " + group.by[0] + " " + p.x + ": " + show(p.y, this.head.percent) + " " + interval(p.low, p.high, this.head.percent) + ", n=" + p.n + p.dense,
     }));
   }
 
@@ -153,9 +153,14 @@ class Closer {
   }
 
   groupCell(of, j) {
-    const mark = of.s && of.s[j] ? " *" : "";
+    const mark = this.dense(of, j) + (of.s && of.s[j] ? " *" : "");
     const range = of.lo && of.v[j] !== null ? el("span", { class: "low" }, interval(of.lo[j], of.hi[j], this.head.percent) + ", n=" + of.n[j]) : null;
     return el("td", { class: "number" }, show(of.v[j], this.head.percent) + mark, range);
+  }
+
+  // Samples that the method could not act on: all of a group, or some.
+  dense(of, j) {
+    return of.e && of.e[j] ? (of.e[j] === 2 ? " = dense" : " (some = dense)") : "";
   }
 
   maps(group) {
@@ -176,7 +181,7 @@ class Closer {
   mapCell(of, j, step) {
     if (j === undefined || of.v[j] === null) return el("td", {}, "-");
     const text = this.head.percent ? String(Number((100 * of.v[j]).toFixed(1))) : show(of.v[j], false);
-    return el("td", { class: "h" + step(of.v[j]), title: show(of.v[j], this.head.percent) + ", n=" + of.n[j] }, text + (of.s && of.s[j] ? " *" : ""));
+    return el("td", { class: "h" + step(of.v[j]), title: show(of.v[j], this.head.percent) + this.dense(of, j) + ", n=" + of.n[j] }, text + (of.s && of.s[j] ? " *" : ""));
   }
 
   // -- metrics

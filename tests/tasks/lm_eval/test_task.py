@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -313,3 +314,126 @@ def test_the_library_is_not_imported_by_planning_other_tasks_or_listing() -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "lm_eval" in done.stdout
+
+
+# -- files that are wrong or would run code ---------------------------------------------------------------------------
+
+
+def own(folder: Path, extra: str = "", rows: str | bytes = '{"q": "a b", "a": "c"}\n') -> LmEval:
+    """A task with one data file in a folder of its own; `extra` goes into its YAML file."""
+    folder.mkdir()
+    (folder / "rows.jsonl").write_bytes(rows.encode() if isinstance(rows, str) else rows)
+    (folder / "mine.yaml").write_text(
+        f"task: mine\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}}}\n"
+        "output_type: generate_until\ntest_split: test\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\n"
+        f"metric_list: [{{metric: exact_match}}]\n{extra}\n"
+    )
+    return LmEval(tasks=["mine"], include=[str(folder)])
+
+
+PROOF = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n\ndef f(doc):\n    return doc['q']\n"
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("process_results: !function code.f", r"runs Python code \(!function code\.f\): .*mine\.yaml, line 9\."),
+        ("include: sub/base.yaml", r"runs Python code .*base\.yaml, line 1\."),
+        ("x: {y: [1, !function os.system]}", r"runs Python code \(!function os\.system\)"),
+        ("metric_list: [{metric: ./code}]", r"metric './code', which is none of the library's own"),
+        ("metric_list: [{metric: accuracy, hf_evaluate: true}]", r"metric 'accuracy', which is none"),
+    ],
+)
+def test_code_that_a_file_of_an_include_folder_names_is_not_run_unasked(tmp_path, extra, message) -> None:
+    made = own(tmp_path / "t", extra)
+    (tmp_path / "t" / "sub").mkdir()
+    (tmp_path / "t" / "sub" / "base.yaml").write_text("doc_to_text: !function code.f\n")
+    for folder in (tmp_path / "t", tmp_path / "t" / "sub"):
+        (folder / "code.py").write_text(PROOF)
+    with pytest.raises(UserError, match=message + r".*unsafe_code=true"):
+        made.validate()
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_group_s_members_are_looked_at_and_other_tasks_of_the_folder_are_not(tmp_path) -> None:
+    own(tmp_path / "t", "doc_to_text: !function code.f")
+    (tmp_path / "t" / "group.yaml").write_text("group: several\ntask: [{group: inner, task: [{task: mine}]}]\n")
+    with pytest.raises(UserError, match=r"'mine' runs Python code"):
+        LmEval(tasks=["several"], include=[str(tmp_path / "t")]).validate()
+    clean = own(tmp_path / "u")
+    shutil.copy(tmp_path / "t" / "mine.yaml", tmp_path / "u" / "other.yaml")
+    (tmp_path / "u" / "other.yaml").write_text((tmp_path / "t" / "mine.yaml").read_text().replace("mine", "other"))
+    clean.validate()
+
+
+def test_code_is_run_when_it_is_allowed(tmp_path) -> None:
+    made = own(tmp_path / "t", "doc_to_text: !function code.f")
+    (tmp_path / "t" / "code.py").write_text(PROOF)
+    replace(made, unsafe_code=True).validate()
+    assert (tmp_path / "t" / "ran").exists()
+
+
+@pytest.mark.slow  # reads all names
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"task: mine\n  bad: [", r"mine\.yaml: .*line 2"),
+        (b"", r"mine\.yaml: Expected YAML dict"),
+        (b"\xff\xfe\x00", r"mine\.yaml: "),
+        (b"task: mine\ninclude: gone.yaml\n", r"mine\.yaml: .*gone\.yaml"),
+    ],
+)
+def test_a_task_file_that_the_library_passes_over_is_named(tmp_path, content, message) -> None:
+    made = own(tmp_path / "t")
+    (tmp_path / "t" / "mine.yaml").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"has no task 'mine'.*cannot be read, so what it holds is not known: .*" + message
+    ):
+        made.validate()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("", r"data file .*rows\.jsonl is empty"),
+        ("no\n", r"rows\.jsonl, line 1 is not JSON"),
+        ('{"q": "a", "a": "b"}\n[1]\n', r"rows\.jsonl, line 2 holds a list"),
+        (b'{"q": "\xe9"}\n', r"rows\.jsonl is not UTF-8"),
+    ],
+)
+def test_data_that_are_here_and_wrong_are_named_and_not_to_be_downloaded(tmp_path, rows, message) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        own(tmp_path / "t", rows=rows).validate()
+    assert "three ways" not in str(caught.value) and "StopIteration" not in str(caught.value)
+
+
+def test_a_template_that_does_not_fit_its_documents_is_the_task_s_mistake(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"'mine' cannot be loaded \(UndefinedError: 'nothing_like_it' is undefined\)"):
+        own(tmp_path / "t", "doc_to_text: '{{nothing_like_it}}'").validate()
+    rows = '{"q": "a", "a": "b", "n": "1"}\n{"q": "a", "a": "b", "n": "x"}\n'
+    made = own(tmp_path / "u", "doc_to_text: '{{1 // (n|length - (n == \"x\")|int)}}'", rows)
+    with pytest.raises(UserError, match=r"'mine' cannot be applied to its documents \(ZeroDivisionError.*keys of the"):
+        list(made.examples(TOKENS))
+
+
+def test_more_examples_than_there_are_documents_are_refused(tmp_path) -> None:
+    with pytest.raises(
+        UserError, match=r"'mine' cannot be applied to its documents \(.*num_fewshot against their number"
+    ):
+        list(replace(own(tmp_path / "t"), num_fewshot=5).examples(TOKENS))
+
+
+def test_stop_strings_are_texts(tmp_path) -> None:
+    with pytest.raises(UserError, match="until: 5, which is neither"):
+        own(tmp_path / "t", "generation_kwargs: {until: 5}").validate()
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path) -> None:
+    made = own(tmp_path / "t")
+    for name in ("rows.jsonl", "mine.yaml"):
+        (tmp_path / "t" / name).rename(tmp_path / name)
+        os.mkfifo(tmp_path / "t" / name)
+        with pytest.raises(UserError, match=rf"{name} is a pipe"):
+            made.validate()
+        (tmp_path / "t" / name).unlink()
+        (tmp_path / name).rename(tmp_path / "t" / name)
