@@ -4,6 +4,7 @@ are computed in `sampling`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness import calibrate, idle
 from harness.contracts.task import Example
-from harness.errors import Unsupported, UserError
+from harness.errors import UserError
 from harness.lazy import Lazy
 from harness.plan import Cell
 from harness.records.cells import read_cell
 from harness.records.files import read_json
 from harness.records.store import CellStore
 from harness.records.summarise import summarise
+from harness.refusals import check_search
 from harness.settings import Progress, Settings
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class CellRun:
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
 
-        self._check_search()
+        check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
         check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
         missing = [
@@ -79,14 +81,6 @@ class CellRun:
         if self.todo:
             self._prove()
         return None
-
-    def _check_search(self) -> None:
-        search, method = self.settings.decoding.search, self.cell.method
-        if search not in method.search:
-            able = " or ".join(sorted(method.search))
-            raise Unsupported(
-                f"Method '{self.cell.method_label}' cannot work with decoding.search={search}; it works with {able}."
-            )
 
     @cached_property
     def batches(self) -> list[list[int]]:
@@ -223,7 +217,8 @@ class CellRun:
         self.cell.task.figures([self._for_figures(row) for row in rows], self.store.figures)
         facts, skipped = self.store.config["task_facts"], self._data()[1]
         metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
-        self.store.finish(metrics | ({"n_errors": self.n_errors} if self.n_errors else {}))
+        beside = {"n_errors": self.n_errors, "skipped": dict(Counter(item.reason for item in skipped))}
+        self.store.finish(metrics | {key: value for key, value in beside.items() if value})
         return "done"
 
     def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +236,7 @@ class CellRun:
         rows = self._dense_rows(dense) if record.metrics["vs_dense"] is None else None
         if rows is not None:
             new = summarise(self.store.config["task_facts"], record.samples(), rows, record.metrics["n_skipped"])
-            kept = {k: v for k, v in record.metrics.items() if k == "n_errors"}
+            kept = {k: v for k, v in record.metrics.items() if k in ("n_errors", "skipped")}
             self.store.finish(new | kept)
         return slow or rows is not None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import NotEngaged, Unsupported
+from harness.errors import NotEngaged
+from harness.refusals import check_scored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +24,8 @@ def prove(work: CellRun, artifact: dict[str, Any]) -> dict[str, Any]:
 
     method, view = work.cell.method, work.view
     i, scored = _chosen(work)
-    if scored and method.overrides("transform"):
-        raise Unsupported(
-            f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
-            "token by token; choose a task that generates from a plain prompt."
-        )
+    if scored:
+        check_scored(method)
     sample = work.plain[i]
     changed = sample if scored else work.transformed([sample])[0]
     try:

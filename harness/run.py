@@ -28,6 +28,7 @@ from harness.plan import Cell, data_digests
 from harness.prepare import prepared
 from harness.records.locks import Busy
 from harness.records.store import CellStore
+from harness.refusals import fitting
 from harness.sampling import compute
 from harness.settings import Outcome, Progress, Settings
 from harness.sharing import groups
@@ -144,13 +145,7 @@ def task_data(
     cell: Cell, view: View, settings: Settings, progress: Progress | None = None
 ) -> tuple[list[Example], list[Skipped]]:
     """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
-    task, limit = cell.task, view.max_positions
-    if limit and task.lengths_needed() > limit:
-        raise UserError(
-            f"task '{cell.task_label}' needs {task.lengths_needed()} positions, but model '{cell.model_label}' has {limit} "
-            f"(max_position_embeddings). Choose shorter lengths (task.{cell.task_label}.lengths=[...]), or raise "
-            f"model.{cell.model_label}.max_positions if the model was made to go further."
-        )
+    task, too_long = fitting(cell.task, cell.task_label, cell.model_label, view.max_positions)
     if progress:
         progress.note(f"preparing {cell.task_label} for {cell.model_label}")
     tokens = tokens_of(cell.task.tokenizer, view)
@@ -161,7 +156,7 @@ def task_data(
         )
     items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
     examples = [e for e in items if isinstance(e, Example)]
-    skipped = [s for s in items if isinstance(s, Skipped)]
+    skipped = [*too_long, *(s for s in items if isinstance(s, Skipped))]
     if not examples:
         why = f" The first reason: {skipped[0].reason}" if skipped else ""
         raise UserError(

@@ -367,6 +367,56 @@ def test_a_run_of_another_machine_tells_lengths_and_no_times(folder, finished, t
     assert Pricing(made, settings, SPEEDS).learned == 0
 
 
+# -- what will be refused ---------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("micro-lm", "snapkv", "perplexity"), ("micro-lm", "quest", "perplexity"), ("micro-lm", "vhr", "recall"),
+    ("micro-lm", "dense", "pope"), ("micro-lm", "power", "pope"), ("micro-lm", "dense", "ruler"), ("micro-lm", "power", "ruler"),
+    ("micro-lm", "wide", "recall"),
+]  # fmt: skip
+MATRIX = [
+    "method=[power,snapkv,quest,vhr]", "+method.wide=${method.snapkv}", "method.wide.capacity=4000",
+    "task=[perplexity,pope,ruler,recall]", "task.pope.scenes=4", "task.ruler.lengths=[8192]", "task.recall.lengths=[256]",
+    "task.recall.samples=1", "task.perplexity.max_tokens=512", "efficiency=off",
+]  # fmt: skip
+
+
+def test_the_plan_refuses_what_the_run_refuses_in_the_same_words(tmp_path):
+    overrides = [*MATRIX, f"results={tmp_path}"]
+    made, settings = plan(*overrides)
+    found = {p.cell.label: p.refused for p in total(Pricing(made, settings, SPEEDS), made).prices}
+    for outcome in execute(made, settings):
+        said_before, cell = found[outcome.cell.label], outcome.cell
+        assert bool(said_before) == (outcome.status != "done"), (outcome.cell.label, outcome.reason)
+        assert not outcome.bug
+        if cell.method_label == "wide" and cell.task_label == "recall":  # the prompt is shorter than the task's length
+            assert said_before.startswith("Method 'snapkv' would not change this model on this task: ")
+            assert "Method 'snapkv' would not change this model on this task: " in outcome.reason
+        elif said_before:
+            assert outcome.reason.removeprefix(f"{cell.label}: ") == said_before
+    for labels in REFUSED:
+        assert found[" / ".join(labels)], labels
+
+
+def test_what_is_refused_has_no_price_and_is_named_once():
+    text = said("method=[snapkv,quest]", "task=[perplexity,ruler]", "task.ruler.lengths=[8192]", "results=nowhere")
+    assert "6 cells, 0 finished, 5 refused" in text
+    assert text.count("needs 8192 positions, but model 'micro-lm' has 4096") == 1
+    assert "refused micro-lm / snapkv / perplexity: Method 'snapkv' acts only after the prompt" in text
+    found = priced("method=[snapkv]", "task=[ruler]", "task.ruler.lengths=[8192]", "results=nowhere")
+    assert not found.todo and found.seconds == 0 and not found.groups
+    assert "every cell is finished or refused" in said("task=[ruler]", "task.ruler.lengths=[8192]", "results=nowhere")
+
+
+def test_lengths_that_the_model_cannot_read_are_left_out_of_the_price():
+    overrides = ["task=[passkey]", "results=nowhere", "task.passkey.trials=1"]
+    (one,) = priced(*overrides, "task.passkey.lengths=[256]").todo
+    (both,) = priced(*overrides, "task.passkey.lengths=[256,8192]").todo
+    assert both.asked == one.asked and len(both.skipped) == 5
+    text = said(*overrides, "task.passkey.lengths=[256,8192]")
+    assert "left out of micro-lm / dense / passkey: length 8192 needs 8205 positions" in text
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 

@@ -1,13 +1,16 @@
 """The run loop on a tiny random Llama folder: records, resuming, failures, limits."""
 
+import io
 import json
 
 import pytest
 
+from harness.commands.run import print_skipped
 from harness.config import compose
 from harness.data import evenly
 from harness.plan import cells
 from harness.run import Settings, execute
+from harness.terminal import Terminal
 from tests.models.small import save
 
 
@@ -151,3 +154,26 @@ def test_the_template_is_part_of_the_prepared_data(tmp_path):
             json.loads(x) for x in (tmp_path / "runs" / cells_[0].run_id / "samples.jsonl").read_text().splitlines()
         ]
         assert all(r["n_prompt_tokens"] <= r["meta"]["length"] for r in rows)
+
+
+def test_a_length_that_the_model_cannot_read_is_skipped_by_name_and_the_others_go_on(folder, tmp_path):
+    settings = Settings(tmp_path / "both", efficiency="off")
+    both = plan(folder, "method=[power]", "task.passkey.lengths=[512,8192]")
+    assert [o.status for o in execute(both, settings)] == ["done"] * 2
+    alone = plan(folder, "method=[power]")
+    execute(alone, Settings(tmp_path / "alone", efficiency="off"))
+    for cell, same in zip(both, alone, strict=True):
+        run, other = tmp_path / "both" / "runs" / cell.run_id, tmp_path / "alone" / "runs" / same.run_id
+        metrics, expected = (json.loads((r / "metrics.json").read_text()) for r in (run, other))
+        assert metrics["values"] == expected["values"] and metrics["n_skipped"] == 4
+        assert [g["by"]["length"] for g in metrics["groups"] if "length" in g["by"]].count(8192) == 0
+        ((reason, n),) = metrics["skipped"].items()
+        assert n == 4 and "length 8192 needs 8205 positions" in reason and "has 4096" in reason
+    told = Terminal(file=io.StringIO(), width=200)
+    print_skipped(tmp_path / "both", both, told)
+    assert told.file.getvalue().startswith("skipped 4 of passkey (dense, power): length 8192 needs 8205 positions")
+
+
+def test_a_task_of_which_no_length_fits_is_refused(folder, tmp_path):
+    (outcome,) = execute(plan(folder, "task.passkey.lengths=[8192,16384]"), Settings(tmp_path, efficiency="off"))
+    assert outcome.status == "failed" and "needs 16397 positions, but model" in outcome.reason

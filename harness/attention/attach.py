@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from harness import refusals
 from harness.attention import dispatch, module_hooks
 from harness.attention.cache import tracked_cache
 from harness.attention.lower import LOWERINGS
@@ -61,11 +62,7 @@ class Attached:
         """
         if self.runtime is None:
             return inputs
-        if "images" in self.method.needs and inputs.image is None:
-            raise Unsupported(
-                f"Method '{self.method.name}' works on pictures, and this task shows none; choose a task with images "
-                "(pope, chair), or a method for text."
-            )
+        refusals.check_pictures(self.method, inputs.image is not None)
         request = LiveRequest(self.view, inputs, self.runtime, self.artifact)
         self.runtime.announce(request)
         wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
@@ -161,11 +158,7 @@ def check(view: View, method: Method, lowering: str) -> None:
         )
     if reads and view.has_sinks and lowering == "flex":
         raise UserError("lowering=flex has no sink logits, which this model has; use auto, gather or dense.")
-    if "images" in method.needs and view.vision is None:
-        raise Unsupported(
-            f"Method '{method.name}' works on pictures, but model '{view.name}' reads text only; choose a vision-language "
-            "model, or a method for text."
-        )
+    refusals.check_eyes(method, view, view.vision is not None)
     last = [i for i in getattr(method, "full_layers", ()) if i >= view.n_layers]
     if last:
         raise UserError(f"method.{method.name}.full_layers names layer {last[0]}, but the model has {view.n_layers}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness import idle
+from harness import idle, refusals
 from harness.attention.attach import Attached, attach
 from harness.contracts.method import HOOKS, Method
 from harness.errors import NotEngaged
@@ -50,11 +50,8 @@ def prove(
     if not method.overrides(*HOOKS):
         return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
     look = scored or _generated(view, inputs, changed, steps)
-    if scored and (method.prefill_is_dense or method.overrides("generate")):
-        raise NotEngaged(
-            f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
-            "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
-        )
+    if scored:
+        refusals.check_scored(method)
     before = look(None)
     with attach(view, method, lowering, artifact) as attached:
         during = look(attached)
@@ -105,7 +102,7 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, pro
     """
     reason, n = idle.reason(method, prompt, new), prompt + max(new - 1, 0)
     if reason:
-        raise NotEngaged(f"Method '{method.name}' would not change this model on this task: {reason}.")
+        raise refusals.unchanged(method, reason)
     own_search = method.overrides("generate")
     if own_search and not any(key.startswith("method_") for key in report):
         raise NotEngaged(f"Method '{method.name}' searched, but reports nothing that it did in the search.")

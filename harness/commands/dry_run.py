@@ -92,13 +92,14 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def _print_cells(totals: Sequence[Total], console: Console) -> None:
     prices = list({p.cell.run_id: p for t in totals for p in t.prices}.values())
     together = {p.cell.run_id: len(group) for t in totals for group in t.groups for p in group}
-    title = f"{len(prices)} cells, {sum(p.done for p in prices)} finished"
+    refused = sum(bool(p.refused) for p in prices)
+    title = f"{len(prices)} cells, {sum(p.done for p in prices)} finished" + (f", {refused} refused" if refused else "")
     table = _table(title, (*TEXT[:4], "n", "prompt", "new", "FLOP", "memory", "time"))
     for p in prices[:SHOWN]:
         c, asked = p.cell, p.asked
         row = [c.model_label, c.method_label, c.task_label, _state(p)]
         row += [short(asked.count), short(asked.prompt), short(asked.new)] if asked else ["?", "?", "?"]
-        if p.done:
+        if not p.todo:
             row += ["-", "-", "-"]
         else:
             memory = p.cost.memory(p.model, together.get(c.run_id, 1)).total if p.cost and p.model else None
@@ -107,6 +108,23 @@ def _print_cells(totals: Sequence[Total], console: Console) -> None:
     console.print(table)
     if len(prices) > SHOWN:
         console.print(f"... and {len(prices) - SHOWN} more cells")
+    _print_refused(prices, console)
+
+
+def _print_refused(prices: Sequence[Price], console: Console) -> None:
+    """Each reason once and whole, with the cells that it strikes, in the words of the run; then what cells leave out."""
+    for status, reason_of in (("refused", lambda p: p.refused), ("left out of", _skipped)):
+        struck: dict[str, list[str]] = {}
+        for p in prices:
+            if reason := reason_of(p):
+                struck.setdefault(reason, []).append(p.cell.label)
+        for reason, labels in struck.items():
+            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+            console.print(f"{status} {', '.join(labels[:SHOWN])}{more}: {reason}", soft_wrap=True)
+
+
+def _skipped(p: Price) -> str:
+    return "; ".join(dict.fromkeys(item.reason for item in p.skipped))
 
 
 def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) -> None:
@@ -126,7 +144,7 @@ def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) 
 
 
 def _state(p: Price) -> str:
-    return "done" if p.done else f"{p.stored} samples" if p.stored else "to do"
+    return "done" if p.done else "refused" if p.refused else f"{p.stored} samples" if p.stored else "to do"
 
 
 def _time(totals: Sequence[Total]) -> str:
@@ -140,7 +158,8 @@ def _time(totals: Sequence[Total]) -> str:
 def _print_sums(totals: Sequence[Total], share: bool, console: Console) -> None:
     todo = [p for t in totals for p in t.todo]
     if not todo:
-        console.print("To run: nothing; every cell is finished.")
+        refused = any(p.refused for t in totals for p in t.prices)
+        console.print(f"To run: nothing; every cell is finished{' or refused' if refused else ''}.")
         return
     lines = [_asked(todo), _work(todo), _memory(totals), _times(totals), _sharing(totals, share)]
     for line in filter(None, lines):

@@ -15,6 +15,8 @@ from harness.errors import UserError
 from harness.plan import Cell, cells, decoding, is_done, part
 from harness.terminal import Terminal
 
+SKIPS = 10  # reasons for skipped examples that are shown
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -58,6 +60,7 @@ def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | N
         done = sum(is_done(root, c.run_id) for c in plan)
         raise KeyboardInterrupt(f"{done} of {len(plan)} cells are finished") from None
     print_table(root, plan, console, told={o.cell.run_id for o in outcomes if o.reason})
+    print_skipped(root, plan, console)
     if cfg.published:
         print_published(cfg, root, plan, console)
     return report_failures(outcomes, console, in_sweep=group is not None)
@@ -82,6 +85,21 @@ def print_table(root: Path, plan: Sequence[Cell], console: Console, told: Collec
     from harness.records.table import render
 
     render([read_cell(root / "runs" / c.run_id) for c in plan], console, told)
+
+
+def print_skipped(root: Path, plan: Sequence[Cell], console: Console) -> None:
+    """Which examples a task could not ask, and why: they are no part of the numbers above."""
+    from harness.records.cells import read_cell
+
+    found: dict[tuple[str, str, int], list[str]] = {}
+    for cell in plan:
+        record = read_cell(root / "runs" / cell.run_id)
+        for reason, n in (record.metrics.get("skipped") or {}).items() if record.done else ():
+            found.setdefault((cell.task_label, str(reason), int(n)), []).append(cell.method_label)
+    for (task, reason, n), methods in list(found.items())[:SKIPS]:
+        console.print(f"skipped {n} of {task} ({', '.join(methods)}): {reason}.", soft_wrap=True)
+    if len(found) > SKIPS:
+        console.print(f"... and {len(found) - SKIPS} more reasons, in the metrics.json of their cells", soft_wrap=True)
 
 
 def print_published(cfg: DictConfig, root: Path, plan: Sequence[Cell], console: Console) -> None:

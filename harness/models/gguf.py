@@ -8,6 +8,7 @@ same class, which is saved.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from harness.models.quiet import quiet
 
@@ -26,7 +27,8 @@ def _model(file: Path, folder: Path) -> None:
     read = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
     facts = read.config.to_dict()
     facts.pop("quantization_config", None)
-    plain = type(read)(type(read.config).from_dict(facts)).to(torch.float32)
+    made: Any = type(read)(type(read.config).from_dict(facts))
+    plain = made.to(torch.float32)
     plain.load_state_dict(read.state_dict())
     plain.generation_config = read.generation_config
     plain.save_pretrained(folder)

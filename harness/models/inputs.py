@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from harness.contracts.method import Draft
-from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -67,10 +66,9 @@ def sample_of(view: View, draft: Draft) -> Sample:
     if not draft.images:
         return Sample(tuple(view.prompt_ids(draft.prompt, draft.answer_prefix)), draft)
     if view.vision is None:
-        raise UserError(
-            f"Model '{view.name}' reads text only, and this task shows it pictures; choose a vision-language model "
-            "(`heed list models`)."
-        )
+        from harness.refusals import blind
+
+        raise blind(view.name)
     text = view.tokens.prompt_text(draft.prompt, draft.answer_prefix, n_images=len(draft.images))
     special = view.tokens.adds_special(text)
     known = _expanded(view, draft, text, special)

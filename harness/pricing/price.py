@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.contracts.task import Skipped, Task
 from harness.errors import UserError
 from harness.identity import canonical
 from harness.plan import Cell, is_done
@@ -18,6 +19,7 @@ from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
 from harness.pricing.requests import Requests
 from harness.pricing.speed import Speeds, measured, of_gpu
+from harness.refusals import Facts, facts, fitting, refusal
 from harness.settings import Settings
 
 CELL = 0.2  # seconds for the records and the statistics of a cell
@@ -25,9 +27,10 @@ CELL = 0.2  # seconds for the records and the statistics of a cell
 
 @dataclass(frozen=True)
 class Price:
-    """Of one cell, as if it shared nothing. `stored`: samples on the disk; `left`: the part that is still to be computed
-    here. `cost` is of all samples; None: nobody knows what the task asks. `ratio`: what earlier runs took by what they
-    would have been priced; None: the time is not known.
+    """Of one cell, as if it shared nothing. `refused`: why the run will not compute it; then it costs nothing. `stored`:
+    samples on the disk; `left`: the part that is still to be computed here. `cost` is of all samples; None: nobody knows
+    what the task asks. `ratio`: what earlier runs took by what they would have been priced; None: the time is not known.
+    `skipped`: examples of lengths that the model cannot read.
     """
 
     cell: Cell
@@ -38,6 +41,13 @@ class Price:
     model: Model | None = None
     cost: Cost | None = None
     ratio: float | None = None
+    refused: str = ""
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def todo(self) -> bool:
+        """Whether the run has to compute something."""
+        return not self.done and not self.refused
 
     @property
     def flops(self) -> float | None:
@@ -81,6 +91,8 @@ class Pricing:
         self._asked: dict[tuple[str, str], Requests | None] = {}
         self._costs: dict[Any, Cost] = {}
         self._burdens: dict[Any, Burden] = {}
+        self._facts: dict[str, Facts | None] = {}
+        self._fits: dict[tuple[str, str], tuple[Task, tuple[Skipped, ...]]] = {}
         self._chosen: dict[tuple[str, str], float | None] = {}
         self._ratios = self._learned(plan)
 
@@ -89,10 +101,14 @@ class Pricing:
         root, asked, m = self.settings.root, self.asked(cell), self.model(cell)
         if is_done(root, cell.run_id):
             return Price(cell, True, asked=asked, model=m)
+        known = self._known(cell)
+        if known and (refused := refusal(cell, known, self.settings.decoding.search)):
+            return Price(cell, False, asked=asked, model=m, refused=refused)
         stored = _stored(root / "runs" / cell.run_id)
         left = max(0.0, 1 - stored / asked.count) if asked and asked.count else 1.0
         made = self._cost(cell, m, asked) if m is not None and asked is not None and asked.count else None
-        return Price(cell, False, stored, left / shards, asked, m, made, self.ratio(cell))
+        skipped = self._fitting(cell)[1]
+        return Price(cell, False, stored, left / shards, asked, m, made, self.ratio(cell), skipped=skipped)
 
     @property
     def learned(self) -> int:
@@ -114,8 +130,34 @@ class Pricing:
         key = (cell.model_label, cell.task_label)
         if key not in self._asked:
             found = self._recorded(cell)
-            self._asked[key] = found or requests.stated(cell.task, self.model(cell), self.settings.limit)
+            self._asked[key] = found or self._stated(cell)
         return self._asked[key]
+
+    def _stated(self, cell: Cell) -> Requests | None:
+        """What the task says of the lengths that the model can read; of all of them if it can read none."""
+        return requests.stated(self._fitting(cell)[0], self.model(cell), self.settings.limit)
+
+    def _known(self, cell: Cell) -> Facts | None:
+        """What decides refusals; None if the model's configuration cannot be read."""
+        label = cell.model_label
+        if label not in self._facts:
+            try:
+                self._facts[label] = facts(cell.spec)
+            except UserError:
+                self._facts[label] = None
+        return self._facts[label]
+
+    def _fitting(self, cell: Cell) -> tuple[Task, tuple[Skipped, ...]]:
+        """What is left of the task on the model, and what is skipped; all of it where nothing fits, which is refused."""
+        key, known = (cell.model_label, cell.task_label), self._known(cell)
+        if key not in self._fits:
+            try:
+                self._fits[key] = fitting(
+                    cell.task, cell.task_label, cell.model_label, known.positions if known else None
+                )
+            except UserError:
+                self._fits[key] = (cell.task, ())
+        return self._fits[key]
 
     def _recorded(self, cell: Cell) -> Requests | None:
         """From a finished cell on the same examples, else on those of another seed, read with the same tokenizer; dense

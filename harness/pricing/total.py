@@ -40,7 +40,7 @@ class Total:
 
     @cached_property
     def todo(self) -> tuple[Price, ...]:
-        return tuple(p for p in self.prices if not p.done)
+        return tuple(p for p in self.prices if p.todo)
 
     @property
     def unsized(self) -> int:
@@ -89,7 +89,7 @@ class Total:
 def total(pricing: Pricing, cells: Sequence[Cell], shards: int = 1) -> Total:
     """Price `cells` as one process would run them, alone or as one of `shards` processes for all of them."""
     prices = tuple(pricing.price(c, shards) for c in cells)
-    todo = [p for p in prices if not p.done]
+    todo = [p for p in prices if p.todo]
     together, saving = [], Saving()
     for same in _by_task(todo):
         for group in _side_by_side(same, pricing.settings):
