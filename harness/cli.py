@@ -93,8 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     _overrides(run)
     run.set_defaults(verb=_run)
 
-    data = verbs.add_parser("data", help="write a task's examples to a file (no model needed)")
-    _overrides(data, "task=NAME task.NAME.key=value ... out=FILE.jsonl")
+    data = verbs.add_parser(
+        "data", help="write a task's examples to a file, for a model's tokenizer (no weights needed)"
+    )
+    _overrides(data, "task=NAME task.NAME.key=value ... out=FILE.jsonl [model=NAME]")
     data.set_defaults(verb=_data)
 
     score = verbs.add_parser("score", help="re-score outputs produced anywhere (no model needed)")

@@ -13,15 +13,18 @@ from harness.errors import UserError
 from harness.files import write_rows
 
 
-def write_examples(task: Task, tokens: Tokens, out: Path, limit: int | None = None) -> dict[str, Any]:
+def write_examples(
+    task: Task, tokens: Tokens, out: Path, limit: int | None = None, too_long: Sequence[Skipped] = ()
+) -> dict[str, Any]:
     """Write one line per example and return `{n, n_skipped, reasons, skipped, sha256}`.
 
-    Skipped examples are counted by reason and listed by id. A file without any example is not written: `UserError`.
+    Skipped examples are counted by reason and listed by id; `too_long`: those that were left out before. A file without
+    any example is not written: `UserError`.
     """
     task.validate()
     items = list(task.examples(tokens))
     examples = [item for item in items if isinstance(item, Example)]
-    skipped = [item for item in items if isinstance(item, Skipped)]
+    skipped = [*too_long, *(item for item in items if isinstance(item, Skipped))]
     if not examples:
         why = f" The first reason: {skipped[0].reason}." if skipped else ""
         raise UserError(f"The task has no example that fits these settings ({len(skipped)} skipped).{why}")

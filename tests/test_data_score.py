@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+from harness.cli import main
 from harness.contracts.task import Example
 from harness.data import write_examples
 from harness.errors import UserError
 from harness.files import sha256, write_rows
+from harness.models.load import ModelSpec
 from harness.reading import read_entries
 from harness.score import rescore
 from tasks.passkey import Passkey
 from tasks.perplexity import Perplexity
 from tasks.ruler import Ruler
+from tests.models import small
 from tests.toy import ByteTokens, WordTokens
 
 TASK = Passkey(lengths=[256, 512], depths=[0, 100], trials=2)
@@ -73,6 +76,55 @@ def test_official_keys_stand_beside_our_own(tmp_path: Path) -> None:
     write_rows(tmp_path / "official", official)
     write_rows(tmp_path / "out", [{"id": r["id"], "text": r["answer"][0]} for r in official])
     assert rescore(task, tmp_path / "official", tmp_path / "out", tmp_path / "c.json")["metrics"] == {"accuracy": 1.0}
+
+
+def written(tmp_path: Path, *overrides: str) -> list[Example]:
+    out = tmp_path / "data.jsonl"
+    assert main(["data", "task=passkey", "task.passkey.depths=[50]", f"out={out}", *overrides]) == 0
+    return [Example.from_row(entry.values) for entry in read_entries(out)]
+
+
+def test_data_is_made_for_the_tokenizer_and_template_of_the_named_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small.save(tmp_path / "m", chat=True, max_position_embeddings=1024)
+    tokens = ModelSpec(path=str(folder)).tokens()
+    rows = written(tmp_path, f"model={folder}", "task.passkey.lengths=[512,1024]", "task.passkey.trials=2")
+    assert "(template: chat)" in capsys.readouterr().out
+    assert {row.meta["length"] for row in rows} == {
+        512
+    }  # 1024 and the answer have no place in 1024 positions, and is told as skipped
+    for row in rows:
+        assert row.meta["n_tokens"] == len(tokens.prompt_ids(row.prompt, row.answer_prefix)) <= 512
+    assert [r.prompt for r in rows] != [
+        r.prompt for r in written(tmp_path, "task.passkey.lengths=[512]", "task.passkey.trials=2")
+    ]
+
+
+def test_lengths_that_the_named_model_cannot_read_are_skipped_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["task.passkey.lengths=[256,8192]", "task.passkey.trials=1"]
+    assert len(written(tmp_path, *overrides)) == 2  # without a model nothing limits them
+    assert len(written(tmp_path, *overrides, "model=micro-lm")) == 1
+    assert "1 skipped: {\"length 8192 needs 8205 positions, but model 'micro-lm' has 4096" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("/nonexistent", "There is no model '/nonexistent'"), ("[micro-lm,micro-vlm]", "takes one model, not 2")],
+)
+def test_a_model_that_cannot_be_read_is_refused(
+    model: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "task=passkey", f"model={model}", f"out={tmp_path / 'd'}"]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "d").exists()
+
+
+def test_scores_take_no_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [f"examples={data}", f"outputs={data}", f"out={data}.json"]
+    assert main(["score", "task=passkey", "model=micro-lm", *files]) == 2
+    assert "takes no model" in capsys.readouterr().err
 
 
 # -- score -----------------------------------------------------------------------------------------------------------

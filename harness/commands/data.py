@@ -1,4 +1,8 @@
-"""`heed data` and `heed score`: examples to a file, and scores of outputs produced anywhere. No model, no GPU."""
+"""`heed data` and `heed score`: examples to a file, and scores of outputs produced anywhere. No weights, no GPU.
+
+Examples depend on a model all the same: its tokenizer and chat template decide how much text a length holds. `heed data`
+takes them from the model that is named (model=), as a run would; without one, from the zoo's micro-lm.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from rich.console import Console
 
 from harness.config import compose
+from harness.contracts.task import Skipped, Task
 from harness.errors import UserError
 from harness.files import output, output_folder
+from harness.models.tokens import TextTokens
 from harness.plan import group
 from harness.reading import user_path
 from harness.records.files import disk_error
+from harness.refusals import facts, fitting
 from harness.run import tokens_of
 from harness.terminal import Terminal
-
-DEFAULT_TOKENIZER = "micro-lm"
 
 
 def write(overrides: list[str]) -> int:
@@ -28,19 +34,37 @@ def write(overrides: list[str]) -> int:
     files, rest = _files(overrides, "out", maybe=("folder",))
     folder = output_folder("folder=", files["folder"]) if "folder" in files else None
     out = output("out=", files["out"])
-    label, task, limit = _one_task(rest)
+    label, task, cfg = _one_task(rest)
     out = output("out=", files["out"], task.data_files())
-    tokens = tokens_of(task.tokenizer or DEFAULT_TOKENIZER, None)
-    summary = write_examples(task, tokens, out, limit)
+    task, tokens, too_long = _for_model(cfg, label, task, _names_model(rest))
+    summary = write_examples(task, tokens, out, cfg.limit, too_long)
     console = Terminal()
     console.print(
-        f"{label}: {summary['n']} examples in {out} (sha256 {summary['sha256'][:16]})",
+        f"{label}: {summary['n']} examples in {out} (sha256 {summary['sha256'][:16]}), for the tokenizer of {tokens.name} "
+        f"(template: {tokens.template})",
     )
     if summary["n_skipped"]:
         console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}")
     if folder:
         _export(task, folder, console)
     return 0
+
+
+def _names_model(overrides: list[str]) -> bool:
+    return any(o.lstrip("+").partition("=")[0].split(".")[0] in ("model", "suite") for o in overrides)
+
+
+def _for_model(cfg: DictConfig, label: str, task: Task, named: bool) -> tuple[Task, TextTokens, tuple[Skipped, ...]]:
+    """The task as the configured model can read it, and what measures its lengths. What the model has no positions for is
+    skipped if it was named; micro-lm, which stands in for any model, sets no limit.
+    """
+    specs = group(cfg, "model")
+    if len(specs) != 1:
+        raise UserError(f"This verb takes one model, not {len(specs)}: {', '.join(specs)}.")
+    ((model, spec),) = specs.items()
+    spec.validate()
+    kept, too_long = fitting(task, label, model, facts(spec).positions if named else None)
+    return kept, spec.tokens() if task.tokenizer is None else tokens_of(task.tokenizer, None), too_long
 
 
 def _export(task: Any, folder: Path, console: Console) -> None:
@@ -60,6 +84,10 @@ def score(overrides: list[str]) -> int:
     from harness.score import rescore
 
     files, rest = _files(overrides, "outputs", "out", maybe=("examples",))
+    if any(o.partition("=")[0].split(".")[0] == "model" for o in rest):
+        raise UserError(
+            "Scores depend on examples and outputs alone, so `heed score` takes no model; leave model= out."
+        )
     given = {name: user_path(files[name]) for name in ("examples", "outputs") if name in files}
     output("out=", files["out"], given.values())
     label, task, _ = _one_task(rest)
@@ -106,8 +134,8 @@ def _files(overrides: list[str], *names: str, maybe: tuple[str, ...] = ()) -> tu
     return found, rest
 
 
-def _one_task(overrides: list[str]) -> tuple[str, Any, int | None]:
-    """Label, task and `limit`."""
+def _one_task(overrides: list[str]) -> tuple[str, Task, DictConfig]:
+    """Label, task and the configuration."""
     if not any(o.startswith("task=") for o in overrides):
         raise UserError("Name the task: task=NAME. `heed list tasks` shows them.")
     cfg = compose(overrides)
@@ -115,4 +143,4 @@ def _one_task(overrides: list[str]) -> tuple[str, Any, int | None]:
     if len(tasks) != 1:
         raise UserError(f"This verb takes one task, not {len(tasks)}: {', '.join(tasks)}.")
     ((label, task),) = tasks.items()
-    return label, task, cfg.limit
+    return label, task, cfg
