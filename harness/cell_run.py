@@ -67,6 +67,7 @@ class CellRun:
         from harness.attention.attach import check
 
         check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
+        self._check_turn()
         check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
         missing = [
@@ -82,6 +83,21 @@ class CellRun:
             self._prove()
         return None
 
+    def _check_turn(self) -> None:
+        """A model that reads everything anew in the middle of an answer drops what a method remembered of the prompt."""
+        method, turn = self.cell.method, self.view.turn
+        remembers = method.overrides("select", "edit_cache", "begin", "generate")
+        if turn is None or not (turn.once and self.view.facts.rereads and remembers):
+            return
+        crossing = [n for n, new in zip(self.lengths, self.new, strict=True) if n <= turn.at < n + new]
+        if crossing:
+            raise Unsupported(
+                f"Method '{self.cell.method_label}' cannot follow this model here: at {turn.at} tokens it changes its rotary "
+                f"frequencies and reads everything anew, which is in the middle of {len(crossing)} of the {len(self.new)} answers "
+                f"(a prompt of {crossing[0]} tokens is one). Choose prompts that end before that with their answers, or begin "
+                "after it."
+            )
+
     @cached_property
     def batches(self) -> list[list[int]]:
         """Indices of the samples that are computed together: by picture where they share its prefill, else by length."""
@@ -90,7 +106,11 @@ class CellRun:
         budget = self.settings.batch_tokens
         if self.shares_pictures:
             return plan_groups([s.draft.image_key for s in self.plain], self.lengths, self.new, budget)
-        return plan_batches(self.lengths, self.new, budget, self.cell.method.batching)
+        turn, mode = self.view.turn, self.cell.method.batching
+        grows = self.cell.method.overrides("transform") or any(e.turns for e in self.examples)  # what is read later
+        if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
+            mode = "one"
+        return plan_batches(self.lengths, self.new, budget, mode, turn)
 
     @cached_property
     def shares_pictures(self) -> bool:
@@ -98,6 +118,7 @@ class CellRun:
         method = self.cell.method
         return (
             self.settings.share
+            and self.view.turn is None
             and self.view.vision is not None
             and not self.view.vision.reads_text
             and method.prefix_safe

@@ -10,6 +10,7 @@ import torch
 
 from harness.errors import UserError
 from harness.models.inputs import forget_pictures
+from harness.models.rotary import Turn
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,18 +22,21 @@ class OutOfMemory(UserError):
     """One example alone does not fit into memory."""
 
 
-def plan_batches(lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode = "any") -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode = "any", turn: Turn | None = None
+) -> list[list[int]]:
     """Indices of the examples of each batch: every example once, longest first, so that a lack of memory shows early.
 
     `lengths` and `new` are prompt and answer tokens; a batch costs `size x (longest prompt + longest answer)` tokens
     and stays within `budget`, except for a single example that exceeds it alone. `equal` batches equal prompt lengths
-    only (no padding), `one` does not batch. The plan depends on nothing but the arguments.
+    only (no padding), `one` does not batch. `turn`: the length at which the model's rotary frequencies change, on whose
+    sides nobody's answer may depend on another's length. The plan depends on nothing but the arguments.
     """
     if len(lengths) != len(new):
         raise ValueError("plan_batches needs one answer length for each prompt length")
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], -new[i], i)):
-        if not batches or not _joins(i, batches[-1], lengths, new, budget, mode):
+        if not batches or not _joins(i, batches[-1], lengths, new, budget, mode, turn):
             batches.append([])
         batches[-1].append(i)
     return batches
@@ -62,11 +66,16 @@ def _cost(batch: Sequence[int], lengths: Sequence[int], new: Sequence[int]) -> i
     return len(batch) * max(lengths[i] + new[i] for i in batch)
 
 
-def _joins(i: int, batch: list[int], lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode) -> bool:
+def _joins(
+    i: int, batch: list[int], lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode, turn: Turn | None
+) -> bool:
     if mode == "one" or (mode == "equal" and lengths[i] != lengths[batch[0]]):
         return False
     longest = lengths[batch[0]]  # batches are filled in descending order
-    return (len(batch) + 1) * (longest + max(new[j] for j in (*batch, i))) <= budget
+    most = max(new[j] for j in (*batch, i))
+    if turn is not None and not turn.together(longest, lengths[i], most):
+        return False
+    return (len(batch) + 1) * (longest + most) <= budget
 
 
 def backoff(fn: Callable[[list[T]], list[R]], batch: Sequence[T], length: Callable[[T], int] | None = None) -> list[R]:

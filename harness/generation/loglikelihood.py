@@ -150,7 +150,7 @@ def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None,
         groups.setdefault((one.read, one.n_scored), []).append(i)
     rows, alike = [row for row, _ in groups], list(groups.values())
     found: dict[int, Found] = {}
-    for batch in plan_batches([len(r) for r in rows], [0] * len(rows), budget, mode):
+    for batch in plan_batches([len(r) for r in rows], [0] * len(rows), budget, mode, view.turn):
         members = [[(i, wanted[i]) for i in alike[b]] for b in batch]
         found |= _forward(view, [rows[b] for b in batch], members, attached)
     return [found[i] for i in range(len(wanted))]
@@ -230,7 +230,7 @@ def _generations(
     for until, members in groups.items():
         ending = cast(View, Ending(view, stop_ids(view, until)))
         lengths, limits = [len(wanted[i].ids) for i in members], [wanted[i].max_new_tokens for i in members]
-        for batch in plan_batches(lengths, limits, budget, mode):
+        for batch in plan_batches(lengths, limits, budget, mode, view.turn):
             outs = generate(ending, [wanted[members[b]].ids for b in batch], [limits[b] for b in batch], attached)
             found |= {members[b]: out for b, out in zip(batch, outs, strict=True)}
     return [found[i] for i in range(len(wanted))]

@@ -53,6 +53,7 @@ class Family:
     sinks: str | None = None  # attribute of the attention module: learned sink logits [H]
     softcap: str | None = None  # config key of a cap that is really applied to attention logits
     final_softcap: str | None = None  # config key of a cap applied to the output logits
+    rereads: bool = False  # `generate` drops the cache and reads all anew where longrope turns
     text_config: str | None = None  # key of the text part of a composite config
     backends: tuple[str, ...] = FUSED
     sight: Sight | None = None  # None: reads text only
@@ -70,7 +71,7 @@ _RECORDS = (
     Family(model_type="qwen2", window="module"),
     Family(model_type="qwen3", window="module"),
     Family(model_type="mistral", window="config"),
-    Family(model_type="phi3", window="config"),
+    Family(model_type="phi3", window="config", rereads=True),
     Family(
         model_type="gemma3_text", rotary_by_layer_type=True, window="module", final_softcap="final_logit_softcapping"
     ),

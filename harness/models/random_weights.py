@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError, nearest
 from harness.identity import canonical, sha256
 from harness.models.load import DTYPES, _readable, cuda_available
+from harness.models.rotary import forget_lengths
 from harness.models.shapes import Shape, shape
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class RandomSpec:
             owner = attrgetter(owner)(view.lm)
             with torch.device(self.torch_device()):
                 setattr(owner, name, type(getattr(owner, name))(config=view.config))
+            forget_lengths(getattr(owner, name))
         return view
 
     def _view(self, device: str) -> View:

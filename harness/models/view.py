@@ -6,7 +6,6 @@ data (`families.py`); a method or a measurement never asks for a class name.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -18,11 +17,10 @@ from torch import Tensor, nn
 from harness.contracts.task import Prompt
 from harness.errors import UserError
 from harness.models.families import Family, family_of
+from harness.models.rotary import Turn, forget_lengths, turn_of
 from harness.models.template import ChatTemplate
 from harness.models.tokens import TextTokens
 from harness.models.vision import Vision
-
-STATEFUL_ROPE = ("dynamic", "longrope")  # these rotary modules change their own frequencies while they run
 
 
 class View:
@@ -50,6 +48,10 @@ class View:
         self.config = getattr(model.config, family.text_config or "") if inner else self.lm.config
         self.layers: list[nn.Module] = list(attrgetter(family.layers)(self.lm))
         self.max_positions: int | None = max_positions or getattr(self.config, "max_position_embeddings", None)
+        rotary = self._rotary()
+        self.turn: Turn | None = None if rotary is None else turn_of(rotary, self.config)  # where frequencies change
+        if rotary is not None:
+            forget_lengths(rotary)
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, name: str = "model", template: str = "auto") -> View:
@@ -145,9 +147,9 @@ class View:
         everywhere: `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the
         largest position. Also None where a token has several coordinates (m-rope).
         """
-        if self.facts.rotary is None:
-            return None
         rotary = self._rotary()
+        if rotary is None:
+            return None
         x = torch.empty(0, dtype=self.dtype, device=positions.device)
         kind = [self.config.layer_types[i]] if self.facts.rotary_by_layer_type else []
         cos, sin = rotary(x, positions[None], *kind)
@@ -156,11 +158,8 @@ class View:
         return cos[0], sin[0]
 
     def _rotary(self) -> Any:
-        """The rotary module; a copy where calling it would change what the model computes next."""
-        rotary = attrgetter(self.facts.rotary or "")(self.lm)
-        kinds = rotary.rope_type.values() if isinstance(rotary.rope_type, dict) else [rotary.rope_type]
-        stateful = any(name in kind for kind in kinds for name in STATEFUL_ROPE)
-        return copy.deepcopy(rotary) if stateful else rotary
+        """The module that rotates, or None."""
+        return attrgetter(self.facts.rotary)(self.lm) if self.facts.rotary else None
 
     def attn_setting(self) -> str:
         """Name of the attention function in use."""
