@@ -34,17 +34,13 @@ def context(method: Method, prompt: int, new: int) -> int:
 
 
 def equals_dense(method: Method, prompt: int, new: int, usage: Mapping[str, Any]) -> bool:
-    """Whether a sample's answer is dense's by construction: by arithmetic, or because a method that only leaves keys out
-    read and kept every one (`usage` of this sample: a sliding model shows no more keys than the budget anyway).
+    """Whether a sample's answer is dense's by construction: by arithmetic, or because a method that only leaves keys out left
+    none out in any step (`usage` of this sample: a sliding model shows no more keys than the budget anyway).
     """
     acts = _acts(method)
     if not acts:
         return False  # dense itself
-    if reason(method, prompt, new):
-        return True
-    read_all = usage.get("density") is not None and usage["density"] >= 1
-    kept_all = usage.get("kv_tokens_kept") == usage.get("kv_tokens_seen")
-    return acts <= {*READS, "around"} and read_all and kept_all
+    return bool(reason(method, prompt, new)) or (acts <= {*READS, "around"} and usage.get("changed") == 0)
 
 
 def _acts(method: Method) -> set[str]:

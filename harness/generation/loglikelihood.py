@@ -102,7 +102,7 @@ def log_likelihoods(view: View, example: Example, attached: Attached | None) -> 
     wanted = [one for one in asked(view, example.meta, view.max_positions) if not one.max_new_tokens]
     mode = attached.batching if attached is not None else "any"
     found = _likelihoods(view, wanted, attached, max(one.positions for one in wanted), mode)
-    return torch.tensor([value for value, _ in found], dtype=torch.float64)
+    return torch.tensor([value for value, *_ in found], dtype=torch.float64)
 
 
 def _answer(

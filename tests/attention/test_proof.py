@@ -241,6 +241,18 @@ def test_too_short_samples_are_marked_counted_and_told(folder: Path, tmp_path: P
 def test_one_token_from_the_prompt_is_denses_for_a_method_that_acts_later() -> None:
     snap = next(c.acts for c in CASES if c.acts.name == "snapkv")
     assert "only after the prompt" in idle.reason(snap, 500, 1) and not idle.reason(snap, 500, 2)
-    assert idle.equals_dense(snap, 500, 9, {"density": 1.0, "kv_tokens_kept": 500, "kv_tokens_seen": 500})
-    assert not idle.equals_dense(snap, 500, 9, {"density": 0.5, "kv_tokens_kept": 99, "kv_tokens_seen": 500})
-    assert not idle.equals_dense(Method(), 500, 1, {"density": None})
+    assert idle.equals_dense(snap, 500, 9, {"changed": 0.0}) and not idle.equals_dense(snap, 500, 9, {"changed": 0.5})
+    assert not idle.equals_dense(Method(), 500, 1, {"changed": 0.0})
+
+
+def test_a_sample_within_the_window_of_a_sliding_model_is_denses(tmp_path: Path) -> None:
+    folder = small.save(tmp_path / "m", "mistral", sliding_window=264, max_position_embeddings=1024)
+    lengths = ("task=passkey", "task.passkey.lengths=[256,512]", "task.passkey.depths=[0]", "task.passkey.trials=2")
+    method = (
+        "method=[streaming]",
+        "method.streaming.sinks=0",
+        "method.streaming.recent=300",
+        "method.streaming.block_size=16",
+    )
+    _, ours = run(folder, tmp_path / "a", *lengths, *method)
+    assert ours.status == "failed" and "slide over 264 keys anyway" in ours.reason
