@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import calibrate, idle
 from harness.contracts.task import Example
-from harness.errors import UserError
+from harness.errors import Unsupported, UserError
 from harness.lazy import Lazy
 from harness.plan import Cell
 from harness.records.cells import read_cell
