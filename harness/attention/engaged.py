@@ -18,6 +18,7 @@ from harness import idle, refusals
 from harness.attention.attach import Attached, attach
 from harness.contracts.method import HOOKS, Method
 from harness.errors import NotEngaged
+from harness.generation.finite import blame
 from harness.models.inputs import Inputs, of_ids
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -
     """
     fed: list[Tensor] = []
 
+    def prefill(attached: Attached | None) -> dict[str, Any]:
+        if attached is None:
+            return {**inputs.prefill(), "use_cache": False}
+        shown = attached.begin(changed or inputs)
+        return {**shown.prefill(), "past_key_values": attached.new_cache(), "use_cache": True}
+
     def look(attached: Attached | None) -> Tensor:
         cache = attached.new_cache() if attached is not None else None
         shown = inputs if attached is None else attached.begin(changed or inputs)
@@ -91,6 +98,8 @@ def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -
             if i == len(fed):
                 fed.append(out.logits[:, -1:].argmax(-1).to(view.device))
             given = {"input_ids": fed[i]} | shown.further(1, i)
+        if bool(torch.stack(rows).isnan().any()):
+            raise blame(view, prefill, attached, f"the logits of one of {steps + 1} new tokens")
         return torch.stack(rows)
 
     return look

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from harness.config import CONFIGS, options
+from harness.config import CONFIGS
 from harness.plan import target_class
 from harness.terminal import Terminal
 
@@ -24,8 +24,8 @@ def show(what: str | None) -> int:
 def entries(group: str) -> dict[str, dict[str, Any]]:
     """label -> raw option (interpolations unresolved) for every option file of a group."""
     out: dict[str, dict[str, Any]] = {}
-    for option in options(group):
-        node = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{option}.yaml"))
+    for file in sorted((CONFIGS / group).glob("*.yaml")):
+        node = OmegaConf.to_container(OmegaConf.load(file))
         assert isinstance(node, dict)
         out |= {str(k): v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
     return out

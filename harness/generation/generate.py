@@ -21,8 +21,10 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from harness.contracts.method import Draft
+from harness.errors import UserError
 from harness.generation import kv
 from harness.generation.decoding import GREEDY, Decoding, processors
+from harness.generation.finite import NEVER, Watch, blame
 from harness.models.inputs import Inputs, Sample, collate
 from harness.models.view import View
 
@@ -97,10 +99,9 @@ def _batch(
     if inputs.positions is not None:
         given["position_ids"] = inputs.positions
     cache = prefix if prefix is not None else attached.new_cache() if attached is not None else None
-    width = inputs.ids.shape[1]
-    out = call(view, given, samples, limits, decoding, cache)
+    out = call(view, given, samples, limits, decoding, cache, attached)
     rows = out.sequences.tolist()
-    cut = width if len(rows[0]) >= width and rows[0][:width] == inputs.ids[0].tolist() else 0
+    cut = _begin(rows, inputs.ids[0].tolist())
     return generations(
         view, samples, [row[cut:] for row in rows], limits, out.past_key_values, decoding, attached, begun
     )
@@ -108,21 +109,47 @@ def _batch(
 
 def call(
     view: View, given: dict[str, Any], samples: Sequence[Sample], limits: Sequence[int], decoding: Decoding, cache: Any,
-    over: Tensor | None = None, done: int = 0,
+    attached: Attached | None = None, over: Tensor | None = None, done: int = 0,
 ) -> Any:  # fmt: skip
     """The library's `generate` on the tensors `given`. `done`: new tokens that `input_ids` already ends with; `over`
-    bool `[B]`: rows that are finished with them.
+    bool `[B]`: rows that are finished with them. `UserError` if a token was chosen from logits that are no numbers;
+    `attached`: the method at work, which may have made them.
     """
     width = given["input_ids"].shape[1] - done
-    steps = processors(decoding, [_draw(s.draft) for s in samples], width)
+    watch = Watch(width)
+    steps = [watch, *processors(decoding, [_draw(s.draft) for s in samples], width)]
     stop = view.stop_ids  # read now: inside, the model's own generation config, which names them, is put aside
     with _plain_config(view, max(limits) - done, decoding):
-        return view.lm.generate(
+        out = view.lm.generate(
             **given,
             past_key_values=cache,
             logits_processor=LogitsProcessorList(steps),
             stopping_criteria=StoppingCriteriaList([_OwnEnd(width, limits, stop, view.device, over)]),
         )
+    first = watch.first(len(samples))
+    if min(first) < NEVER:
+        rows = out.sequences.tolist()
+        cut = _begin(rows, given["input_ids"][0, :width].tolist())
+        for sample, row, limit, step in zip(samples, rows, limits, first, strict=True):
+            if step < len(_trim(row[cut:], limit, stop)):  # what a batch computes behind a row's end is nobody's answer
+                raise _nonfinite(view, sample, attached, step)
+    return out
+
+
+def _begin(rows: Sequence[list[int]], prompt: list[int]) -> int:
+    """Where new ids begin: the library leaves the prompt out where it was given as embeddings."""
+    return len(prompt) if rows[0][: len(prompt)] == prompt else 0
+
+
+def _nonfinite(view: View, sample: Sample, attached: Attached | None, step: int) -> UserError:
+    def given(method: Attached | None) -> dict[str, Any]:
+        inputs = collate(view, [sample])
+        if method is None:
+            return {**inputs.prefill(), "use_cache": False}
+        return {**method.begin(inputs).prefill(), "past_key_values": method.new_cache(), "use_cache": True}
+
+    where = f"the logits of new token {step} of an answer"
+    return blame(view, given, attached, where)
 
 
 def generations(

@@ -28,7 +28,7 @@ from harness.errors import Unsupported, UserError
 from harness.generation.batches import plan_batches
 from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, generate
-from harness.generation.nll import LOGITS, _capped, _hidden_states, keywords, pad_right
+from harness.generation.nll import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
 from harness.generation.requests import LIKELIHOODS, Asked, asked
 from harness.models.inputs import Sample, ids_digest
 from harness.models.view import View
@@ -178,7 +178,10 @@ def _forward(
         for column, (i, one) in enumerate(group):
             span = slice(end - one.n_scored, end)
             greedy = bool((best[b, span] == targets[b, span, column]).all())
-            found[i] = (float(logprobs[b, span, column].double().sum()), greedy, used)
+            value = float(logprobs[b, span, column].double().sum())
+            if math.isnan(value):
+                raise nonfinite(view, rows[b], scored[b], attached)
+            found[i] = (value, greedy, used)
     return found
 
 

@@ -7,6 +7,7 @@ that edits logits gets them all at once, the last rows of the forward, as in gen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
+from harness.generation.finite import blame
 from harness.models.inputs import Inputs, Sample
 from harness.models.view import View
 
@@ -53,9 +56,20 @@ def nll(
         found = _cross_entropy(view.lm(**inputs).logits[:, :-1], targets)
     else:
         found = _losses(view, inputs, targets, max_logits)
-    losses = found.tolist()
     ends = [len(row) - 1 - start for row in rows]
-    return [loss[end - n : end] for loss, end, n in zip(losses, ends, n_scored, strict=True)]
+    losses = [loss[end - n : end] for loss, end, n in zip(found.tolist(), ends, n_scored, strict=True)]
+    for row, first, loss in zip(rows, scored, losses, strict=True):
+        if any(map(math.isnan, loss)):
+            raise nonfinite(view, row, first, attached)
+    return losses
+
+
+def nonfinite(view: View, row: Sequence[int], first: int, attached: Attached | None) -> UserError:
+    """The error for a text whose likelihood, scored from column `first` on, is no number."""
+    ids, mask = pad_right([row], view.pad_id, view.device)
+    return blame(
+        view, lambda method: keywords([row], ids, mask, [first], method), attached, "the likelihoods of a text"
+    )
 
 
 def keywords(

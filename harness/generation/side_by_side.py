@@ -54,7 +54,7 @@ class Prefilled:
             given = {"input_ids": torch.cat((inputs.ids, self.first), dim=1)}
             given["attention_mask"] = torch.cat((inputs.mask, inputs.mask.new_ones(len(over), 1)), dim=1)
             with attached.active():
-                out = call(view, given, inputs.samples, self.limits, self.decoding, cache, over, done=1)
+                out = call(view, given, inputs.samples, self.limits, self.decoding, cache, attached, over, done=1)
             rows, cache = out.sequences[:, width:], out.past_key_values
         return generations(view, inputs.samples, rows.tolist(), self.limits, cache, self.decoding, attached)
 

@@ -138,7 +138,11 @@ class ModelSpec:
         family = family_of(config)
         checkpoint.check_processor(folder, family)
         model = _from_pretrained(self, folder, self._dtype(source, config, folder), family)
-        return _view(self, folder, model, tokens, family)
+        from harness.models.finite import check_model
+
+        view = _view(self, folder, model, tokens, family)
+        check_model(view)
+        return view
 
     def torch_device(self) -> str:
         """The device that `auto` means on this machine."""
