@@ -173,7 +173,7 @@ def _lines(text: str, where: str) -> Iterator[Entry]:
 def entries_of(values: Sequence[Any], where: str, remedy: str = "", name: str = "entry") -> Iterator[Entry]:
     """The objects of a list, numbered from 1."""
     for number, value in enumerate(values, start=1):
-        yield as_entry(value, f"{where}, {name} {number}", remedy, number)
+        yield as_entry(value, f"{where}, {name} {number}".lstrip(", "), remedy, number)
 
 
 def as_entry(value: Any, where: str, remedy: str = "", at: int = 0) -> Entry:
@@ -212,7 +212,7 @@ class Entry:
     """
 
     values: Mapping[str, Any]
-    where: str
+    where: str = ""
     remedy: str = ""
     at: int = 0  # its line, or its place in a list, from 1
 
@@ -221,7 +221,7 @@ class Entry:
 
     def error(self, why: str) -> UserError:
         """What is wrong with this entry: `why` goes on after its place."""
-        return UserError(f"{self.where}: {why}.{' ' if self.remedy else ''}{self.remedy}")
+        return UserError(f"{self.where}{': ' if self.where else ''}{why}.{' ' if self.remedy else ''}{self.remedy}")
 
     def text(self, key: str, default: Any = _REQUIRED, blank: bool = False) -> str:
         """A text with something in it (`blank`: or nothing)."""
@@ -233,11 +233,25 @@ class Entry:
                 raise self.error(f"'{key}' holds half of a surrogate pair, which no text can")
         return value
 
-    def texts(self, key: str, blank: bool = False) -> tuple[str, ...]:
-        """A list of texts that is not empty."""
-        items = self.items(key)
-        each = Entry({f"{key} {n}": item for n, item in enumerate(items, start=1)}, self.where, self.remedy)
+    def name(self, key: str) -> str:
+        """What something is called: a text, or a whole number as one."""
+        value = self.values.get(key)
+        return str(self.whole(key)) if isinstance(value, int) and not isinstance(value, bool) else self.text(key)
+
+    def texts(self, key: str, default: Any = _REQUIRED, blank: bool = False) -> tuple[str, ...]:
+        """A list of texts. Without a `default` it is not empty."""
+        each = self._each(key, default)
         return tuple(each.text(name, blank=blank) for name in each.values)
+
+    def wholes(self, key: str, default: Any = _REQUIRED) -> tuple[int, ...]:
+        """A list of whole numbers. Without a `default` it is not empty."""
+        each = self._each(key, default)
+        return tuple(each.whole(name) for name in each.values)
+
+    def _each(self, key: str, default: Any) -> Entry:
+        """The items of a list under names that errors can use."""
+        items = self.items(key, default, empty=default is not _REQUIRED)
+        return Entry({f"{key} {n}": item for n, item in enumerate(items, start=1)}, self.where, self.remedy)
 
     def whole(self, key: str, default: Any = _REQUIRED) -> int:
         """A whole number of at most 64 bits: neither 1.5 nor true."""
@@ -269,6 +283,10 @@ class Entry:
         if not empty and value is not default and not value:
             raise self.error(f"the list '{key}' is empty")
         return value
+
+    def inner(self, key: str, default: Any = _REQUIRED) -> Entry:
+        """An object inside this one."""
+        return Entry(self._value(key, Mapping, "an object", default), f"{self.where}, {key}".lstrip(", "), self.remedy)
 
     def entries(self, key: str, default: Any = _REQUIRED, empty: bool = False) -> list[Entry]:
         """A list of objects; each is named by its key and its number from 1."""

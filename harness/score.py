@@ -90,6 +90,8 @@ def _example(task: Task, entry: Entry, index: int) -> Example:
     """The example of a row. References that are there must say something: any answer would hold an empty one."""
     try:
         example = task.read_row(entry.values, index)
+    except UserError as error:
+        raise UserError(f"{entry.where}: {error}") from error
     except KeyError as error:
         raise entry.error(f"the key {error} is missing, so it is no example of this task") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -117,6 +119,8 @@ def output_rows(task: Task, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     for entry in read_entries(path, "outputs file", stdin=True):
         try:
             read = task.read_output(entry.values, len(found))
+        except UserError as error:
+            raise UserError(f"{entry.where}: {error}") from error
         except KeyError as error:
             raise entry.error(
                 f'the key {error} is missing, so it is no output of this task: write {{"id": ..., "text": ...}} or the '
@@ -126,7 +130,7 @@ def output_rows(task: Task, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
             raise entry.error(f"it is no output of this task ({error})") from error
         if missing := [key for key in ("id", "text") if key not in read]:
             raise entry.error(f'the key \'{missing[0]}\' is missing: an output is {{"id": ..., "text": ...}}')
-        found.append((entry.where, read))
+        found.append((entry.where, {**read, "id": Entry(read, entry.where).name("id")}))
     return found
 
 

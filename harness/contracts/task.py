@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, ClassVar, Literal, Protocol
 
 from harness.errors import UserError
+from harness.reading import Entry
 
 
 class Tokens(Protocol):
@@ -103,23 +104,34 @@ class Example:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Example:
-        """Inverse of `to_row`; unknown keys are ignored, missing ones take their defaults."""
-        prompt = row.get("prompt", "")
+        """Inverse of `to_row`; unknown keys are ignored, missing ones take their defaults. `UserError` names a key whose value
+        has another type; the caller adds where the row stands.
+        """
+        read = Entry(row)
         return cls(
-            id=str(row["id"]),
-            prompt=prompt if isinstance(prompt, str) else tuple(prompt),
-            answer_prefix=row.get("answer_prefix", ""),
-            references=tuple(row.get("references", ())),
-            max_new_tokens=int(row.get("max_new_tokens", 32)),
-            cluster=row.get("cluster", ""),
-            images=tuple(row.get("images", ())),
-            turns=tuple(row.get("turns", ())),
-            input_ids=tuple(row.get("input_ids", ())),
-            n_scored=int(row.get("n_scored", 0)),
-            task=row.get("task", ""),
-            split=row.get("split", ""),
-            meta=row.get("meta", {}),
+            id=read.name("id"),
+            prompt=_prompt_of(read),
+            answer_prefix=read.text("answer_prefix", "", blank=True),
+            references=read.texts("references", (), blank=True),
+            max_new_tokens=read.whole("max_new_tokens", 32),
+            cluster=read.text("cluster", "", blank=True),
+            images=read.texts("images", ()),
+            turns=read.texts("turns", (), blank=True),
+            input_ids=read.wholes("input_ids", ()),
+            n_scored=read.whole("n_scored", 0),
+            task=read.text("task", "", blank=True),
+            split=read.text("split", "", blank=True),
+            meta=read.inner("meta", {}).values,
         )
+
+
+def _prompt_of(row: Entry) -> Prompt:
+    """A text, or chat messages, each with a role and a content."""
+    if not isinstance(row.values.get("prompt"), list):
+        return row.text("prompt", "", blank=True)
+    for message in (messages := row.entries("prompt")):
+        message.text("role"), message.text("content", blank=True)
+    return tuple(dict(message.values) for message in messages)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
-from harness.reading import user_path
+from harness.reading import Entry, user_path
 from tasks.chair import lemma
 from tasks.chair.checks import PROMPTS, check, check_images
 from tasks.chair.choice import choose, read_ids
@@ -171,16 +171,18 @@ class Chair(Task):
 
     def read_row(self, row: Mapping[str, Any], index: int) -> Example:
         """Our own layout. A row without ground truth is refused: every object would count as hallucinated."""
-        if "gt" not in row.get("meta", {}):
+        example = Example.from_row(row)
+        if "gt" not in example.meta:
             raise KeyError("meta.gt")
-        return Example.from_row(row)
+        Entry(example.meta, "meta").texts("gt", ())
+        return example
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
         """Our own layout, or `{"image_id": ..., "caption": ...}` as the papers' scripts write it."""
         if "id" in row and "text" in row:
             return row
         number = row[self.image_id_key]
-        name = str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+        name = int(number) if isinstance(number, float) and number.is_integer() else number
         return {**row, "id": name, "text": row[self.caption_key]}
 
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:

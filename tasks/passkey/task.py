@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens, example_rng
-from harness.reading import read_text
+from harness.reading import Entry, read_text
 from harness.text import words
 from harness.text.fit import largest_fit
 from tasks.passkey import prompts
@@ -108,11 +108,11 @@ class Passkey(Task):
         """Our own layout, or a row of InfiniteBench's `passkey.jsonl` (`context`, `input`, `answer`)."""
         if "prompt" in row or "context" not in row:
             return Example.from_row(row)
-        answer = row.get("answer", "")
-        key = str(answer[0] if isinstance(answer, list) and answer else answer)
-        text = prompts.infinitebench_text(row["context"], row.get("input", prompts.QUESTION))
+        given = Entry(row)
+        key = given.texts("answer")[0] if isinstance(row.get("answer"), list) else given.name("answer")
+        text = prompts.infinitebench_text(given.text("context"), given.text("input", prompts.QUESTION))
         new = STYLES["infinitebench"].max_new_tokens or 0
-        name = str(row.get("id", index))
+        name = given.name("id") if "id" in row else str(index)
         return Example(
             id=name,
             prompt=text,

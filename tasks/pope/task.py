@@ -156,20 +156,20 @@ class Pope(Task):
         if "id" in row and "prompt" in row:
             if row.get("task") not in (None, "", "pope"):
                 raise ValueError(f"it belongs to the task {row['task']}")
-            return Example.from_row(row)
+            example = Example.from_row(row)
+            Entry(example.meta, "meta").texts("splits", ())
+            return example
         split = row["category"] if row.get("category") in SPLITS else OTHER
-        question = loaders.read(Entry(row, f"row {index + 1}"), split, index + 1)
+        question = loaders.read(Entry(row), split, index + 1)
         return self._example(str(question.number), question.image, [question])
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
         """Our own layout; `question_id` with `text` or `answer`; or answers without a number in the file's order."""
         if "id" in row and "text" in row:
             return row
-        name = row.get("question_id", index + 1)
+        name = Entry(row).name("question_id") if "question_id" in row else str(index + 1)
         text = row.get("text", row.get("answer"))
-        found = {"id": str(name), "finish": row.get("finish")} | (
-            {"text": text} if {"text", "answer"} & set(row) else {}
-        )
+        found = {"id": name, "finish": row.get("finish")} | ({"text": text} if {"text", "answer"} & set(row) else {})
         return {key: value for key, value in found.items() if key != "finish" or value is not None}
 
     def export(self, folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.contracts.task import Example
 from harness.errors import UserError
+from harness.reading import Entry
 from tasks.ruler.catalog import CATALOG
 
 
@@ -31,24 +32,25 @@ def read(row: Mapping[str, Any], line: int, tasks: Sequence[str], lengths: Seque
     """
     if "id" in row and "prompt" in row:
         return Example.from_row(row)
-    missing = [key for key in ("input", "outputs") if key not in row]
-    if missing:
+    if missing := [key for key in ("input", "outputs") if key not in row]:
         raise UserError(
-            f"ruler: line {line + 1} is neither our own row (id, prompt, references) nor an official one (index, "
-            f"input, outputs, answer_prefix, length): it lacks {', '.join(missing)}."
+            "it is neither our own row of ruler (id, prompt, references) nor an official one (index, input, outputs, "
+            f"answer_prefix, length): it lacks {', '.join(missing)}."
         )
-    task = str(row.get("task") or (tasks[0] if len(tasks) == 1 else ""))
-    used = int(row.get("length", 0))
+    given = Entry(row)
+    task = given.text("task", "", blank=True) or (tasks[0] if len(tasks) == 1 else "")
+    used = given.whole("length", 0)
     length = min((each for each in lengths if each >= used), default=used)
-    room = int(row.get("max_new_tokens") or (CATALOG[task].max_new_tokens if task in CATALOG else 128))
+    room = given.whole("max_new_tokens", 0) or (CATALOG[task].max_new_tokens if task in CATALOG else 128)
+    index = given.name("index") if "index" in given else str(line)
     meta = {"task": task, "length": length, "row_length": used, "index": row.get("index", line), "mode": "file"}
     return Example(
-        id=str(row.get("index", line)),
-        prompt=str(row["input"]),
-        answer_prefix=str(row.get("answer_prefix", "")),
-        references=tuple(map(str, row["outputs"])),
+        id=index,
+        prompt=given.text("input"),
+        answer_prefix=given.text("answer_prefix", "", blank=True),
+        references=given.texts("outputs"),
         max_new_tokens=room,
         task=task,
-        split=str(row.get("split", "")),
+        split=given.text("split", "", blank=True),
         meta=meta,
     )

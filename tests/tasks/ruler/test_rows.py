@@ -40,6 +40,6 @@ def test_the_id_of_an_official_row_is_its_index_else_its_line():
     assert [Ruler().read_row(row, 7).id for row in (OFFICIAL, bare)] == ["1234", "7"]
 
 
-def test_a_row_of_another_kind_is_told_with_its_line():
-    with pytest.raises(UserError, match=r"line 3.*lacks input, outputs"):
+def test_a_row_of_another_kind_is_told():
+    with pytest.raises(UserError, match="lacks input, outputs"):
         Ruler().read_row({"question": "?"}, 2)
