@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.reading import read_bytes, user_path
+from harness.reading import is_file, read_bytes, user_path
 from harness.records.files import disk_error, line_of, write_bytes
 
 THROUGH = (stat.S_ISFIFO, stat.S_ISCHR)  # written into as they are: pipes, terminals, /dev/null
@@ -36,7 +36,7 @@ def output(option: str, name: str, inputs: Iterable[Path] = ()) -> Path:
         raise UserError(f"{option}{name} is neither a file nor a pipe, so nothing can be written into it.")
     if found is not None and stat.S_ISREG(found.st_mode):
         for other in inputs:
-            if other.exists() and os.path.samestat(other.stat(), found):
+            if is_file(other) and os.path.samestat(other.stat(), found):
                 raise UserError(
                     f"{option}{name} is the same file as {other}, which is read here: writing would destroy it. Name "
                     "another file."

@@ -75,7 +75,7 @@ def unreadable(path: Path, what: str, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"The {what} {path} does not exist. Check the name, or write it first.")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return UserError(f"The {what} has a longer name than the system allows: {str(path)[:60]}...")
+        return UserError(f"The {what} has a longer name than the system allows: {str(path)[:40]}...{str(path)[-40:]}")
     return UserError(f"The {what} {path} cannot be read ({getattr(error, 'strerror', None) or error}).")
 
 

@@ -217,7 +217,10 @@ def test_wrong_outputs_are_refused_with_their_line(data: Path, outputs: str, mes
     [
         ('{"prompt": "x"}', "line 1: the key 'id' is missing"),
         ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "x"}', "line 2: the id 'a' already stands in line 1"),
-        ('{"id": "a", "prompt": "x", "max_new_tokens": "many"}', "line 1: 'max_new_tokens' is a text .many., not a whole number"),
+        (
+            '{"id": "a", "prompt": "x", "max_new_tokens": "many"}',
+            "line 1: 'max_new_tokens' is a text .many., not a whole number",
+        ),
         ("", "examples file .* is empty"),
     ],
 )

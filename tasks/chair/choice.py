@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from harness.errors import UserError
-from harness.reading import parsed, read_text
+from harness.reading import named, parsed, read_text
 
 DIGITS = 18  # of an id: more are no 64 bit number
 
@@ -48,5 +48,5 @@ def _number(entry: Any, path: Path) -> int:
     if isinstance(entry, int) and not isinstance(entry, bool):
         return entry
     raise UserError(
-        f"chair.ids {path} holds {entry!r}, which is no image id: write numbers, or file names that end in one."
+        f"chair.ids {path} holds {named(entry)}, which is no image id: write numbers, or file names that end in one."
     )

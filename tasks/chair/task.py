@@ -201,8 +201,9 @@ class Chair(Task):
         ignore = self.unknown_categories == "ignore"
         for image in chosen:
             if image not in annotations.images:
+                listed = f", which {self.ids} lists," if self.ids else ""
                 raise UserError(
-                    f"chair: the image {image} is not in the instances file(s). Name the file that holds it, or take the "
+                    f"chair: the image {image}{listed} is not in the instances file(s). Name the file that holds it, or take the "
                     "image out of your list."
                 )
             nodes = truth(image, annotations.objects, references, known, normalise, ignore, self.allow_missing)
