@@ -1,22 +1,31 @@
 """From per-example numbers to a number with its interval; from two methods on the same examples to a tested difference.
 
-Units of independence are clusters (document, dialogue, image); an example without one is its own. With G clusters:
+Units of independence are clusters (document, dialogue, image); an example without one is its own. Every metric is a ratio
+of cluster sums with a CR2 standard error and Satterthwaite's degrees of freedom (`clusters.py`; for examples without
+clusters these are the textbook's error and n - 1). How often these rules err is simulated by `benchmarks/error_rates.py`;
+`docs/statistics.md` has the table and what was rejected.
 
-* mean: Student's t with G-1 degrees of freedom on the clustered standard error (Miller, "Adding Error Bars to Evals",
-  arXiv 2411.00640, section 2.2) with the factor for few clusters,
-  `se^2 = G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2`; for clusters of one it is the usual standard error.
-  Percentages are clipped to [0, 1].
-* mean of right and wrong answers (each 0 or 1, a percentage): the t interval claims too much near 0 and 1, and at 0 and
-  1 has the width 0. Instead the exact Clopper-Pearson interval; with clusters on the effective sample size
-  `mean (1 - mean) / se^2`, corrected for degrees of freedom and at most n (Korn and Graubard, Survey Methodology 24,
-  1998). If all answers are equal it is G: for G successes [(alpha/2)^(1/G), 1].
-* ratio (perplexity; F1 as a mean over splits): percentile interval of a cluster bootstrap, 1000 resamples, fixed seed.
-* difference of means: the clustered formula on the differences per example. For accuracies without clusters, p is
-  McNemar's exact one, and the interval is the union of the t interval and the one that belongs to that test
-  (Clopper-Pearson on the discordant pairs), so that interval and test never contradict each other. If no percentage
-  changed at all, the interval is what G equal outcomes can exclude, not [0, 0]. If all changed by the same amount, p is
-  the sign test's, 2^(1-G).
-* difference of ratios: the same bootstrap, both methods resampled together.
+One method:
+* between 0 and 1 (percentages): the exact Clopper-Pearson interval, which never leaves [0, 1] and does not collapse at
+  its ends; with clusters, or values between 0 and 1, on the effective sample size `v (1 - v) / se^2`, corrected for degrees
+  of freedom, for right and wrong answers at most n (Korn and Graubard, Survey Methodology 24, 1998). Where clusters agree
+  or are few, each counts as one answer: for G equal clusters that are all right [(alpha/2)^(1/G), 1].
+* other means and ratios: Student's t; of `exp` (perplexity) on the logarithm.
+
+Two methods:
+* Student's t on the difference. Right and wrong answers without clusters: McNemar's exact test instead, and the union of the
+  t interval and the one that belongs to that test (Clopper-Pearson on the discordant pairs).
+* p is never below 2^(1 - K), where K clusters changed: exchanging the two methods in each of them gives 2^K outcomes that
+  are as likely if there is no difference, and both methods may be the better one. A difference that all G clusters agree on
+  has no t: between -1 and 1 at worst, the others having at most the probability that G equal outcomes leave them,
+  `1 - (alpha/2)^(1/G)`, there is an interval, and the p that belongs to it is 2 (1 + |d|)^-G.
+* interval and test never contradict each other: an interval holds 0 unless p says otherwise.
+
+What cannot be told is None with a `reason`:
+* `few clusters`: fewer degrees of freedom than five equal clusters have (few clusters, or one of them outweighs the others:
+  below 4 the approximation is not to be trusted, Tipton, Psychological Methods 20, 2015). Also p where 2^(1 - G) is no
+  evidence: at 5 %, with fewer than six clusters.
+* `no spread`: all clusters agree on a number without bounds.
 
 No data: value None. One cluster: a value without an interval. Rows that lack the metric are left out and counted in
 `n_missing`; a row that belongs to none of a metric's suffixes, but to others, is left out without being missing.
@@ -33,14 +42,18 @@ from typing import Any
 from scipy import special  # not scipy.stats: it takes a second to import, and wraps these functions
 
 from harness.contracts.task import Metric
-from harness.records.bootstrap import bootstrap, cluster_sums, percentiles, ratio, ratio_of_totals, two_sided_p
+from harness.records.clusters import Changes, Estimated, changes, cluster_sums, estimated, ratios
 
 Row = Mapping[str, float]
+FEW, NO_SPREAD = "few clusters", "no spread"
+ENOUGH = 3 - 1e-6  # degrees of freedom: those of four equal clusters, but for rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its confidence interval. `n`: examples used; `n_missing`: examples without this metric."""
+    """A number with its confidence interval. `n`: examples used; `n_missing`: examples without this metric; `reason`: why
+    there is no interval.
+    """
 
     value: float | None
     low: float | None
@@ -48,11 +61,14 @@ class Estimate:
     n: int
     n_clusters: int
     n_missing: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Method minus baseline, same examples. `test`: `clustered t`, `exact McNemar`, `cluster bootstrap` or `none`."""
+    """Method minus baseline, same examples. `test`: `clustered t`, `exact McNemar`, `equal clusters` or `none`; `reason`: why
+    p (and perhaps the interval) is None; `error`: the standard error.
+    """
 
     value: float | None
     low: float | None
@@ -63,6 +79,8 @@ class Difference:
     test: str
     significant: bool
     n_missing: int = 0
+    reason: str = ""
+    error: float | None = None
 
 
 # -- one method ------------------------------------------------------------------------------------------------------
@@ -75,90 +93,53 @@ def aggregate(
     names = _names(clusters, len(rows))
     used = _used(metric, rows)
     missing = _missing(metric, rows, used)
-    labels = [names[i] for i in used]
+    labels, chosen = [names[i] for i in used], [rows[i] for i in used]
     count = len(set(labels))
-    if metric.kind == "ratio":
-        value, low, high = _ratio(metric, [rows[i] for i in used], labels, confidence)
-    else:
-        value, low, high = _mean(metric, [float(rows[i][metric.name]) for i in used], labels, confidence)
-    return Estimate(value, low, high, len(used), count, missing)
+    columns = _columns(metric, chosen)
+    found = ratios(metric, cluster_sums((_parts(row, columns) for row in chosen), labels)) if used else None
+    if found is None:
+        return Estimate(None, None, None, len(used), count, missing)
+    binary = metric.kind == "mean" and metric.percent and {float(row[metric.name]) for row in chosen} <= {0.0, 1.0}
+    low, high, reason = _interval(metric, estimated(found), len(used), count, binary, confidence)
+    return Estimate(found.value, low, high, len(used), count, missing, reason)
 
 
-def _mean(metric: Metric, values: list[float], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
-    if not values:
-        return None, None, None
-    mean, half = _clustered(values, labels, confidence)
-    if half is None:
-        return mean, None, None
-    low, high = mean - half, mean + half
-    if metric.percent and set(values) <= {0.0, 1.0}:
-        size = _effective_size(mean, half, len(values), len(set(labels)), confidence)
-        low, high = clopper_pearson(mean * size, size, confidence)
-    if metric.percent:
-        low, high = max(low, 0.0), min(high, 1.0)
-    return mean, low, high
+Interval = tuple[float | None, float | None, str]
 
 
-def _effective_size(mean: float, half: float, n: int, count: int, confidence: float) -> float:
-    """How many independent answers `n` in `count` clusters are worth; `half`: half width of their t interval."""
-    if count == n:
-        return n
-    if mean in (0.0, 1.0):
-        return count
-    quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
-    return min(n, mean * (1 - mean) * quantile**2 / half**2) if half else n
-
-
-def _clustered(values: list[float], labels: list[Any], confidence: float) -> tuple[float, float | None]:
-    """Mean and half width of its t interval; the width is None for a single cluster."""
-    mean = math.fsum(values) / len(values)
-    count = len(set(labels))
+def _interval(metric: Metric, e: Estimated, n: int, count: int, binary: bool, confidence: float) -> Interval:
     if count < 2:
-        return mean, None
-    return mean, float(special.stdtrit(count - 1, (1 + confidence) / 2)) * _standard_error(values, labels, mean)
+        return None, None, FEW
+    if metric.percent and 0 <= e.value <= 1:
+        size = _effective_size(e, n, confidence)
+        size = n if binary and (count == n or size > n) else size
+        return *clopper_pearson(e.value * size, size, confidence), ""
+    if not math.isfinite(e.value):
+        return None, None, ""
+    if e.df < ENOUGH:
+        return None, None, FEW
+    if not e.error:
+        return None, None, NO_SPREAD
+    half = float(special.stdtrit(e.df, (1 + confidence) / 2)) * e.error
+    if metric.transform == "exp":
+        return e.value * math.exp(-half / e.value), e.value * math.exp(half / e.value), ""
+    return e.value - half, e.value + half, ""
 
 
-def _standard_error(values: list[float], labels: list[Any], mean: float) -> float:
-    """`fsum` is exact, so that the order of the rows does not touch the last bit."""
-    groups: dict[Any, list[float]] = {}
-    for value, label in zip(values, labels, strict=True):
-        groups.setdefault(label, []).append(value - mean)
-    count = len(groups)
-    squares = math.fsum(math.fsum(residuals) ** 2 for residuals in groups.values())
-    return math.sqrt(count / (count - 1) * squares) / len(values)
+def _effective_size(e: Estimated, n: int, confidence: float) -> float:
+    """How many independent right and wrong answers the `n` examples are worth."""
+    if e.df < ENOUGH or not e.error:
+        return e.effective
+    quantile, own = (float(special.stdtrit(df, (1 + confidence) / 2)) for df in (n - 1, e.df))
+    return e.value * (1 - e.value) * (quantile / own / e.error) ** 2
 
 
 def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """The exact interval of a proportion, k of n (for effective sizes not whole numbers)."""
     tail = (1 - confidence) / 2
-    low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1 - tail))
+    low = 0.0 if k <= 0 else float(special.betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k >= n else float(special.betaincinv(k + 1, n - k, 1 - tail))
     return low, high
-
-
-# -- ratios ----------------------------------------------------------------------------------------------------------
-
-
-def _ratio(metric: Metric, rows: Sequence[Row], labels: list[Any], confidence: float) -> tuple[float | None, ...]:
-    names = _columns(metric, rows)
-    sums = cluster_sums((_parts(row, names) for row in rows), labels)
-    value = ratio_of_totals(metric, sums) if len(sums) else None
-    if value is None or len(sums) < 2:
-        return value, None, None
-    drawn = bootstrap(sums, lambda total: ratio(metric, total))
-    return value, *percentiles(drawn, confidence)
-
-
-def _columns(metric: Metric, rows: Sequence[Row]) -> list[str]:
-    """The keys that a ratio is made of: num, den, and so on for every suffix that some row has."""
-    if not metric.macro:
-        return [metric.num, metric.den]
-    pairs = [(f"{metric.num}@{suffix}", f"{metric.den}@{suffix}") for suffix in metric.macro]
-    return [key for pair in pairs if any(pair[1] in row for row in rows) for key in pair]
-
-
-def _parts(row: Row, names: Sequence[str]) -> tuple[float, ...]:
-    return tuple([row.get(name) or 0.0 for name in names])  # a list first: this runs for every row and metric
 
 
 # -- two methods on the same examples --------------------------------------------------------------------------------
@@ -177,80 +158,124 @@ def paired(
     names = _names(clusters, len(rows_a))
     used = sorted({*_used(metric, rows_a)} & {*_used(metric, rows_b)})
     labels = [names[i] for i in used]
-    pairs = [(rows_a[i], rows_b[i]) for i in used]
-    compare = _paired_ratio if metric.kind == "ratio" else _paired_mean
-    value, low, high, p, test = compare(metric, pairs, labels, confidence)
-    significant = p is not None and p < 1 - confidence
-    missing = _missing(metric, rows_a, used)
-    return Difference(value, low, high, p, len(used), len(set(labels)), test, significant, missing)
+    count, missing = len(set(labels)), _missing(metric, rows_a, used)
+    nothing = Difference(None, None, None, None, len(used), count, "none", False, missing)
+    if not used:
+        return nothing
+    columns = _columns(metric, [rows[i] for i in used for rows in (rows_a, rows_b)])
+    half = len(columns)
+    sums = cluster_sums(((*_parts(rows_a[i], columns), *_parts(rows_b[i], columns)) for i in used), labels)
+    a, b = ratios(metric, sums[:, :half]), ratios(metric, sums[:, half:])
+    if a is None or b is None or not math.isfinite(a.value - b.value):
+        return nothing
+    e = estimated(a, b)
+    pairs = [(rows_a[i], rows_b[i]) for i in used] if count == len(used) else []
+    discordant = _discordant(metric, pairs)
+    test = _tested(metric, e, discordant, len(used), confidence)
+    changed = int((sums[:, :half] != sums[:, half:]).any(axis=1).sum())
+    test = _allowed(test, changed, count, confidence)
+    low, high = test.low, test.high
+    if metric.percent and low is not None:
+        low, high = _bounded(e, changes(a, b, e), len(used), discordant is not None, confidence)
+    low, high = _agreeing(low, high, test, confidence)
+    significant = test.p is not None and test.p < 1 - confidence
+    return Difference(
+        e.value, low, high, test.p, len(used), count, test.name, significant, missing, test.reason, e.error
+    )
 
 
-Compared = tuple[float | None, float | None, float | None, float | None, str]
+@dataclass(frozen=True)
+class _Test:
+    """`low`, `high`: what the test itself leaves; they hold 0 exactly if p is no evidence."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    reason: str = ""
 
 
-def _paired_mean(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
-    if not pairs:
-        return None, None, None, None, "none"
+def _tested(metric: Metric, e: Estimated, discordant: tuple[int, int] | None, n: int, confidence: float) -> _Test:
+    """`discordant`: (wins, losses) of right and wrong answers without clusters, else None."""
+    if e.df < ENOUGH:
+        return _Test("none", reason=FEW)
+    if not e.error and not metric.percent:
+        return _Test("none", reason=NO_SPREAD)
+    if not e.error:
+        # the rest of the outcomes is -1 or 1 at worst
+        rest = 1 - clopper_pearson(e.effective, e.effective, confidence)[0]
+        p = min(1.0, 2 * (1 + abs(e.value)) ** -e.effective)
+        return _Test("equal clusters", e.value - rest * (1 + e.value), e.value + rest * (1 - e.value), p)
+    if discordant is None:
+        half = float(special.stdtrit(e.df, (1 + confidence) / 2)) * e.error
+        p = float(2 * special.stdtr(e.df, -abs(e.value) / e.error))
+        return _Test("clustered t", e.value - half, e.value + half, p)
+    wins, total = discordant[0], sum(discordant)
+    low, high = ((2 * bound - 1) * total / n for bound in clopper_pearson(wins, total, confidence))
+    return _Test("exact McNemar", low, high, min(1.0, 2 * float(special.bdtr(min(discordant), total, 0.5))))
+
+
+def _bounded(e: Estimated, found: Changes, n: int, exact: bool, confidence: float) -> tuple[float, float]:
+    """The interval of a difference between -1 and 1, from those of its gains and losses (MOVER)."""
+    sides = (found.gains, found.losses)
+    sizes = [float(n) if exact else _effective_size(side, n, confidence) if side.error else 0.0 for side in sides]
+    sizes = [size or max(sizes) or e.effective for size in sizes]  # the side without a change is as large as the other
+    (gain, more), (loss, worse) = (
+        (side.value, clopper_pearson(side.value * size, size, confidence))
+        for side, size in zip(sides, sizes, strict=True)
+    )
+    below = _hypot(gain - more[0], worse[1] - loss, found.correlation)
+    above = _hypot(more[1] - gain, loss - worse[0], found.correlation)
+    return max(-1.0, e.value - below), min(1.0, e.value + above)
+
+
+def _hypot(x: float, y: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y))
+
+
+def _allowed(test: _Test, changed: int, count: int, confidence: float) -> _Test:
+    """The test with no more evidence than exchanging the methods in each changed cluster can give."""
+    if test.p is None:
+        return test
+    if 2.0 ** (1 - count) >= 1 - confidence:
+        return _Test("none", test.low, test.high, None, FEW)
+    return _Test(test.name, test.low, test.high, max(test.p, min(1.0, 2.0 ** (1 - changed))))
+
+
+def _agreeing(
+    low: float | None, high: float | None, test: _Test, confidence: float
+) -> tuple[float | None, float | None]:
+    """The interval, which holds 0 unless the test speaks against it; then it ends where the test's own does, if before 0."""
+    if low is None or high is None or test.low is None or test.high is None:
+        return None, None
+    if test.p is None or test.p >= 1 - confidence:
+        return min(low, 0.0), max(high, 0.0)
+    if low <= 0 <= high:
+        return (test.low, high) if test.low > 0 else (low, test.high)
+    return low, high
+
+
+def _discordant(metric: Metric, pairs: Sequence[tuple[Row, Row]]) -> tuple[int, int] | None:
+    if not pairs or metric.kind != "mean" or not metric.percent:
+        return None
     values = [(float(a[metric.name]), float(b[metric.name])) for a, b in pairs]
-    differences = [a - b for a, b in values]
-    mean, half = _clustered(differences, labels, confidence)
-    if half is None:
-        return mean, None, None, None, "none"
-    count = len(set(labels))
-    low, high = mean - half, mean + half
-    p = _t_test(mean, _standard_error(differences, labels, mean), count)
-    test = "clustered t"
-    binary = metric.percent and all(x in (0.0, 1.0) for pair in values for x in pair)
-    if len(set(differences)) == 1 and (binary or (metric.percent and mean == 0)):
-        low, high = _all_equal(mean, count, confidence)
-    if binary and count == len(pairs):
-        low, high, p = _mcnemar(differences, (low, high), confidence)
-        test = "exact McNemar"
-    if p >= 1 - confidence:
-        low, high = min(low, 0.0), max(high, 0.0)
-    if metric.percent:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return mean, low, high, p, test
+    if any(x not in (0.0, 1.0) for pair in values for x in pair):
+        return None
+    return values.count((1.0, 0.0)), values.count((0.0, 1.0))
 
 
-def _t_test(mean: float, error: float, count: int) -> float:
-    if error <= 1e-12 * abs(mean):  # all clusters agree: the sign test is all that is left
-        return 1.0 if mean == 0 else 2.0 ** (1 - count)
-    return float(2 * special.stdtr(count - 1, -abs(mean) / error))
+def _columns(metric: Metric, rows: Sequence[Row]) -> list[str]:
+    """The keys that a metric is made of: num, den, and so on for every suffix that some row has. The empty key counts rows."""
+    if metric.kind == "mean":
+        return [metric.name, ""]
+    if not metric.macro:
+        return [metric.num, metric.den]
+    pairs = [(f"{metric.num}@{suffix}", f"{metric.den}@{suffix}") for suffix in metric.macro]
+    return [key for pair in pairs if any(pair[1] in row for row in rows) for key in pair]
 
 
-def _all_equal(value: float, count: int, confidence: float) -> tuple[float, float]:
-    """What `count` equal outcomes can exclude: others have at most the probability `rest`, and are -1 or 1 at worst."""
-    rest = 1 - clopper_pearson(count, count, confidence)[0]
-    return value - rest * (1 + value), value + rest * (1 - value)
-
-
-def _mcnemar(differences: list[float], interval: tuple[float, float], confidence: float) -> tuple[float, float, float]:
-    """Exact p of the discordant pairs, and `interval` widened to the one that belongs to this test."""
-    wins, losses = differences.count(1.0), differences.count(-1.0)
-    discordant = wins + losses
-    if not discordant:
-        return *interval, 1.0
-    scale = discordant / len(differences)
-    low, high = ((2 * bound - 1) * scale for bound in clopper_pearson(wins, discordant, confidence))
-    p = min(1.0, 2 * float(special.bdtr(min(wins, losses), discordant, 0.5)))
-    return min(low, interval[0]), max(high, interval[1]), p
-
-
-def _paired_ratio(metric: Metric, pairs: list[tuple[Row, Row]], labels: list[Any], confidence: float) -> Compared:
-    names = _columns(metric, [row for pair in pairs for row in pair])
-    half = len(names)
-    sums = cluster_sums(((*_parts(a, names), *_parts(b, names)) for a, b in pairs), labels)
-    if not len(sums):
-        return None, None, None, None, "none"
-    a = ratio_of_totals(metric, sums[:, :half])
-    b = ratio_of_totals(metric, sums[:, half:])
-    if a is None or b is None or not math.isfinite(a - b):
-        return None, None, None, None, "none"
-    if len(sums) < 2:
-        return a - b, None, None, None, "none"
-    drawn = bootstrap(sums, lambda total: ratio(metric, total[:, :half]) - ratio(metric, total[:, half:]))
-    return a - b, *percentiles(drawn, confidence), two_sided_p(drawn), "cluster bootstrap"
+def _parts(row: Row, names: Sequence[str]) -> tuple[float, ...]:
+    return tuple([row.get(name) or 0.0 if name else 1.0 for name in names])  # a list first: this runs for every row
 
 
 def beats(difference: Difference | Mapping[str, Any], metric: Metric) -> bool:

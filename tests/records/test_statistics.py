@@ -45,13 +45,38 @@ def test_independent_values_give_the_textbook_interval():
 
 
 def test_a_worked_example_with_clusters():
-    got = aggregate(TIME, rows([1, 1, 0, 0, 1, 0], "seconds"), ["a", "a", "b", "b", "c", "c"])
-    error = math.sqrt(3 / 2 * (1**2 + 1**2 + 0**2)) / 6  # cluster sums of residuals: 1, -1, 0
-    half = stats.t.ppf(0.975, 2) * error
+    answers, names = [1, 1, 0, 0, 1, 0, 1, 0], ["a", "a", "b", "b", "c", "c", "d", "d"]
+    got = aggregate(TIME, rows(answers, "seconds"), names)
+    error = math.sqrt(4 / 3 * (1**2 + 1**2)) / 8  # cluster sums of residuals: 1, -1, 0, 0; a cluster's share is 1/4
+    half = stats.t.ppf(0.975, 3) * error
     assert (got.low, got.high) == pytest.approx((0.5 - half, 0.5 + half))
-    size = 0.25 / error**2 * (stats.t.ppf(0.975, 5) / stats.t.ppf(0.975, 2)) ** 2
-    answers = aggregate(ACC, rows([1, 1, 0, 0, 1, 0]), ["a", "a", "b", "b", "c", "c"])
-    assert (answers.low, answers.high) == pytest.approx(clopper_pearson(size / 2, size))
+    size = 0.25 / error**2 * (stats.t.ppf(0.975, 7) / stats.t.ppf(0.975, 3)) ** 2
+    assert size < 8
+    answered = aggregate(ACC, rows(answers), names)
+    assert (answered.low, answered.high) == pytest.approx(clopper_pearson(size / 2, size))
+
+
+def test_unequal_clusters_have_the_error_and_the_degrees_of_freedom_of_bell_and_mccaffrey():
+    """Against the matrices of the definition: CR2's adjustment and Satterthwaite's moments, as a regression on a constant."""
+    rng = np.random.default_rng(12)
+    sizes = np.array([9, 5, 4, 4, 3, 2, 2, 1])
+    values = rng.normal(size=sizes.sum())
+    of = np.repeat(np.arange(len(sizes)), sizes)
+    n, g = len(of), len(sizes)
+    mean = values.mean()
+    own = sizes / n
+    sums = np.array([(values[of == i] - mean).sum() for i in range(g)])
+    error = math.sqrt((sums**2 / (1 - own)).sum()) / n
+    residual = np.eye(g) - np.outer(own, np.ones(g))  # a cluster's sum, less its share of the total
+    model = np.diag(own + own**2 / (own**2).sum())
+    spread = np.diag((1 - own) ** -0.5) @ residual @ model @ residual.T @ np.diag((1 - own) ** -0.5)
+    df = np.trace(spread) ** 2 / np.trace(spread @ spread)
+    assert 3 < df < 5.5
+    got = aggregate(TIME, rows(values, "seconds"), [f"c{i}" for i in of])
+    half = stats.t.ppf(0.975, df) * error
+    assert (got.low, got.high) == pytest.approx((mean - half, mean + half))
+    pair = paired(TIME, rows(values, "seconds"), rows(0 * values, "seconds"), [f"c{i}" for i in of])
+    assert pair.error == pytest.approx(error) and pair.p == pytest.approx(2 * stats.t.sf(abs(mean) / error, df))
 
 
 @pytest.mark.parametrize("clusters", [None, True])
@@ -83,9 +108,22 @@ def test_one_error_never_raises_the_lower_bound():
     assert bounds == sorted(bounds, reverse=True)
 
 
-def test_a_design_that_balances_every_cluster_does_not_claim_certainty():
-    got = aggregate(ACC, rows([1, 0] * 20), [f"image{i // 2}" for i in range(40)])
-    assert (got.low, got.high) == pytest.approx(clopper_pearson(20, 40))
+@pytest.mark.parametrize("values", [[1, 0] * 20, [0.5] * 40, [1] * 40])
+def test_agreeing_clusters_do_not_claim_certainty_each_is_one_answer(values):
+    got = aggregate(ACC, rows(values), [f"image{i // 2}" for i in range(40)])
+    assert (got.low, got.high) == pytest.approx(clopper_pearson(20 * sum(values) / 40, 20))
+
+
+def test_three_equal_scores_leave_nearly_everything_open():
+    got = aggregate(ACC, rows([1 / 3] * 3))
+    assert (got.low, got.high) == pytest.approx(clopper_pearson(1, 3)) and got.high - got.low > 0.8
+
+
+def test_one_of_eight_agreeing_clusters_with_half_of_the_rows_counts_as_half_of_all():
+    names = ["big"] * 14 + [f"c{i // 2}" for i in range(14)]
+    equal, unequal = (aggregate(ACC, rows([1] * 28), n) for n in ([f"c{i % 8}" for i in range(28)], names))
+    assert unequal.low == pytest.approx(0.025 ** (1 / (1 / (0.5**2 + 7 * (0.5 / 7) ** 2))))
+    assert unequal.low < 0.4 < 0.6 < equal.low
 
 
 def test_coverage_of_a_perplexity():
@@ -161,13 +199,17 @@ def test_the_exact_interval_and_test_are_those_of_scipy(k, n):
     assert clopper_pearson(k, n) == pytest.approx((interval.low, interval.high), abs=1e-9)
     a, b = [1] * k + [0] * (n - k) + [1] * 7, [0] * k + [1] * (n - k) + [1] * 7
     assert paired(ACC, rows(a), rows(b)).p == pytest.approx(exact.pvalue, rel=1e-6)
-    together = paired(TIME, rows(a, "seconds"), rows([x * 0.5 for x in b], "seconds"))
-    assert together.p == pytest.approx(stats.ttest_rel(a, [x * 0.5 for x in b]).pvalue, rel=1e-6)
+    halves = [x * 0.5 for x in b]
+    together, t = paired(TIME, rows(a, "seconds"), rows(halves, "seconds")), stats.ttest_rel(a, halves).pvalue
+    assert together.p == pytest.approx(
+        max(t, 2.0 ** (1 - n - 7)), rel=1e-6
+    )  # never less than a sign test of as many pairs
 
 
 def test_percentages_stay_between_0_and_1_and_other_numbers_do_not():
-    assert aggregate(ACC, rows([0, 0, 0.1])).low == 0.0
-    assert aggregate(TIME, rows([0, 0, 1], "seconds")).low < 0
+    assert 0 <= aggregate(ACC, rows([0, 0, 0.1])).low < 1e-9
+    assert 0 <= aggregate(ACC, rows([0, 0, 0.1, 0, 0, 0])).low < 1e-3
+    assert aggregate(TIME, rows([0, 0, 1, 0], "seconds")).low < 0
 
 
 def test_missing_metrics_are_counted():
@@ -200,7 +242,7 @@ def test_pairs_find_what_single_means_miss():
     c, d = ppl_rows(np.random.default_rng(6), 50, 0.02), ppl_rows(np.random.default_rng(6), 50)
     assert aggregate(PPL, c).low < aggregate(PPL, d).value < aggregate(PPL, c).high
     ratio = paired(PPL, c, d)
-    assert ratio.significant and ratio.test == "cluster bootstrap" and ratio.low > 0
+    assert ratio.significant and ratio.test == "clustered t" and ratio.low > 0
 
 
 def test_accuracies_use_the_exact_test():
@@ -211,7 +253,7 @@ def test_accuracies_use_the_exact_test():
     assert paired(ACC, rows([1] * 6 + [0] * 44), rows(b)).p == pytest.approx(2 * 0.5**6)
     names = [f"c{i // 2}" for i in range(50)]
     assert paired(ACC, rows(a), rows(b), names).test == "clustered t"
-    assert paired(ACC, rows([0.5, 1, 0]), rows([1, 1, 0])).test == "clustered t"
+    assert paired(ACC, rows([0.5, 1, 0, 1, 1, 1]), rows([1, 1, 0, 1, 1, 1])).test == "clustered t"
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -223,7 +265,9 @@ def test_interval_and_test_never_contradict_each_other(seed):
         for got in (paired(ACC, rows(a), rows(b), names), paired(ACC, rows(a * 0.5), rows(b), names)):
             if got.p is not None:
                 assert got.significant == (not got.low <= 0 <= got.high), got
-                assert got.low <= got.value <= got.high
+                assert got.p >= 2.0 ** (1 - got.n_clusters)
+            if got.low is not None:
+                assert got.low <= got.value <= got.high and got.low < got.high
 
 
 def test_no_difference_in_few_pairs_is_not_certainty():
@@ -231,10 +275,71 @@ def test_no_difference_in_few_pairs_is_not_certainty():
     got = paired(ACC, same, same)
     assert (got.value, got.p, got.significant) == (0.0, 1.0, False)
     assert got.high == pytest.approx(1 - clopper_pearson(20, 20)[0]) == pytest.approx(-got.low)
-    few = paired(ACC, rows([1, 1]), rows([0, 0]))
-    assert few.value == 1.0 and few.p == 0.5 and few.low < 0
-    steady = paired(TIME, rows([2] * 3, "seconds"), rows([1] * 3, "seconds"))
-    assert steady.p == 0.25 and (steady.low, steady.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_fewer_than_six_clusters_are_no_evidence_whatever_they_say(n):
+    for metric, name in ((ACC, "accuracy"), (TIME, "seconds")):
+        for a in ([1.0] * n, [1 - 0.01 * i for i in range(n)]):
+            for names in (None, [f"c{i // 3}" for i in range(3 * n)]):
+                many = a if names is None else [x for x in a for _ in range(3)]
+                got = paired(metric, rows(many, name), rows([0] * len(many), name), names)
+                assert (got.p, got.significant, got.test) == (None, False, "none") and got.reason, got
+                assert got.low is None or got.low <= 0 <= got.high
+
+
+def test_p_is_never_below_what_exchanging_the_methods_in_each_changed_cluster_allows():
+    steep = [1 + 0.001 * i for i in range(6)]
+    got = paired(TIME, rows(steep, "seconds"), rows([0] * 6, "seconds"))
+    assert got.p == 2**-5 and got.significant and got.low > 0  # Student's t says 1e-13
+    five = paired(TIME, rows([*steep[:5], *[0] * 95], "seconds"), rows([0] * 100, "seconds"))
+    assert five.p == 2**-4 and not five.significant and five.low <= 0  # Student's t says 0.03
+
+
+def test_clusters_that_agree_have_no_interval_of_no_width():
+    names = [f"c{i // 2}" for i in range(12)]
+    half = paired(ACC, rows([1, 0] * 6), rows([0, 0] * 6), names)  # +1 and 0 in each of six clusters
+    assert half.value == 0.5 and half.p == pytest.approx(2 * 1.5**-6) and half.low < 0 < 0.8 < half.high
+    whole = paired(ACC, rows([1, 1] * 6), rows([0, 0] * 6), names)
+    assert whole.p == pytest.approx(2**-5) and whole.significant and 0 < whole.low < 0.6 and whole.high == 1
+    balanced = paired(ACC, rows([1, 0] * 6), rows([0, 1] * 6), names)  # +1 and -1
+    assert (balanced.value, balanced.p) == (0.0, 1.0)
+    assert (balanced.low, balanced.high) == pytest.approx((0.025 ** (1 / 6) - 1, 1 - 0.025 ** (1 / 6)))
+    for metric, name in ((TIME, "seconds"), (PPL, "nll")):
+        fixed = [{name: 2.0, "tokens": 1.0}] * 9
+        same = paired(metric, fixed, [{name: 1.0, "tokens": 1.0}] * 9)
+        assert (same.low, same.high, same.p, same.reason) == (None, None, None, "no spread")
+        assert aggregate(metric, fixed).reason == "no spread" and aggregate(metric, fixed).low is None
+
+
+RATE = Metric("rate", "ratio", num="hits", den="asked", undefined=0.0)
+
+
+def test_a_ratio_near_its_bound_has_the_interval_of_as_many_answers():
+    images = [{"hits": 9.0, "asked": 9.0} for _ in range(8)]
+    assert (aggregate(RATE, images).low, aggregate(RATE, images).high) == pytest.approx((0.025 ** (1 / 8), 1.0))
+    same = paired(RATE, images, images)
+    assert (same.low, same.high) == pytest.approx((0.025 ** (1 / 8) - 1, 1 - 0.025 ** (1 / 8)))
+    one = aggregate(RATE, [{"hits": 8.0, "asked": 9.0}, *images[1:]])  # as wide as for 72 answers, not for 8 means
+    assert (one.low, one.high) == pytest.approx(clopper_pearson(71, 72), abs=0.02) and one.high < 1
+
+
+def test_few_changed_answers_leave_room_on_both_sides():
+    """One answer of thirty lost: the losses may be as frequent as Clopper and Pearson say, and there may be gains."""
+    got = paired(ACC, rows([0] + [1] * 29), rows([1] * 30))
+    assert got.p == 1.0 and got.low == pytest.approx(-clopper_pearson(1, 30)[1], abs=1e-3)
+    assert got.high == pytest.approx(0.0869, abs=1e-3) and got.test == "exact McNemar"
+
+
+def test_one_cluster_that_outweighs_the_others_is_few_clusters():
+    rng = np.random.default_rng(13)
+    names = ["big"] * 100 + [f"c{i}" for i in range(30)]
+    values = rng.normal(1, 1, 130)
+    got = paired(TIME, rows(values, "seconds"), rows(0 * values, "seconds"), names)
+    assert (got.p, got.low, got.reason) == (None, None, "few clusters")
+    assert aggregate(TIME, rows(values, "seconds"), names).reason == "few clusters"
+    assert paired(TIME, rows(values[70:], "seconds"), rows(0 * values[70:], "seconds"), names[70:]).p is None
+    assert paired(TIME, rows(values[97:], "seconds"), rows(0 * values[97:], "seconds"), names[97:]).p < 0.01
 
 
 def test_a_method_that_beats_dense_is_noticed_in_the_metrics_own_direction():
@@ -282,12 +387,11 @@ def test_groups_are_each_key_and_their_combinations():
     assert groups(data, ()) == [] and groups([], ("length",)) == []
 
 
-def test_ten_cells_of_a_thousand_rows_are_fast():
+def test_a_cell_of_ten_thousand_rows_is_fast():
     rng = np.random.default_rng(8)
-    a, b = ([{**p, "accuracy": float(rng.random() < 0.5)} for p in ppl_rows(rng, 1000)] for _ in range(2))
-    start = time.perf_counter()
-    for _ in range(10):
-        for metric in (ACC, PPL):
-            aggregate(metric, a)
-            paired(metric, a, b)
-    assert time.perf_counter() - start < 2  # about 0.5 s on one slow core
+    a, b = ([{**p, "accuracy": float(rng.random() < 0.5)} for p in ppl_rows(rng, 10_000)] for _ in range(2))
+    start = time.process_time()
+    for metric in (ACC, PPL):
+        aggregate(metric, a)
+        paired(metric, a, b)
+    assert time.process_time() - start < 1  # about 0.2 s on one core
