@@ -143,6 +143,28 @@ def test_of_several_runs_under_one_name_those_that_fit_are_compared(results, cap
     assert code == 0 and out.count("micro / passkey: A = power") == 1 and "not comparable" not in out
 
 
+def test_two_protocols_of_one_task_say_in_their_titles_what_sets_them_apart(results, capsys):
+    for method, rate in (("power", 0.4), ("dense", 0.9)):
+        add(results, method, samples(rate), task="ruler", lengths=[256, 512], samples=10)
+        add(results, method, samples(rate), task="ruler", lengths=[4096], samples=20)
+    code, out, _ = heed(capsys, "power", "dense")
+    assert code == 0
+    assert "micro / ruler (lengths 256, 512; samples 10): A = power" in out
+    assert "micro / ruler (lengths 4096; samples 20): A = power" in out
+    assert "micro / recall: A = power" in out
+
+
+def test_too_few_clusters_are_said_in_place_of_p(results, capsys):
+    few = [row | {"cluster": f"doc{i % 5}"} for i, row in enumerate(samples(0.9))]
+    worse = [row | {"metrics": {"accuracy": 0.0, "seconds": 1.0 + i}} for i, row in enumerate(few)]
+    add(results, "power", worse, task="ruler")
+    add(results, "dense", few, task="ruler")
+    _, out, _ = heed(capsys, "power", "dense")
+    block = out.partition("micro / ruler: A = power")[2].splitlines()
+    line = next(line for line in block if line.startswith("accuracy %") and " all " in line)
+    assert "few clusters" in line and "*" not in line and "fewer than six" in out
+
+
 def test_examples_of_one_side_only_are_counted(results, tmp_path, capsys):
     a, b = add(tmp_path / "one", "power", samples(0.4, range(10, 70))), add(tmp_path / "two", "dense", samples(0.9))
     _, out, _ = heed(capsys, a, b)

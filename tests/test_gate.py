@@ -69,6 +69,13 @@ def test_only_what_is_worse_beyond_doubt_and_margin_fails(tmp_path, right, code)
     assert gate(tmp_path) == code
 
 
+def test_what_too_few_clusters_cannot_tell_is_named_as_not_judged(tmp_path, capsys):
+    cell(tmp_path / "old", 5, n=5)
+    cell(tmp_path / "new", 0, n=5)
+    assert gate(tmp_path) == 0
+    assert "accuracy not judged: few clusters" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_wider_margin_lets_it_pass(tmp_path):
     cell(tmp_path / "old", 90)
     cell(tmp_path / "new", 70)

@@ -16,6 +16,7 @@ from harness.claims.kinds import equal
 from harness.claims.model import Claim, Finding
 from harness.config import BASELINE
 from harness.records.cells import CellRecord
+from harness.records.statistics import untold
 
 
 def findings(claim: Claim, cells: Sequence[CellRecord]) -> tuple[dict[str, Finding], str]:
@@ -115,6 +116,8 @@ def found_in(claim: Claim, cell: CellRecord) -> Finding | str:
         change = (part.get("vs_dense") or {}).get(metric) or {}
         if change.get("value") is None:
             return "there is no dense row on the same examples"
+        if reason := untold(change):
+            return f"the difference cannot be told ({reason})"
         return _finding(change, factor, bool(change.get("significant")))
     value = (part.get("values") or {}).get(metric) or {}
     return f"it has no metric '{metric}'" if value.get("value") is None else _finding(value, factor, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
 from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
 from harness.records.rows import status_of
-from harness.records.table import RULE, shown
+from harness.records.table import RULE, interval, shown
+from harness.report.notes import notes
 from harness.terminal import Terminal
 from harness.visible import plain
 
@@ -62,7 +65,8 @@ def _compare(a: CellRecord, b: CellRecord) -> tuple[list[Compared], int]:
 
 LEGEND = (
     "A - B on the same examples, 95 % interval (clustered); * p < 0.05, where the p of a task's first metric is corrected "
-    "over all tasks of this comparison and those of its parts over the parts (Holm); other metrics are tested by themselves; "
+    "over all tasks of this comparison and those of its parts over the parts (Holm); other metrics are tested by themselves; few clusters: "
+    "fewer than six, or one outweighs the others, so that nothing can be told; "
     "n needed: examples with which a true difference of that size would be found four times out of five; efficiency: "
     "ratio of medians A / B [what the 20-80 % quantiles of both allow]"
 )
@@ -86,7 +90,7 @@ def match(a: str, b: str, root: Path) -> list[Pairing]:
             found = _pairings(cells, kind, a, b)
             if not found:
                 raise UserError(f"{kind}s '{a}' and '{b}' have no task in common in {root}.")
-            return found
+            return _told_apart(found)
     known = sorted({str(c.labels[k]) for c in cells for k in ("method", "model") if c.labels.get(k)})
     missing = next((text for text in (a, b) if text not in known), None)
     if missing is None:
@@ -125,6 +129,26 @@ def _pairings(cells: list[CellRecord], kind: str, a: str, b: str) -> list[Pairin
     return out
 
 
+def _told_apart(pairings: Sequence[Pairing]) -> list[Pairing]:
+    """Pairings of one name say what sets them apart: settings that both sides of a pairing share, else its run ids."""
+    same: dict[str, list[Pairing]] = {}
+    for pairing in pairings:
+        same.setdefault(pairing[0], []).append(pairing)
+    out = []
+    for name, group in same.items():
+        settings = [_shared(x, y) for _, x, y in group]
+        for (_, x, y), note in zip(group, notes(settings), strict=True):
+            apart = note or f"{x.run_id[:6]}, {y.run_id[:6]}"
+            out.append((f"{name} ({apart})" if len(group) > 1 else name, x, y))
+    return out
+
+
+def _shared(a: CellRecord, b: CellRecord) -> Mapping[str, Any]:
+    """The parts of the two identities that are equal."""
+    ours, theirs = (cell.config.get("identity") or {} for cell in (a, b))
+    return {key: value for key, value in ours.items() if key in theirs and theirs[key] == value}
+
+
 def _print(
     name: str, a: CellRecord, b: CellRecord, rows: list[Compared], headline: float | None, labels: tuple[str, str],
     effect: float, left_out: int, console: Console,
@@ -144,9 +168,6 @@ def _print(
 
 def _row(row: Compared, p: float | None, effect: float) -> list[str]:
     d, metric = row.difference, row.metric
-    interval = "-"
-    if d.low is not None and d.high is not None:
-        interval = f"[{shown(d.low, metric, True, 1)}, {shown(d.high, metric, True, 1)}]"
     mark = " *" if p is not None and p < 0.05 else ""
     needed = examples_for(d, effect) if metric.percent and not row.by else None
     return [
@@ -154,8 +175,8 @@ def _row(row: Compared, p: float | None, effect: float) -> list[str]:
         ", ".join(f"{plain(str(k))}={plain(str(v))}" for k, v in row.by.items()) or "all",
         *("-" if v is None else shown(v, metric) for v in (row.a, row.b)),
         shown(d.value or 0.0, metric, True) + mark,
-        interval,
-        "-" if p is None else f"{p:.2g}",
+        interval(asdict(d), metric, True) if d.low is not None else "-",
+        (d.reason or "-") if p is None else f"{p:.2g}",
         str(d.n),
         "-" if needed is None else f"{needed:,}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.files import output, write_output
 from harness.records.gate import EXIT, NOT_COMPARABLE, WORSE, Rules, Verdict, judge, worst
-from harness.records.table import RULE, shown
+from harness.records.table import RULE, interval, shown
 from harness.terminal import Terminal
 from harness.visible import plain, visible
 
@@ -82,12 +83,7 @@ def _numbers(v: Verdict) -> list[str]:
     if v.headline is None:
         return ["-"] * 4
     d, metric = v.headline.difference, v.headline.metric
-    interval = (
-        "-"
-        if d.low is None or d.high is None
-        else f"[{shown(d.low, metric, True, 1)}, {shown(d.high, metric, True, 1)}]"
-    )
-    return [plain(metric.name), shown(d.value or 0.0, metric, True), interval, str(d.n)]
+    return [plain(metric.name), shown(d.value or 0.0, metric, True), interval(asdict(d), metric, True), str(d.n)]
 
 
 def to_markdown(verdicts: Sequence[Verdict], summary: str) -> str:

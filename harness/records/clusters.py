@@ -105,7 +105,7 @@ def estimated(a: Ratios, b: Ratios | None = None) -> Estimated:
     moves = a.moves() if b is None else a.moves() - b.moves()
     error = math.sqrt(math.fsum(moves * moves))
     noise = 1e-12 * max(abs(side.value) for side in sides)  # what rounding leaves of clusters that agree
-    weight = sum(side.weight() for side in sides) / len(sides)
+    weight = np.mean([side.weight() for side in sides], axis=0)
     known = [side.totals != 0 for side in sides]
     shares = np.concatenate([side.shares[:, k] for side, k in zip(sides, known, strict=True)], axis=1)
     variances = [side.slopes[k] ** 2 / side.totals[k] for side, k in zip(sides, known, strict=True)]
@@ -140,7 +140,8 @@ def changes(a: Ratios, b: Ratios, difference: Estimated) -> Changes:
         found.append(Estimated(total, 0.0 if error <= 1e-12 * total else error, difference.df, difference.effective))
         moved.append(moves)
     scale = found[0].error * found[1].error
-    return Changes(*found, max(-1.0, min(1.0, math.fsum(moved[0] * moved[1]) / scale)) if scale else 0.0)
+    correlation = math.fsum(moved[0] * moved[1]) / scale if scale else 0.0
+    return Changes(found[0], found[1], max(-1.0, min(1.0, correlation)))
 
 
 def _satterthwaite(shares: np.ndarray, weights: np.ndarray) -> float:

@@ -9,7 +9,7 @@ included, a two-sided test at 5 % finds a true difference `d` with probability 0
 
     n = ((z_0.975 + z_0.8) * s / d)^2
 
-on (Cohen 1988, chapter 2; the normal approximation). `s` is the measured interval's half width x sqrt(n) / z_0.975.
+on (Cohen 1988, chapter 2; the normal approximation). `s` is the measured standard error x sqrt(n).
 
 Holm (1979): p-values of one family, a method's tasks, are corrected so that the chance of any false discovery among them stays
 below 5 %.
@@ -31,8 +31,16 @@ from harness.records.rows import asked, status_of
 from harness.records.statistics import Difference, aggregate, groups, paired
 from harness.records.store import differing
 from harness.records.summarise import as_metric
+from harness.visible import line
 
 MUST_AGREE = ("task", "decoding", "seed")
+METHOD_ONLY = (
+    "method",
+    "lowering",
+    "calibration",
+)  # parts of an identity in which a method and its baseline may differ
+SHOWN = 5  # differing settings that a message has room for
+FEWEST = 6  # examples, in fewer no difference is significant
 POWER = float(special.ndtri(0.975) + special.ndtri(0.8))
 LOWER_IS_BETTER = ("ttft_ms", "decode_ms_per_token", "peak_memory_bytes", "kv_bytes_logical", "kv_bytes_physical")
 NEEDS_NO_CLOCK = ("kv_bytes_logical", "kv_bytes_physical")  # the same on every machine
@@ -102,14 +110,33 @@ def pairs(a: CellRecord, b: CellRecord) -> list[Pair]:
     ours = {row["id"]: row for row in map(_slim, a.stream())}
     found = [(ours[row["id"]], row) for row in map(_slim, b.stream()) if row["id"] in ours]
     if not found:
-        raise UserError(f"{a.path} and {b.path} have no example in common: nothing can be compared.")
+        raise UserError(f"{a.path} and {b.path} have no example in common: nothing can be compared. {_why(a, b)}")
     for x, y in found:
-        if x["asked"] != y["asked"]:
+        changed = [
+            what
+            for what, one, other in zip(("prompt", "references"), x["asked"], y["asked"], strict=True)
+            if one != other
+        ]
+        if changed:
             raise UserError(
-                f"Example '{x['id']}' is not the same in {a.path} and {b.path} (prompt or references differ): run both with "
-                "one version of the task."
+                f"Example '{x['id']}' is not the same in {a.path} and {b.path}: its {' and '.join(changed)} "
+                f"differ{'s' if changed == ['prompt'] else ''}. {_why(a, b)}"
             )
     return sorted(found, key=lambda pair: pair[0]["id"])
+
+
+def _why(a: CellRecord, b: CellRecord) -> str:
+    """What can have made the two ask other things: all settings in which they differ, but for those of the method."""
+    found = [(key, x, y) for key, x, y in differences(a, b) if key.split(".")[0] not in METHOD_ONLY]
+    if not found:
+        return "Their settings are the same, so one of them was made with other code or changed afterwards: run both again."
+    named = "; ".join(f"{key}: {_brief(x)} / {_brief(y)}" for key, x, y in found[:SHOWN])
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"Besides the method they differ in {named}{more}: run both with the same."
+
+
+def _brief(value: Any) -> str:
+    return line(value, 40)
 
 
 def _slim(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,14 +179,12 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def examples_for(difference: Difference, effect: float) -> int | None:
-    """Examples with which a true difference of `effect` would be found four times out of five; None if nothing is known.
-
-    Where the interval has no width there is no spread to go by.
+    """Examples with which a true difference of `effect` would be found four times out of five; None if nothing is known:
+    where clusters are too few or agree, there is no spread to go by.
     """
-    if difference.low is None or difference.high is None or difference.low == difference.high or effect <= 0:
+    if difference.low is None or not difference.error or effect <= 0:
         return None
-    spread = (difference.high - difference.low) / 2 / float(special.ndtri(0.975)) * math.sqrt(difference.n)
-    return max(2, math.ceil((POWER * spread / effect) ** 2))
+    return max(FEWEST, math.ceil((POWER * difference.error * math.sqrt(difference.n) / effect) ** 2))
 
 
 def ratios(a: CellRecord, b: CellRecord) -> list[Ratio]:

@@ -2,7 +2,8 @@
 
 * Accuracy. For every metric that can be lost (`Metric.judged`): worse if the 95 % interval of the paired difference,
   candidate minus baseline on the same examples, lies entirely beyond the margin on the bad side. The margin is in points
-  for percentages, else in percent of the baseline's value. What the interval cannot exclude does not fail a build.
+  for percentages, else in percent of the baseline's value. What the interval cannot exclude does not fail a build; with too
+  few clusters to tell anything, the metric is named as not judged.
 * Efficiency. Worse if the ratio of medians is above the threshold and the ranges between the 20 and 80 % quantiles do not
   touch. Times and memory are judged on the same hardware and library only, and from 5 repetitions on
   (`efficiency=full`), and if other processes left the machine alone meanwhile (below 0.1 processors on both sides): load
@@ -20,7 +21,7 @@ compared key by key (see `compare.incomparable`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.errors import UserError
 from harness.records.cells import CellRecord, read_cells
 from harness.records.compare import Compared, Ratio, compared, differences, incomparable, pairs, ratios
 from harness.records.rows import status_of
+from harness.records.statistics import NO_SPREAD, untold
 
 PASS, WORSE, NOT_COMPARABLE = "pass", "worse", "not comparable"
 EXIT = {PASS: 0, WORSE: 1, NOT_COMPARABLE: 2}
@@ -173,7 +175,8 @@ def _judged(name: str, new: CellRecord, old: CellRecord, rules: Rules) -> Verdic
     reasons += [_slower(r, rules) for r in able if r.name not in TIMED and _is_slower(r, rules)]
     pace = max(1.0, _pace(new) / _pace(old)) if _pace(old) else 1.0
     times = {r.name: _slower(r, rules, pace) if _is_slower(r, rules, pace) else "" for r in able if r.name in TIMED}
-    notes = [f"{r.name} not judged: {why}" for r in speed if (why := _not_judged(r, new, old))]
+    notes = [f"{row.metric.name} not judged: {why}" for row in rows if row.metric.judged and (why := _cannot_tell(row))]
+    notes += [f"{r.name} not judged: {why}" for r in speed if (why := _not_judged(r, new, old))]
     changed = [key for key, _, _ in differences(new, old)]
     notes += [f"differs in {', '.join(changed)}"] if changed else []
     return Verdict(
@@ -193,6 +196,12 @@ def _lost(row: Compared, margin: float) -> str:
     factor, unit = (100, " points") if metric.percent else (1, "")
     numbers = f"{factor * (d.value or 0):+.4g} [{factor * d.low:+.4g}, {factor * d.high:+.4g}]{unit}"
     return f"{metric.name} {numbers}, beyond the margin of {factor * allowed:.4g} (n = {d.n})"
+
+
+def _cannot_tell(row: Compared) -> str:
+    """Why nothing can be said about a loss; empty if something can, or if no output changed."""
+    why = untold(asdict(row.difference))
+    return "" if why == NO_SPREAD and not row.difference.value else why
 
 
 def _is_slower(r: Ratio, rules: Rules, pace: float = 1.0) -> bool:

@@ -13,18 +13,21 @@ One method:
 * other means and ratios: Student's t; of `exp` (perplexity) on the logarithm.
 
 Two methods:
-* Student's t on the difference. Right and wrong answers without clusters: McNemar's exact test instead, and the union of the
-  t interval and the one that belongs to that test (Clopper-Pearson on the discordant pairs).
+* Student's t on the difference. Right and wrong answers without clusters: McNemar's exact test instead.
+* the interval of a percentage's difference is made from those of what was gained and what was lost, each as above, by the
+  distances of their ends (MOVER: Zou and Donner, Statistics in Medicine 27, 2008), so that it is right where few answers
+  changed, too; of other metrics it is Student's t.
 * p is never below 2^(1 - K), where K clusters changed: exchanging the two methods in each of them gives 2^K outcomes that
-  are as likely if there is no difference, and both methods may be the better one. A difference that all G clusters agree on
+  are as likely if there is no difference, and either may be the better one. A difference that all G clusters agree on
   has no t: between -1 and 1 at worst, the others having at most the probability that G equal outcomes leave them,
   `1 - (alpha/2)^(1/G)`, there is an interval, and the p that belongs to it is 2 (1 + |d|)^-G.
-* interval and test never contradict each other: an interval holds 0 unless p says otherwise.
+* interval and test never contradict each other: an interval holds 0 unless p says otherwise, and then ends where the test
+  does.
 
 What cannot be told is None with a `reason`:
-* `few clusters`: fewer degrees of freedom than five equal clusters have (few clusters, or one of them outweighs the others:
-  below 4 the approximation is not to be trusted, Tipton, Psychological Methods 20, 2015). Also p where 2^(1 - G) is no
-  evidence: at 5 %, with fewer than six clusters.
+* `few clusters`: fewer degrees of freedom than four equal clusters have, as there are fewer, or as one outweighs the others:
+  then Student's t is right for numbers only that are normal. A percentage keeps its interval, in which each cluster is one
+  answer. Also p where 2^(1 - G) is no evidence: at 5 %, with fewer than six clusters.
 * `no spread`: all clusters agree on a number without bounds.
 
 No data: value None. One cluster: a value without an interval. Rows that lack the metric are left out and counted in
@@ -276,6 +279,13 @@ def _columns(metric: Metric, rows: Sequence[Row]) -> list[str]:
 
 def _parts(row: Row, names: Sequence[str]) -> tuple[float, ...]:
     return tuple([row.get(name) or 0.0 if name else 1.0 for name in names])  # a list first: this runs for every row
+
+
+def untold(difference: Mapping[str, Any] | None) -> str:
+    """Why a stored difference was not tested; empty if it was, if there is none, or in records that are older than reasons."""
+    if not difference or difference.get("value") is None or difference.get("p") is not None:
+        return ""
+    return str(difference.get("reason") or "")
 
 
 def beats(difference: Difference | Mapping[str, Any], metric: Metric) -> bool:

@@ -2,9 +2,9 @@
 
 Only ASCII and no meaning in colour alone, so that it reads the same in a log file. Where the console has the room, an
 interval stands beside its value; where not, in a second line of the same row (`harness/records/columns.py` measures).
-`*` marks a significant difference to dense (paired test on the same examples, p < 0.05); ALARM marks one that is better
-than dense, which calls for a check, not for joy. A task with several metrics has a second table with all of them and,
-under each method, their paired differences.
+`*` marks a significant difference to dense (paired test on the same examples, p < 0.05), `?` one that cannot be told from
+so few clusters; ALARM marks one that is better than dense, which calls for a check, not for joy. A task with several
+metrics has a second table with all of them and, under each method, their paired differences.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from harness.contracts.task import Metric
 from harness.records.cells import CellRecord
 from harness.records.columns import RULE, Column, Pieces, tables
 from harness.records.rows import rows_for_table
+from harness.records.statistics import FEW, NO_SPREAD, untold
 from harness.records.summarise import FLOOR, as_metric
 from harness.visible import plain
 
@@ -32,6 +33,7 @@ LEGEND = {
     "columns": "density: share of the keys that are read, in the prefill and in the decode; KV: cache bytes against dense, "
     "logical and allocated (one number where both are equal)",
     "*": "* differs significantly from dense (paired on the same examples, p < 0.05; each metric is tested by itself)",
+    "?": "? too few clusters to tell: fewer than six, or one outweighs the others (docs/statistics.md)",
     "ALARM": "ALARM: significantly better than dense. Of a method that leaves things out: a reason to check it. Of one that "
     "is meant to change the answers: read it with the other metrics (recall, length, share of yes)",
     "= dense": "= dense: samples that the method could not act on, as they are shorter than its budget; their answers are dense's, "
@@ -53,7 +55,8 @@ def render(cells: Sequence[CellRecord], console: Console, told: Collection[str] 
             _print(table, console, apart=i > 0)
         for table in [*_metrics_table(members, stored, console.width), *_breakdowns(members, console.width)]:
             _print(table, console, apart=True)
-            used |= {"*"} if any("*" in str(text) for column in table.columns[1:] for text in column.cells) else set()
+            texts = [str(text) for column in table.columns[1:] for text in column.cells]
+            used |= {mark for mark in "*?" if any(mark in text for text in texts)}
         _reasons([row for row in members if row["run_id"] not in told], console)
         used |= _marks(members)
     if used:
@@ -92,6 +95,7 @@ def _marks(rows: list[Row]) -> set[str]:
     found = {
         "columns": any(row["density_decode"] not in (None, 1.0) for row in rows),
         "*": any(part and part["significant"] for part in parts),
+        "?": any(mark_of(part) == " ?" for part in parts if part),
         "ALARM": any(row["alarm"] for row in rows),
         "= dense": any(row["idle"] for row in rows),
         "inactive": any(row["inactive"] for row in rows),
@@ -169,7 +173,7 @@ def _value(estimate: Mapping[str, Any] | None, metric: Metric | None, remark: st
     if not estimate or estimate.get("value") is None or metric is None:
         return (Text("-"),)
     missing = f" ({estimate['n_missing']} missing)" if estimate.get("n_missing") else ""
-    return Text(shown(estimate["value"], metric) + missing + remark), Text(_interval(estimate, metric))
+    return Text(shown(estimate["value"], metric) + missing + remark), Text(interval(estimate, metric))
 
 
 def _difference(row: Row, metric: Metric | None) -> Pieces:
@@ -177,16 +181,22 @@ def _difference(row: Row, metric: Metric | None) -> Pieces:
     inactive = " inactive" if row["inactive"] else ""
     if not found or found.get("value") is None or metric is None:
         return (Text("-" + inactive),)
-    mark = " *" if found["significant"] else ""
     alarm = " ALARM" if row["alarm"] else ""
-    text = shown(found["value"], metric, sign=True) + mark + alarm + inactive
-    style = "bold yellow" if alarm or inactive else ("red" if mark else "")
-    return Text(text, style=style), Text(_interval(found, metric, sign=True), style=style)
+    text = shown(found["value"], metric, sign=True) + mark_of(found) + alarm + inactive
+    style = "bold yellow" if alarm or inactive else ("red" if found["significant"] else "")
+    return Text(text, style=style), Text(interval(found, metric, sign=True), style=style)
 
 
-def _interval(part: Mapping[str, Any], metric: Metric, sign: bool = False) -> str:
+def mark_of(difference: Mapping[str, Any]) -> str:
+    """` *` for a significant difference, ` ?` where there are too few clusters to tell."""
+    return " *" if difference.get("significant") else (" ?" if untold(difference) == FEW else "")
+
+
+def interval(part: Mapping[str, Any], metric: Metric, sign: bool = False) -> str:
+    """`[low, high]`, or why there is none."""
     if part.get("low") is None or part.get("high") is None:
-        return "[no interval]"
+        reason = part.get("reason")
+        return f"[{reason if reason in (FEW, NO_SPREAD) else 'no interval'}]"
     return f"[{shown(part['low'], metric, sign, 1)}, {shown(part['high'], metric, sign, 1)}]"
 
 
@@ -275,7 +285,7 @@ def _metric_difference(found: Mapping[str, Any], metric: Metric) -> Pieces:
     difference = (found.get("vs_dense") or {}).get(metric.name) or {}
     if difference.get("value") is None:
         return ()
-    texts = shown(difference["value"], metric, sign=True), _interval(difference, metric, sign=True)
+    texts = shown(difference["value"], metric, sign=True), interval(difference, metric, sign=True)
     return tuple(Text(text, style="dim") for text in texts)
 
 
@@ -292,7 +302,7 @@ def _metric_cell(found: Mapping[str, Any], metric: Metric, absent: str = "-") ->
     difference = (found.get("vs_dense") or {}).get(metric.name) or {}
     if estimate.get("value") is None:
         return (Text(absent),) if absent else ()
-    return (Text(shown(estimate["value"], metric) + (" *" if difference.get("significant") else "")),)
+    return (Text(shown(estimate["value"], metric) + mark_of(difference)),)
 
 
 # -- breakdown -------------------------------------------------------------------------------------------------------
@@ -329,6 +339,6 @@ def _group(group: Mapping[str, Any] | None, metric: Metric) -> Pieces:
         return (Text("-"),)
     some = group.get("n_idle") or 0
     remark = "" if not some else " = dense" if some == group["n"] else f" ({some} = dense)"
-    value, *interval = _value(group["values"].get(metric.name), metric, remark)
+    value, *beside = _value(group["values"].get(metric.name), metric, remark)
     difference = (group.get("vs_dense") or {}).get(metric.name)
-    return (value.append(" *") if difference and difference["significant"] else value), *interval
+    return value.append(mark_of(difference or {})), *beside

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.contracts.task import Metric
 from harness.records.cells import CellRecord
+from harness.records.compare import METHOD_ONLY
 from harness.records.rows import rows_for_table
 from harness.records.summarise import as_metric
 from harness.report.alarms import Alarm, alarms
@@ -21,11 +22,6 @@ from harness.report.notes import notes
 from harness.report.pareto import fronts
 
 COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when captions get shorter
-METHOD_ONLY = (
-    "method",
-    "lowering",
-    "calibration",
-)  # parts of an identity in which a method and its baseline may differ
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import __version__
 from harness.contracts.task import Metric
+from harness.records.table import mark_of
 from harness.report import figures
 from harness.report.alarms import KINDS
 from harness.report.board import Block, Board, Line
@@ -180,9 +181,7 @@ def _changes(changes: Mapping[str, Any] | None, metrics: Sequence[Metric]) -> li
         return None
     parts = [changes.get(m.name) or {} for m in metrics]
     return [
-        [*(short(p.get(k)) for k in ("value", "low", "high")), int(bool(p.get("significant")))]
-        if p.get("value") is not None
-        else None
+        [*(short(p.get(k)) for k in ("value", "low", "high")), mark_of(p)] if p.get("value") is not None else None
         for p in parts
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.task import Metric
+from harness.records import table
 from harness.records.table import shown, size
 from harness.visible import line
 
@@ -26,19 +27,17 @@ def value(part: Part, metric: Metric | None) -> str:
 
 
 def interval(part: Part, metric: Metric | None, sign: bool = False) -> str:
-    """`[low, high]`; empty where there is no value at all."""
+    """`[low, high]` or why there is none; empty where there is no value at all."""
     if not part or part.get("value") is None or metric is None:
         return ""
-    if part.get("low") is None or part.get("high") is None:
-        return "[no interval]"
-    return f"[{shown(part['low'], metric, sign, 1)}, {shown(part['high'], metric, sign, 1)}]"
+    return table.interval(part, metric, sign)
 
 
 def difference(part: Part, metric: Metric | None) -> str:
-    """Method minus dense, `*` if the paired test says so."""
+    """Method minus dense, `*` if the paired test says so, `?` if it cannot tell."""
     if not part or part.get("value") is None or metric is None:
         return "-"
-    return shown(part["value"], metric, sign=True) + (" *" if part.get("significant") else "")
+    return shown(part["value"], metric, sign=True) + table.mark_of(part)
 
 
 def share(a: float | None, b: float | None) -> str:

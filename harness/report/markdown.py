@@ -16,7 +16,8 @@ from harness.visible import line
 
 HEAD = ("method", "n", "vs dense", "density", "KV", "TTFT ms", "tokens/s", "memory", "alarms")
 LEGEND = """Values are means with 95 % intervals; the difference to dense is paired on the same examples, and `*` marks p < 0.05
-(each metric is tested by itself). Density: share of the keys that are read, prefill / decode; KV: cache bytes against dense,
+(each metric is tested by itself), `?` too few clusters to tell (fewer than six, or one outweighs the others).
+Density: share of the keys that are read, prefill / decode; KV: cache bytes against dense,
 logical / allocated. `simulated`: sparsity is a mask inside a dense kernel, so no speed is claimed. Times and memory are compared
 only within one machine. `^` marks the front: no other method is both more accurate and less dense in decode.
 

@@ -6,13 +6,14 @@ import csv
 import io
 from typing import Any
 
+from harness.records.statistics import untold
 from harness.report.board import Block, Board, Line
 from harness.report.pareto import axis, cost
 from harness.visible import line
 
 COLUMNS = (
     "model", "task", "preset", "setting", "method", "status", "reason", "run_id", "metric", "higher_is_better", "value", "low", "high",
-    "n", "skipped", "idle", "difference", "difference_low", "difference_high", "p", "significant", "alarms", "density_prefill",
+    "n", "skipped", "idle", "difference", "difference_low", "difference_high", "p", "significant", "untold", "alarms", "density_prefill",
     "density_decode", "kv_logical", "kv_physical", "ttft_ms", "decode_tokens_per_s", "peak_memory_bytes", "memory_kind", "device",
     "hardware", "prompt_tokens", "simulated", "companions", "heed", "commit",
 )  # fmt: skip
@@ -52,7 +53,7 @@ def _line(block: Block, one: Line) -> dict[str, Any]:
         "metric": metric.name if metric else None, "higher_is_better": metric.higher_is_better if metric else None,
         **{key: estimate.get(key) for key in ("value", "low", "high")},
         "difference": change.get("value"), "difference_low": change.get("low"), "difference_high": change.get("high"),
-        "p": change.get("p"), "significant": change.get("significant"),
+        "p": change.get("p"), "significant": change.get("significant"), "untold": untold(change),
         "alarms": "; ".join(alarm.kind for alarm in one.alarms),
         "ttft_ms": cost(row, axis("ttft_ms")), "decode_tokens_per_s": cost(row, axis("decode_tokens_per_s")),
         "companions": "; ".join(f"{m.name}={(values.get(m.name) or {}).get('value')}" for m in block.companions),

@@ -62,6 +62,13 @@ def test_a_difference_by_chance_does_not() -> None:
     assert verdict.status == "not reproduced" and "chance" in verdict.reason
 
 
+def test_a_difference_that_cannot_be_told_tests_nothing() -> None:
+    found = cell("vista", 44, (-20, False))
+    found.metrics["vs_dense"]["chair_s"] |= {"p": None, "reason": "few clusters"}
+    verdict = judged("vista.p1", BASE, found)
+    assert verdict.status == "not tested" and "few clusters" in verdict.reason
+
+
 def test_a_number_is_compared_with_the_suites() -> None:
     assert judged("vista.p1-value", BASE, cell("vista", 20.0, (-26, True))).status == "reproduced"
     verdict = judged("vista.p1-value", BASE, cell("vista", 30.0, (-16, True)))

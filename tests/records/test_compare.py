@@ -153,11 +153,11 @@ def test_with_the_examples_it_asks_for_four_tests_out_of_five_find_the_differenc
 
 
 def test_half_the_effect_needs_four_times_the_examples_and_no_spread_says_nothing():
-    spread = Difference(0.1, 0.0, 0.2, 0.05, 100, 100, "clustered t", False)
+    spread = Difference(0.1, 0.0, 0.2, 0.05, 100, 100, "clustered t", False, error=0.05)
     assert examples_for(spread, 0.05) == pytest.approx(4 * examples_for(spread, 0.1), abs=4)
-    assert examples_for(spread, 0.1) == 205  # ((1.95996 + 0.84162) / 1.95996 * 0.1 * sqrt(100) / 0.1)^2 = 204.3
-    assert examples_for(spread, 1e3) == 2
-    for nothing in (replace(spread, low=None), replace(spread, high=None), replace(spread, low=0.2)):
+    assert examples_for(spread, 0.1) == 197  # ((1.95996 + 0.84162) * 0.05 * sqrt(100) / 0.1)^2 = 196.2
+    assert examples_for(spread, 1e3) == 6
+    for nothing in (replace(spread, low=None, high=None), replace(spread, error=None), replace(spread, error=0.0)):
         assert examples_for(nothing, 0.1) is None
     assert examples_for(spread, 0.0) is None
 
@@ -220,8 +220,20 @@ def test_examples_of_one_side_only_are_left_out_and_order_does_not_count(tmp_pat
 def test_one_id_that_asked_two_things_is_refused(tmp_path):
     for n, change in enumerate(({"prompt_sha256": "other"}, {"references": ["s"]}, {"references": []})):
         a, b = two(tmp_path / str(n), [sample("e0"), sample("e1")], [sample("e0"), sample("e1", **change)])
-        with pytest.raises(UserError, match=r"Example 'e1' is not the same .*prompt or references differ"):
+        what = "references differ" if "references" in change else "prompt differs"
+        with pytest.raises(UserError, match=rf"Example 'e1' is not the same .*: its {what}\. .*other code"):
             pairs(a, b)
+
+
+def test_the_reason_why_examples_differ_is_read_from_the_settings(tmp_path):
+    """The template, not a version of the task: lengths are fitted to what the template adds."""
+    a = cell(tmp_path / "a", model__template="none", method__params__blocks=4)
+    b = cell(tmp_path / "b", [sample("e0", prompt_sha256="longer"), sample("e1")], model__template="chat")
+    with pytest.raises(UserError, match="not the same") as error:
+        pairs(a, b)
+    assert "differ in model.template: none / chat: run both" in str(error.value) and "blocks" not in str(error.value)
+    with pytest.raises(UserError, match=r"no example in common.*limit: 3 / None"):
+        pairs(cell(tmp_path / "c", [sample("e7")], limit=3), a)
 
 
 def test_no_example_in_common_is_an_error_that_names_both(tmp_path):

@@ -216,3 +216,29 @@ def test_significant_differences_of_every_metric_are_marked_and_reasons_told_els
     out = io.StringIO()
     render(cells, Terminal(file=out, width=80), told={"v1-quest"})
     assert "the reason" not in out.getvalue() and "failed" in out.getvalue()
+
+
+def test_too_few_clusters_are_said_and_have_no_star(tmp_path):
+    add_cell(tmp_path, "dense", DENSE[:4])
+    add_cell(tmp_path, "power", [row | {"metrics": {"accuracy": 0.0}} for row in DENSE[:4]], DENSE[:4])
+    text = printed(read_cells(tmp_path), 120)
+    line = next(line for line in text.splitlines() if line.startswith("power"))
+    assert " ? " in line and "*" not in text and "? too few clusters to tell" in text
+
+
+def test_one_cluster_has_no_interval_and_says_why(tmp_path):
+    add_cell(tmp_path, "dense", [row | {"cluster": "one"} for row in DENSE])
+    assert "[few clusters]" in printed(read_cells(tmp_path), 120)
+
+
+def test_records_without_reasons_are_read(tmp_path):
+    """metrics.json of versions before the reasons: no interval, no p, no mark."""
+    path = add_cell(tmp_path, "dense", DENSE).path / "metrics.json"
+    old = json.loads(path.read_text())
+    estimate = old["values"]["accuracy"] | {"low": None, "high": None}
+    estimate.pop("reason")
+    change = {"value": 0.5, "low": None, "high": None, "p": None, "significant": False, "test": "none", "n": 1}
+    (record,) = read_cells(tmp_path)
+    record.metrics.update(old | {"values": {"accuracy": estimate}, "vs_dense": {"accuracy": change}, "groups": []})
+    text = printed([record])
+    assert "[no interval]" in text and "?" not in text and "*" not in text

@@ -436,7 +436,19 @@ def test_groups_and_all_metrics_reach_the_page(tmp_path: Path) -> None:
     both = block["groups"][2]
     assert len(both["keys"]) == 15 and len(both["rows"][1]["v"]) == 15
     assert sum(block["groups"][0]["rows"][0]["n"]) == 60
-    assert block["diffs"][1][0][3] == 1  # significant
+    assert block["diffs"][1][0][3] == " *"  # significant
+
+
+def test_what_too_few_examples_cannot_tell_is_marked_on_the_page_in_markdown_and_in_the_csv(tmp_path: Path) -> None:
+    dense = grid(0.9, 4)
+    store(tmp_path, "dense", dense)
+    store(tmp_path, "power", grid(0.0, 4, seed=1), dense)
+    found = reported(tmp_path)
+    row = pages(found)["main"]["rows"][1]
+    assert row["diffText"].endswith(" ?") and pages(found)["block-0"]["diffs"][1][0][3] == " ?"
+    assert row["diffText"] in markdown.render(found) and "`?` too few clusters to tell" in markdown.render(found)
+    (power,) = [line for line in csv.DictReader(io.StringIO(table_csv.render(found))) if line["method"] == "power"]
+    assert (power["p"], power["significant"], power["untold"]) == ("", "False", "few clusters")
 
 
 def test_provenance_is_told_once(tmp_path: Path) -> None:

@@ -209,6 +209,6 @@ class Closer {
     if (!value) return el("td", { class: "number" }, "-");
     const change = this.data.diffs[i] && this.data.diffs[i][k];
     return el("td", { class: "number" }, show(value[0], percent), el("span", { class: "low" }, interval(value[1], value[2], percent)),
-      change ? el("span", { class: "low" }, show(change[0], percent, true) + (change[3] ? " *" : "") + " " + interval(change[1], change[2], percent, true)) : null);
+      change ? el("span", { class: "low" }, show(change[0], percent, true) + change[3] + " " + interval(change[1], change[2], percent, true)) : null);
   }
 }
