@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError, nearest
-from harness.models import packaged, zoo
+from harness.models import hub, packaged, zoo
 from harness.reading import is_folder, user_path
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -55,6 +55,7 @@ class Source:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+        hub.quick()
         patterns = SMALL_FILES + (WEIGHTS if weights else []) + (CODE if code else [])
         try:
             return Path(snapshot_download(self.repo, revision=self.commit(), allow_patterns=patterns))
@@ -101,6 +102,7 @@ def _hub_metadata(repo: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    hub.quick()
     try:
         return Path(hf_hub_download(repo, "config.json", revision=revision)).parent
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -118,7 +120,9 @@ def _unreachable(repo: str, error: Exception) -> UserError:
         why = "the hub does not have this revision"
     elif isinstance(error, RepositoryNotFoundError):
         why = "the hub does not have it, or it is private and you are not logged in"
+    members = ", ".join(sorted([*zoo.MEMBERS, *packaged.MEMBERS]))
     return UserError(
-        f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: path=<local folder with config.json and "
-        f"safetensors>, path=<zoo member> ({', '.join(sorted([*zoo.MEMBERS, *packaged.MEMBERS]))}), or a hub id with network access."
+        f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: model=./FOLDER with config.json and safetensors (or "
+        f"model.NAME.path=./FOLDER, under the name that it has), model=NAME of a member of the zoo ({members}), or model={repo} "
+        "where there is a network."
     )

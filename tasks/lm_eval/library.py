@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, nearest
+from harness.models import hub
 from harness.reading import is_file
 from tasks.lm_eval import files
 
@@ -197,6 +198,7 @@ def _load_one(index: Any, name: str) -> Any:
     log = logging.getLogger("lm_eval")
     level = log.level
     log.setLevel(logging.ERROR)  # data sets show their own progress
+    hub.quick()
     try:
         with library_seeds():
             return index.load([name])

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.models.hub import quick
 from harness.reading import Entry
 from tasks.pope.loaders import read
 from tasks.pope.questions import OTHER, SPLITS, Question
@@ -68,6 +69,7 @@ def load(name: str) -> Hub:
     """Download (once; `datasets` keeps it) or read a folder. `UserError` if that fails."""
     import datasets
 
+    quick()
     try:
         table = datasets.load_dataset(name, split="test")
         table = table.cast_column("image", datasets.Image(decode=False))
