@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import NotEngaged
 from harness.refusals import check_scored
 
 if TYPE_CHECKING:
@@ -28,13 +27,10 @@ def prove(work: CellRun, artifact: dict[str, Any]) -> dict[str, Any]:
         check_scored(method)
     sample = work.plain[i]
     changed = sample if scored else work.transformed([sample])[0]
-    try:
-        return prove(
-            view, method, collate(view, [sample]), steps=min(STEPS, max(work.new) - 1),
-            lowering=work.settings.lowering, changed=collate(view, [changed]), artifact=artifact, scored=scored,
-        )  # fmt: skip
-    except NotEngaged as error:
-        raise NotEngaged(f"{work.cell.label}: {error}") from error
+    return prove(
+        view, method, collate(view, [sample]), steps=min(STEPS, max(work.new) - 1),
+        lowering=work.settings.lowering, changed=collate(view, [changed]), artifact=artifact, scored=scored,
+    )  # fmt: skip
 
 
 def _chosen(work: CellRun) -> tuple[int, Callable[[Attached | None], Tensor] | None]:

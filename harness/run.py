@@ -19,7 +19,7 @@ from harness.cell_run import CellRun
 from harness.config import BASELINE
 from harness.contracts.method import Draft
 from harness.contracts.task import Example, Skipped
-from harness.data import evenly
+from harness.data import evenly, left_out
 from harness.errors import Unsupported, UserError
 from harness.identity import canonical
 from harness.lazy import Lazy
@@ -162,7 +162,13 @@ def task_data(
         raise UserError(
             f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
         )
-    return evenly(examples, task.by)[: settings.limit], skipped
+    examples = evenly(examples, task.by)
+    missing = left_out(examples, task.by, settings.limit)
+    if progress and missing:
+        progress.tell(
+            f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
+        )
+    return examples[: settings.limit], skipped
 
 
 def _sample(cell: Cell, view: View, example: Example, share: bool) -> Sample:

@@ -43,6 +43,8 @@ def write(overrides: list[str]) -> int:
         f"{label}: {summary['n']} examples in {out} (sha256 {summary['sha256'][:16]}), for the tokenizer of {tokens.name} "
         f"(template: {tokens.template})",
     )
+    if summary["left_out"]:
+        console.print(f"limit={limit} leaves it without an example of {summary['left_out']}.", soft_wrap=True)
     if summary["n_skipped"]:
         console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}")
     if folder:

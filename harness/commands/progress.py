@@ -52,6 +52,10 @@ class Bar(Progress):
         else:
             self._bar.update(self._task, description=text)
 
+    def tell(self, text: str) -> None:
+        """What stays to be read, also in a log file."""
+        self._console.print(text, soft_wrap=True)
+
     def finish(self, outcome: Outcome) -> None:
         self._clear()
         self._seen += 1

@@ -31,10 +31,12 @@ STYLES = {
 
 def show(overrides: Sequence[str], results: str, watch: float | None = None) -> int:
     """Print where the folder stands; with `watch`, again every so many seconds until nothing is running or pending."""
-    root = Path(_folder(overrides, results))
+    if overrides:
+        raise UserError(f"{overrides[0]}: heed status reads records and takes only results=DIR.")
+    root = Path(results)
     if not (root / "runs").is_dir() and not (root / "plans").is_dir():
         raise UserError(
-            f"results={root} holds no runs. Name the folder that `heed run` wrote to: heed status results=DIR (or --results DIR)."
+            f"results={root} holds no runs. Name the folder that `heed run` wrote to: heed status results=DIR."
         )
     console = Terminal()
     if watch is None:
@@ -49,15 +51,6 @@ def show(overrides: Sequence[str], results: str, watch: float | None = None) -> 
             if not any(sweep.counts[s] for sweep in found for s in ("running", "pending", "stopped")):
                 return 0
             time.sleep(watch)
-
-
-def _folder(overrides: Sequence[str], results: str) -> str:
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key != "results" or not value:
-            raise UserError(f"{text}: heed status reads records and takes only results=DIR.")
-        results = value
-    return results
 
 
 def _page(sweeps: Sequence[SweepState], now: float) -> RenderableType:

@@ -231,6 +231,12 @@ class Method:
                 f"Meaning of '{key}': {self.options.get(key, 'see the README of the methods')}."
             )
 
+    def lower(self, **helps: bool) -> str:
+        """The remedy of `idle`: which of its options, lowered alone, would make the method act; all of them where none does."""
+        keys = [key for key, help in helps.items() if help] or list(helps)
+        joined = (" or " if any(helps.values()) else " and ").join(f"method.{self.name}.{key}" for key in keys)
+        return f"lower {joined}, or use longer prompts"
+
     # ------------------------------------------------------------------------- hooks, in the order data meets them
 
     def around(self, view: View) -> AbstractContextManager[Any]:

@@ -65,7 +65,7 @@ class HeavyHitters(Method):
             return ""
         return (
             f"{heavy} heavy and {recent} recent keys cover the whole context of {n} tokens; "
-            "lower method.h2o.heavy or method.h2o.recent, or use longer prompts"
+            f"{self.lower(heavy=recent + 1 < n, recent=heavy + 1 < n)}"
         )
 
     def edit_cache(self, ctx: Call, layer_cache: Any) -> Tensor | None:

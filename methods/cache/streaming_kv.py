@@ -68,7 +68,7 @@ class StreamingKV(Method):
             return ""
         return (
             f"{self.sinks} sinks and {self.recent} recent tokens cover the whole context of {n} tokens; "
-            "lower method.streaming_kv.recent or use longer prompts"
+            f"{self.lower(recent=n > self.sinks + 1, sinks=n > self.recent)}"
         )
 
     def edit_cache(self, ctx: Call, layer_cache: Any) -> Tensor | None:

@@ -7,10 +7,11 @@ draws the mask, counts its pairs and tells whether a context is too short for it
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.contracts.method import Blocks, Call, Method
+from harness.options import Within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ class StaticPattern(Method):
     budget_unit = "blocks read by one query"
     prefix_safe = True
 
-    block_size: int = 256
+    block_size: Annotated[int, Within(1, 65536)] = 256
     full_layers: tuple[int, ...] = ()
 
     @abstractmethod
@@ -57,13 +58,21 @@ class StaticPattern(Method):
         return Blocks(self.block_size, self.keep)
 
     def idle(self, n: int) -> str:
-        rows = -(-n // self.block_size)
-        if any(not self.keep(None, a, c) for a in range(rows) for c in range(a)):
+        if self._leaves_out(n):
             return ""
-        return (
-            f"the pattern reads every one of the {rows} blocks of a context of {n} tokens; "
-            f"lower method.{self.name}.block_size (now {self.block_size}) or use longer prompts"
-        )
+        smaller = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": max(1, self.block_size // 2)}
+        helps = {
+            key: replace(self, **{key: least})._leaves_out(n)
+            for key, least in smaller.items()
+            if getattr(self, key, least) > least
+        }
+        rows = -(-n // self.block_size)
+        return f"the pattern reads every one of the {rows} blocks of a context of {n} tokens; {self.lower(**helps)}"
+
+    def _leaves_out(self, n: int) -> bool:
+        """Whether some block of a context of `n` tokens is not read."""
+        rows = -(-n // self.block_size)
+        return any(not self.keep(None, a, c) for a in range(rows) for c in range(a))
 
     def receptive_field(self, n: int, n_layers: int) -> float | None:
         """Follow the links down from the last block, one layer at a time (blocks are counted whole)."""

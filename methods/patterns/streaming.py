@@ -58,7 +58,7 @@ class StreamingMask(StaticPattern):
             return ""
         return (
             f"{self.sinks} sinks and {self.recent} recent tokens cover the whole context of {n} tokens; "
-            f"lower method.{self.name}.recent or use longer prompts"
+            f"{self.lower(recent=n > self.sinks + 1, sinks=n > self.recent)}"
         )
 
     def receptive_field(self, n: int, n_layers: int) -> float | None:
