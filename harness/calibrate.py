@@ -34,7 +34,7 @@ def task_of(method: Method) -> Task | None:
         return None
     from harness.plan import build
 
-    return build(node, f"method.{method.name}.calibrate_on")
+    return build(node, f"method.{method.name}.calibrate_on", kind="task")
 
 
 def identity_of(

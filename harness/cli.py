@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from harness import __version__
 from harness.errors import UserError
+from harness.options import number
 from harness.visible import visible
 
 EPILOG = """examples:
@@ -40,13 +41,8 @@ SYSTEM = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 fine, 1 a bug or a failed check, 2 a user's mistake, 130 interrupted)."""
-    parser = _parser()
-    args, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
-        parser.error(visible(f"unrecognized arguments: {' '.join(rest)}"))
-    if rest:  # overrides behind a flag
-        args.overrides = [*args.overrides, *rest]
     try:
+        args = _parsed(sys.argv[1:] if argv is None else argv)
         return int(args.verb(args) or 0)
     except UserError as error:
         _complain(str(error))
@@ -64,6 +60,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = str(error.filename or "results")
         _complain(SYSTEM[error.errno].format(name if len(name) <= 200 else f"{name[:200]}..."))
         return 2
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    args, rest = parser.parse_known_args(one_spelling(argv))
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(visible(f"unrecognized arguments: {' '.join(rest)}"))
+    if rest:  # overrides behind a flag
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
+RECORDS = {
+    "compare": "--results",
+    "claims": "--results",
+    "export": "--results",
+    "status": "--results",
+    "gate": "--candidate",
+    "report": "",
+}
+
+
+def one_spelling(argv: Sequence[str]) -> list[str]:
+    """Every verb takes its results folder as `results=DIR` and as `--results DIR`, whichever it has itself (`report`: a place).
+
+    >>> one_spelling(["compare", "a", "b", "results=x"]), one_spelling(["run", "--results", "x"])
+    (['compare', 'a', 'b', '--results=x'], ['run', 'results=x'])
+    """
+    verb, *rest = [*argv] or [""]
+    own = RECORDS.get(verb)
+    out: list[str] = [verb] if argv else []
+    words = iter(rest)
+    for word in words:
+        if word == "--results":
+            word = f"results={next(words, '')}"
+        folder = word.removeprefix("--results=") if word.startswith("--results=") else word.removeprefix("results=")
+        if folder == word:
+            out.append(word)
+        elif not folder:
+            raise UserError(f"{verb}: results= names no folder. Write results=DIR.")
+        elif own is None:
+            out.append(f"results={folder}")
+        else:
+            out.append(f"{own}={folder}" if own else folder)
+    return out
 
 
 def _complain(text: str) -> None:
@@ -122,7 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", metavar="B", help="what A is compared with")
     compare.add_argument("--results", default="results", metavar="DIR", help="default: results")
     compare.add_argument(
-        "--margin", type=float, default=1.0, help="the difference, in points, that power is stated for"
+        "--margin",
+        type=number("--margin", 0, 100, "points"),
+        default=1.0,
+        metavar="POINTS",
+        help="the difference, in points, that power is stated for",
     )
     compare.set_defaults(verb=_compare)
 
@@ -131,8 +176,20 @@ def _parser() -> argparse.ArgumentParser:
         "--baseline", required=True, metavar="DIR", help="a results folder, for example results/reference"
     )
     gate.add_argument("--candidate", default="results", metavar="DIR", help="a results folder (default: results)")
-    gate.add_argument("--margin", type=float, default=1.0, help="points of accuracy that may be lost (default: 1)")
-    gate.add_argument("--slower", type=float, default=1.25, help="tolerated ratio of times and memory (default: 1.25)")
+    gate.add_argument(
+        "--margin",
+        type=number("--margin", 0, 100, "points of accuracy that may be lost"),
+        default=1.0,
+        metavar="POINTS",
+        help="points of accuracy that may be lost (default: 1)",
+    )
+    gate.add_argument(
+        "--slower",
+        type=number("--slower", 1, 1000, "tolerated ratio of times and memory"),
+        default=1.25,
+        metavar="RATIO",
+        help="tolerated ratio of times and memory (default: 1.25)",
+    )
     gate.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")
     gate.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
     gate.set_defaults(verb=_gate)
@@ -165,7 +222,13 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="results=DIR")
     status.add_argument("--results", default="results", metavar="DIR", help="default: results")
     status.add_argument(
-        "--watch", nargs="?", type=float, const=5.0, default=None, metavar="SECONDS", help="show it again (default: 5)"
+        "--watch",
+        nargs="?",
+        type=number("--watch", 0.1, 86400, "seconds until it is shown again"),
+        const=5.0,
+        default=None,
+        metavar="SECONDS",
+        help="show it again (default: 5)",
     )
     status.set_defaults(verb=_status)
 

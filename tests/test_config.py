@@ -61,7 +61,7 @@ def test_two_models_of_which_one_is_a_folder(tmp_path):
         ("method=[dense", ["cannot be read", "key=[a,b]"]),
         ("efficiency=fast", ["efficiency=fast", "off"]),
         ("tracking=onlin", ["tracking.mode=onlin", "did you mean 'online'"]),
-        ("limit=0", ["limit=0", "at least 1"]),
+        ("limit=0", ["limit=0", "from 1 to"]),
         ("limit=many", ["limit"]),
         ("task=[]", ["No task was chosen", "passkey"]),
     ],

@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from harness import config
+from harness import config, mistakes
 from harness.config import BASELINE, CONFIGS, GROUPS
 from harness.errors import UserError
 from harness.plan import Cell, cells, part
@@ -90,6 +90,7 @@ def expand(overrides: Sequence[str], n_jobs: int = 1, n_shards: int = 1, alone: 
     """All jobs of a sweep and all cells. `alone`: the jobs run one after another. Where they run side by side the baseline
     becomes a job of its own instead of a cell that many jobs would want to compute. Mistakes are `UserError`s.
     """
+    mistakes.check_text(overrides)
     shared, variants = config.split_variants(list(overrides))
     kept = [o for o in overrides if o not in shared]
     found = _dimensions(config.expand_models([config._tracking_short(o) for o in shared]))
@@ -120,7 +121,7 @@ def _dimensions(overrides: Sequence[str]) -> list[Dimension]:
         try:
             parsed = parser.parse_overrides(list(overrides))
         except config.HydraException as error:
-            raise UserError(config._explain(error, list(overrides))) from error
+            raise UserError(mistakes.explain(error, overrides)) from error
         return [_dimension(text, o) for text, o in zip(overrides, parsed, strict=True)]
 
 

@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
-from harness import config
+from harness import config, mistakes
 from harness.errors import UserError, nearest
 from harness.plan import target_class
 
@@ -74,8 +74,10 @@ def refuse_without_m(overrides: Sequence[str]) -> None:
 
 
 def _count(key: str, text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*", text):
-        raise UserError(f"{key}={text}: how many {key}? Write a number from 1, for example {key}=4.")
+    if not re.fullmatch(r"[1-9]\d{0,5}", text) or int(text) > config.MOST_PARTS:
+        raise UserError(
+            f"{key}={text}: how many {key}? Write a number from 1 to {config.MOST_PARTS}, for example {key}=4."
+        )
     return int(text)
 
 
@@ -101,7 +103,7 @@ def launcher(options: Options, folder: Path, task: TaskFunction) -> Launcher:
             cfg = compose("config", overrides=base, return_hydra_config=True)
             values: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         except (config.HydraException, config.OmegaConfBaseException) as error:
-            raise UserError(" ".join(str(error).split())) from error
+            raise UserError(mistakes.explain(error, base)) from error
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(cfg))
     made = target_class(values, "hydra.launcher")(**{k: v for k, v in values.items() if k != "_target_"})
     made.setup(hydra_context=context, task_function=task, config=cfg)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date as Date
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.errors import UserError, nearest
 from harness.models import checkpoint, digest
@@ -26,6 +26,7 @@ from harness.models.quiet import quiet
 from harness.models.source import Source, locate
 from harness.models.template import DATE
 from harness.models.tokens import TEMPLATES, TextTokens
+from harness.options import Within
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -48,7 +49,7 @@ class ModelSpec:
     backend: str = "sdpa"  # attention function: sdpa, eager, flex_attention, flash_attention_2, ...
     trust_remote_code: bool = False
     template: str = "auto"  # auto: the chat template if there is one; chat; none
-    max_positions: int | None = None  # overrides the length that config.json states
+    max_positions: Annotated[int, Within(1, 2**24)] | None = None  # overrides the length that config.json states
     tokenizer: str | None = None  # zoo member, folder or hub id with another tokenizer
     template_date: str = DATE  # the day that a chat template is told when it asks for today's date
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.errors import UserError, nearest
 from harness.identity import canonical, sha256
 from harness.models.load import DTYPES, _readable, cuda_available
 from harness.models.rotary import forget_lengths
 from harness.models.shapes import Shape, shape
+from harness.options import Within
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -34,7 +35,7 @@ class RandomSpec:
     """A model of random weights as a user names it. `dtype` auto: float32 on a CPU, otherwise the shape's own."""
 
     shape: str  # a file of configs/shape, or a folder with a config.json
-    layers: int | None = None  # None: all that the shape has
+    layers: Annotated[int, Within(1, 10_000)] | None = None  # None: all that the shape has
     dtype: str = "auto"
     device: str = "auto"  # auto: cuda if there is one, else cpu
     backend: str = "sdpa"

@@ -26,6 +26,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
+from harness.options import MOST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,9 @@ ROTATES = "KeyRerotationPress"
 IN_DECODE = ("DecodingPress", "CompressionRatioDecodingPress", "CAMPress")  # leave the prompt alone
 RAGGED = ("SimLayerKVPress", "DMSPress", "ChunkKVPress")  # how many keys stay depends on the text
 LAZY = ("SimLayerKVPress", "DMSPress")  # and some layers may keep all
+
+SIZES = ("_size", "_length", "_interval", "_dimension")
+MAY_BE_EMPTY = ("sink", "buffer")
 
 _FETCHES = "it downloads files for the model, and nothing is fetched while a cell is computed"
 _PASSES = "it runs the model several times over the prompt, outside the layers"
@@ -136,10 +140,22 @@ def check_names(press: Any, kwargs: Mapping[str, Any], where: str, options: str)
     if modules() and press not in modules():
         known = set(modules()) - set(REFUSED)
         raise UserError(f"{where}={press}: kvpress {version()} has no such press; {nearest(press, known)}")
+    _check_counts(kwargs, options)
     for key, name, given in inside(kwargs):
         if name == ROTATES:
             raise UserError(f"{options}.{key}={name}: it moves the keys of a whole cache; no other press can wrap it.")
         check_names(name, given, f"{options}.{key}", f"{options}.{key}")
+
+
+def _check_counts(kwargs: Mapping[str, Any], options: str) -> None:
+    """Whole numbers of presses count keys, steps or dimensions. The library checks few of them, and fails on the rest while it runs."""
+    for key, value in kwargs.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            least = int(str(key).endswith(SIZES) and not any(word in str(key) for word in MAY_BE_EMPTY))
+            if not least <= value <= MOST:
+                raise UserError(
+                    f"{options}.{key}={value} is out of range: it must be a whole number from {least} to {MOST}."
+                )
 
 
 def make(press: str, kwargs: Mapping[str, Any], where: str) -> Any:

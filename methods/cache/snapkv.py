@@ -18,9 +18,10 @@ rest. Question-aware: the question is in the window. Prompts of one length per b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from harness.contracts.method import Call, Method
+from harness.options import Within
 from methods.cache.rows import attention_rows
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class SnapKV(Method):
 
     window: int = 32
     capacity: int = 2048
-    kernel: int = 5
+    kernel: Annotated[int, Within(1, 65535)] = 5
     pool: Literal["avg", "max"] = "avg"
     share: Literal["group", "per_head"] = "group"
 

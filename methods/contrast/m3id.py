@@ -12,9 +12,10 @@ below it (no published value is known to us, and the rule is unverified: say so 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from harness.contracts.method import Call, Request
+from harness.options import Within
 from methods.contrast.two_stream import TwoStream, cut, image_gain
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class M3ID(TwoStream):
         "gate": "correct only where the largest probability is below it; null: always",
     }
 
-    lam: float = 0.02
+    lam: Annotated[float, Within(0, 1000)] = 0.02
     cut: float = 0.1
     gate: float | None = None
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from harness.models.inputs import Inputs
     from harness.models.view import View
 
+EXPONENT = 80.0  # e^80 times a difference of log-probabilities is still a float32
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwoStream(Method):
@@ -104,8 +106,11 @@ def contrast(main: Tensor, other: Tensor, alpha: float) -> Tensor:
 
 
 def image_gain(c: Tensor, u: Tensor, t: int, lam: float) -> Tensor:
-    """M3ID: c + (1 - g) / g (c - u), g = exp(-lam t), of log-probabilities; t = 1 at the first new token."""
-    return c + math.expm1(lam * t) * (c - u)  # (1 - g) / g = exp(lam t) - 1
+    """M3ID: c + (1 - g) / g (c - u), g = exp(-lam t), of log-probabilities; t = 1 at the first new token.
+
+    The exponent ends where float32 would: from there on the second term decides alone.
+    """
+    return c + math.expm1(min(lam * t, EXPONENT)) * (c - u)  # (1 - g) / g = exp(lam t) - 1
 
 
 def pai_guidance(c: Tensor, u: Tensor, gamma: float, cut: float) -> Tensor:

@@ -34,10 +34,11 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from harness.contracts.method import Call, Method, Request
 from harness.errors import UserError
+from harness.options import Within
 from methods.inputs.grid import layout
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Opera(Method):
         "length_rule": "what a finished beam's score is divided by: release: prompt and answer; answer: the answer alone",
     }
 
-    num_beams: int = 5
-    candidates: int = 5
+    num_beams: Annotated[int, Within(2, 256)] = 5
+    candidates: Annotated[int, Within(1, 1024)] = 5
     scale: float = 50.0
     threshold: int = 15
     weight: float = 1.0

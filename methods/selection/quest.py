@@ -18,10 +18,11 @@ only pages with a visible key can be chosen. Extra memory: 2 D numbers per page 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from harness.contracts.method import Call, Method
 from harness.errors import UserError
+from harness.options import Within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ class Quest(Method):
         "share": "per_head: every query head chooses; group: the heads of one key head choose together",
     }
 
-    page: int = 16
+    page: Annotated[int, Within(1, 65536)] = 16
     budget: int = 1024
     dense_layers: int = 2
     share: Literal["per_head", "group"] = "per_head"

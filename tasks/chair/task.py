@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
+from harness.options import Length, Within
 from harness.reading import Entry, user_path
 from tasks.chair import lemma
 from tasks.chair.checks import PROMPTS, check, check_images
@@ -53,14 +54,14 @@ class Chair(Task):
     )
 
     source: str | None = None
-    scenes: int = 60
+    scenes: Annotated[int, Within(0, 100_000)] = 60
     instances: Paths = None
     captions: Paths = None
     images: str | None = None
     ids: str | None = None
     n_images: int | None = None
     prompt: str = "describe"
-    max_new_tokens: int = 512
+    max_new_tokens: Length = 512
     normaliser: str = "builtin"
     count_men: bool = False
     synonyms: str | None = None

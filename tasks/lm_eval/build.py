@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from harness.contracts.task import Example, Skipped, Tokens
 from harness.errors import UserError
 from harness.generation.requests import Misfit, asked
+from harness.options import Within, fits, outside
 from tasks.lm_eval.library import applied, library_seeds, quiet
 
 MAX_NEW_TOKENS = 256  # lm_eval.defaults.DEFAULT_MAX_GEN_TOKS
@@ -128,18 +129,27 @@ def _request(name: str, instance: Any, contexts: dict[str, int], max_length: int
     return {"type": kind, "context": context, "until": until, "max_new_tokens": limit, "given": plain(args[1])}
 
 
+NEW_TOKENS = Annotated[int, Within(1, 2**24)]
+SAID = "Correct task.lm_eval.gen_kwargs={...}, or the generation_kwargs of the task's own file."
+
+
 def generation(name: str, given: Mapping[str, Any]) -> tuple[list[str], int]:
     """Stop strings and most new tokens of a `generation_kwargs`; `UserError` for what a greedy search cannot honour."""
     own = dict(given)
     until = own.pop("until", None) or []
     until = [until] if isinstance(until, str) else until
-    if not isinstance(until, list | tuple) or not all(isinstance(one, str) for one in until):
-        raise UserError(f"The lm-eval task '{name}' has until: {until!r}, which is neither a text nor a list of texts.")
-    until = list(until)
-    lengths = [own.pop(key, None) for key in LENGTHS]
-    limit = next((int(n) for n in lengths if n is not None), MAX_NEW_TOKENS)
-    sampling = own.get("do_sample")
-    if sampling or (sampling is None and float(own.get("temperature") or 0) > 0):
+    lengths = {key: n for key in LENGTHS if (n := own.pop(key, None)) is not None}
+    for key, value, hint in (("until", until, list[str]), *((k, n, NEW_TOKENS) for k, n in lengths.items())):
+        if not fits(value, hint) or outside(value, hint) is not None:
+            kind = "a text or a list of texts" if key == "until" else "a whole number of tokens from 1"
+            raise UserError(f"The lm-eval task '{name}' generates with {key}: {value}, and it must be {kind}. {SAID}")
+    limit = next(iter(lengths.values()), MAX_NEW_TOKENS)
+    sampling, temperature = own.get("do_sample"), own.get("temperature") or 0
+    if not fits(temperature, float):
+        raise UserError(
+            f"The lm-eval task '{name}' generates with temperature: {temperature}, which is no number. {SAID}"
+        )
+    if sampling or (sampling is None and temperature > 0):
         raise UserError(
             f"The lm-eval task '{name}' asks for sampling ({_said(own)}), and heed answers its requests greedily. Run it so "
             "with task.lm_eval.gen_kwargs={do_sample: false}: its numbers are then not those of the original."
@@ -152,6 +162,20 @@ def generation(name: str, given: Mapping[str, Any]) -> tuple[list[str], int]:
 
 def _said(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in values.items())
+
+
+def check_fewshot(name: str, task: Any) -> None:
+    """`UserError` where a prompt would show more examples than there are beside the document that is asked about."""
+    shots = int(task.get_config("num_fewshot") or 0)
+    if not shots:
+        return
+    pool = len(task.fewshot_docs() or ())
+    pool -= task.fewshot_cfg.split == task.get_config("test_split")  # then the document itself is drawn and taken out
+    if shots > pool:
+        raise UserError(
+            f"task.lm_eval.num_fewshot={shots}: the lm-eval task '{name}' has {max(pool, 0)} documents to show before a question. "
+            f"Give task.lm_eval.num_fewshot={max(pool, 0)} or less."
+        )
 
 
 def about_tokens(name: str, task: Any, docs: Sequence[Any], limit: int | None) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
+from harness.options import Length, Within
 from harness.reading import is_folder, user_path
 from tasks.lm_eval.library import Loaded, Wanted, load
 
@@ -44,13 +45,13 @@ class LmEval(Task):
 
     tasks: Sequence[str] = ()
     include: Sequence[str] | None = None
-    num_fewshot: int | None = None
+    num_fewshot: Annotated[int, Within(0, 1000)] | None = None
     limit: int | None = None
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool = True
     system_instruction: str | None = None
     gen_kwargs: Mapping[str, Any] | None = None
-    max_length: int | None = None
+    max_length: Length | None = None
     fewshot_seed: int = 1234
     unsafe_code: bool = False
 
@@ -95,9 +96,10 @@ class LmEval(Task):
         _metrics(self.wanted)
 
     def _check_generation(self) -> None:
-        from tasks.lm_eval.build import generation
+        from tasks.lm_eval.build import check_fewshot, generation
 
         for name, task in self.loaded.tasks.items():
+            check_fewshot(name, task)
             if task.get_config("output_type") == "generate_until":
                 generation(name, task.get_config("generation_kwargs") or {})
 

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens, example_rng
+from harness.options import Length, Samples
 from harness.reading import Entry, read_text
 from harness.text import words
 from harness.text.fit import largest_fit
@@ -35,14 +36,14 @@ class Passkey(Task):
     by: ClassVar[tuple[str, ...]] = ("length", "depth")
 
     style: str = "grid"
-    lengths: Sequence[int] | None = None
+    lengths: Sequence[Length] | None = None
     depths: Sequence[float] | None = None
-    trials: int | None = None
+    trials: Samples | None = None
     digits: int = 5
     filler: str = "noise"
     essay_path: str | None = None
     policy: str | None = None
-    max_new_tokens: int | None = None
+    max_new_tokens: Length | None = None
 
     def __post_init__(self) -> None:
         style = STYLES.get(self.style, STYLES["grid"])  # `validate` refuses an unknown one

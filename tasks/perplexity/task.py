@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
+from harness.options import Length
 from harness.text import words
 from harness.text.fit import largest_fit
 from tasks.perplexity import documents
@@ -44,9 +45,9 @@ class Perplexity(Task):
 
     path: str | None = None
     text_field: str = "text"
-    window: int = 2048
-    stride: int = 1024
-    max_tokens: int | None = None
+    window: Length = 2048
+    stride: Length = 1024
+    max_tokens: Length | None = None
     buckets: int | Sequence[int] = 8
 
     def __post_init__(self) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError
 from harness.files import write_rows
+from harness.options import Length, Within
 from harness.reading import Entry
 from tasks.coco import Source
 from tasks.pope import build, hub, loaders
@@ -48,7 +49,7 @@ class Pope(Task):
     )  # half of the built questions are answered yes, in each set
 
     source: str | None = None
-    scenes: int = 60
+    scenes: Annotated[int, Within(0, 100_000)] = 60
     instances: str | Sequence[str] | None = None
     images: str | None = None
     questions: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
@@ -56,7 +57,7 @@ class Pope(Task):
     n_images: int | None = None
     k: int = 3
     suffix: str = "single_word"
-    max_new_tokens: int = 16
+    max_new_tokens: Length = 16
     chat: bool = False
     policy: str = "official"
     bad_images: str = "error"

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from harness.contracts.task import Example, Metric, Prompt, Score, Skipped, Task, Tokens, example_rng
 from harness.errors import UserError, nearest
+from harness.options import Length, Samples
 from harness.text import words
 from harness.text.fit import largest_fit
 from tasks.recall.dialogue import Dialogue, draw
@@ -32,10 +33,10 @@ class Recall(Task):
     by: ClassVar[tuple[str, ...]] = ("length", "facts")
 
     facts: Sequence[int] = (2, 6)
-    lengths: Sequence[int] = (256, 512, 1024)
-    samples: int = 50
+    lengths: Sequence[Length] = (256, 512, 1024)
+    samples: Samples = 50
     style: str = "plain"
-    max_new_tokens: int = 8
+    max_new_tokens: Length = 8
 
     def __post_init__(self) -> None:
         for name in ("facts", "lengths"):

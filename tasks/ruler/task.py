@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
 from harness.errors import UserError, nearest
+from harness.options import Length, Samples
 from harness.reading import is_file
 from tasks.ruler import catalog, rows, scoring, summary
 from tasks.ruler.catalog import MIN_LENGTH, TASKS, Niah, Params, Qa, resolve, spec
@@ -48,14 +49,14 @@ class Ruler(Task):
     by: ClassVar[tuple[str, ...]] = ("task", "length")
 
     tasks: Sequence[str] = TASKS
-    lengths: Sequence[int] = (4096,)
-    samples: int = 20
+    lengths: Sequence[Length] = (4096,)
+    samples: Samples = 20
     mode: Literal["robust", "strict"] = "robust"
     words: Literal["auto", "builtin", "wonderwords"] = "auto"
     essay_path: str | None = None
     squad_path: str | None = None
     hotpot_path: str | None = None
-    max_new_tokens: int | None = None
+    max_new_tokens: Length | None = None
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
