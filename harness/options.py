@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from math import isfinite
 from typing import Annotated, Any, Literal, Union
 
 from harness.errors import UserError
@@ -51,8 +52,9 @@ def check_types(cls: Any, values: Mapping[str, Any], where: str) -> None:
             mark = next(_marks(hint), Within())
             meaning = mark.meaning or getattr(cls, "options", {}).get(key, "")
             told = f" Meaning of '{key}': {meaning}." if meaning else ""
-            single = "it must be" if number is value else f"{number} is out of range, each must be"
-            raise UserError(f"{name}={shown(value)} is out of range: {single} {_kind(hint)} {mark}.{told}")
+            who = "it" if number is value else "every number in it"
+            must = f"{_kind(hint)} {mark}" if mark != Within() or isfinite(number) else "a finite number"
+            raise UserError(f"{name}={shown(value)} is out of range: {who} must be {must}.{told}")
 
 
 @cache
@@ -160,7 +162,7 @@ def number(name: str, low: float, high: float, meaning: str) -> Callable[[str], 
         except ValueError:
             value = float("nan")
         if not mark.holds(value):
-            raise UserError(f"{name} {text} is out of range: give a number {mark}. Meaning: {meaning}.")
+            raise UserError(f"{name}={text} is out of range: give a number {mark}. Meaning: {meaning}.")
         return value
 
     return read

@@ -26,7 +26,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
-from harness.options import MOST
+from harness.options import MOST, fits, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,10 +161,12 @@ def _check_counts(kwargs: Mapping[str, Any], options: str) -> None:
 def make(press: str, kwargs: Mapping[str, Any], where: str) -> Any:
     """A press. `UserError` for options that it does not have or refuses."""
     cls = getattr(load(modules()[press]), press)
-    known = [k for k in inspect.signature(cls).parameters if not k.startswith("_")]
-    for key in kwargs:
+    known = {k: p.default for k, p in inspect.signature(cls).parameters.items() if not k.startswith("_")}
+    for key, value in kwargs.items():
         if key not in known:
             raise UserError(f"Unknown key '{where}.{key}': {press} has no such option; {nearest(key, known)}")
+        if fits(known[key], float) and not fits(value, float):
+            raise UserError(f"{where}.{key}={shown(value)} does not fit: {press} takes a number, such as {known[key]}.")
     if press == "DMSPress" and kwargs.get("threshold") is None:
         raise UserError(f"{where}.threshold is missing: {press} drops the keys whose score is below it.")
     values = {k: _made(v, f"{where}.{k}") if wraps(k) else v for k, v in kwargs.items()}
