@@ -53,6 +53,9 @@ def prove(
     look = scored or _generated(view, inputs, changed, steps)
     if scored:
         refusals.check_scored(method)
+    size, new = inputs.ids.shape[1], 0 if scored else steps + 1
+    if reason := idle.reason(method, size, new):  # arithmetic: nothing has to be computed
+        raise refusals.unchanged(method, reason)
     before = look(None)
     with attach(view, method, lowering, artifact) as attached:
         during = look(attached)
@@ -66,7 +69,7 @@ def prove(
             f"{float((before - after).abs().max()):.3g}. They must be bit-equal; it changed weights or global state."
         )
     moved = float(_finite(before - during).abs().max())
-    _judge(view, method, report, moved, inputs.ids.shape[1], 0 if scored else steps + 1)
+    _judge(view, method, report, moved, size + max(new - 1, 0), bool(new))
     return {**report, "logits_moved": moved, "restored": True}
 
 
@@ -105,13 +108,10 @@ def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -
     return look
 
 
-def _judge(view: View, method: Method, report: dict[str, Any], moved: float, prompt: int, new: int) -> None:
-    """Raise `NotEngaged`, with the reason in plain words, unless the evidence is complete. `prompt` and `new`: tokens, as
-    for `idle.reason`.
+def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: int, new: bool) -> None:
+    """Raise `NotEngaged`, with the reason in plain words, unless the evidence is complete. `n`: tokens of the context; `new`:
+    whether some of them are generated.
     """
-    reason, n = idle.reason(method, prompt, new), prompt + max(new - 1, 0)
-    if reason:
-        raise refusals.unchanged(method, reason)
     own_search = method.overrides("generate")
     if own_search and not any(key.startswith("method_") for key in report):
         raise NotEngaged(f"Method '{method.name}' searched, but reports nothing that it did in the search.")

@@ -44,7 +44,7 @@ def write(overrides: list[str]) -> int:
         f"(template: {tokens.template})",
     )
     if summary["left_out"]:
-        console.print(f"limit={limit} leaves it without an example of {summary['left_out']}.", soft_wrap=True)
+        console.print(f"limit={cfg.limit} leaves it without an example of {summary['left_out']}.", soft_wrap=True)
     if summary["n_skipped"]:
         console.print(f"{summary['n_skipped']} skipped: {summary['reasons']}")
     if folder:
