@@ -122,7 +122,7 @@ def _unreachable(repo: str, error: Exception) -> UserError:
         why = "the hub does not have it, or it is private and you are not logged in"
     members = ", ".join(sorted([*zoo.MEMBERS, *packaged.MEMBERS]))
     return UserError(
-        f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: model=./FOLDER with config.json and safetensors (or "
-        f"model.NAME.path=./FOLDER, under the name that it has), model=NAME of a member of the zoo ({members}), or model={repo} "
-        "where there is a network."
+        f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: model=./FOLDER, a local folder with config.json and "
+        f"safetensors (or model.NAME.path=./FOLDER, under the name that it has), model=NAME of a member of the zoo ({members}), or "
+        f"model={repo} where there is a network."
     )

@@ -424,7 +424,7 @@ def test_more_examples_than_there_are_documents_are_refused(tmp_path) -> None:
 
 
 def test_stop_strings_are_texts(tmp_path) -> None:
-    with pytest.raises(UserError, match="until: 5, which is neither"):
+    with pytest.raises(UserError, match="until: 5, and it must be a text or a list of texts"):
         own(tmp_path / "t", "generation_kwargs: {until: 5}").validate()
 
 
