@@ -57,7 +57,8 @@ def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
     for e in examples:
         groups.setdefault(tuple(e.meta.get(k) for k in by), []).append(e)
     taken: Counter[tuple[int, Any]] = Counter()
-    left, order = list(groups), []
+    left = list(groups)
+    order: list[tuple[Any, ...]] = []
     while left and len(order) < CHOSEN:
         group = min(left, key=lambda values: sum(taken[pair] for pair in enumerate(values)))
         left.remove(group)

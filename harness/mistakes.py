@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -134,7 +134,7 @@ def _misfit(text: str, overrides: Sequence[str]) -> str:
     key = key.lstrip("+~")
     hint = _hint(key, overrides)
     if is_dataclass(hint) or hint is dict:
-        inner = list(hints(hint)) if is_dataclass(hint) else _inner(key, overrides)
+        inner = [f.name for f in fields(hint)] if is_dataclass(hint) else _inner(key, overrides)
         first = inner[0] if inner else "key"
         return f"{text} does not fit: {key} holds several options, set one by one, such as {key}.{first}=value. {_known(inner)}"
     return (
@@ -151,7 +151,7 @@ def _hint(key: str, overrides: Sequence[str]) -> Any:
     for part in (*path, last):
         if not is_dataclass(hint):
             return _hint_below(key, overrides)
-        hint = hints(hint).get(part)
+        hint = dict(hints(cast(type, hint))).get(part)
     return _hint_below(key, overrides) if key.split(".")[0] in schema.GROUPS else hint
 
 

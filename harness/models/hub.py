@@ -41,5 +41,5 @@ def _client() -> Any:
         answered[0] = True
         return response
 
-    client.send = once
+    client.send = once  # type: ignore[method-assign]
     return client

@@ -60,7 +60,12 @@ class StaticPattern(Method):
     def idle(self, n: int) -> str:
         if self._leaves_out(n):
             return ""
-        smaller = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": max(1, self.block_size // 2)}
+        smaller: dict[str, Any] = {
+            "window_blocks": 1,
+            "span_blocks": 1,
+            "sink_blocks": 0,
+            "block_size": max(1, self.block_size // 2),
+        }
         helps = {
             key: replace(self, **{key: least})._leaves_out(n)
             for key, least in smaller.items()
