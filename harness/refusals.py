@@ -120,11 +120,11 @@ def blind(model: str) -> UserError:
 
 
 def check_scored(method: Method) -> None:
-    """Refuse a method that cannot change a text that is scored as it stands, in one pass. Dense changes nothing anyway."""
+    """`Unsupported` for a method that cannot change a text that is scored as it stands, in one pass. Dense changes nothing anyway."""
     if not method.overrides(*HOOKS):
         return
     if method.prefill_is_dense or method.overrides("generate"):
-        raise NotEngaged(
+        raise Unsupported(
             f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
             "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
         )

@@ -84,7 +84,7 @@ def test_what_acts_after_the_prompt_is_refused_where_only_prompts_are_scored(
 ) -> None:
     options = ["method=[snapkv]", "method.snapkv.capacity=16", "method.snapkv.window=8"]
     scored = run(plan(model, folder, "task.lm_eval.tasks=[toy_choice,toy_sums]", *options), tmp_path)
-    assert [o.status for o in scored] == ["done", "failed"] and "acts only after the prompt" in scored[1].reason
+    assert [o.status for o in scored] == ["done", "refused"] and "acts only after the prompt" in scored[1].reason
     generated = run(plan(model, folder, "task.lm_eval.tasks=[toy_sums]", *options), tmp_path)
     assert [o.status for o in generated] == ["done", "done"]
 
