@@ -98,7 +98,7 @@ def draft_of(task: Task, example: Example) -> Draft:
     """The draft of an example, its pictures loaded."""
     pictures = tuple(task.image(name) for name in example.images)
     key = "+".join(_content(p) for p in pictures)
-    return Draft(example.id, example.prompt, pictures, example.answer_prefix, key)
+    return Draft(example.id, example.prompt, pictures, example.answer_prefix, key, example.question)
 
 
 def _content(picture: Any) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from harness.records.cells import read_cell
 from harness.records.files import read_json
 from harness.records.store import CellStore
 from harness.records.summarise import summarise
-from harness.refusals import check_search
+from harness.refusals import check_question, check_search
 from harness.settings import Progress, Settings
 
 if TYPE_CHECKING:
@@ -53,10 +52,14 @@ class CellRun:
     def examples(self) -> list[Example]:
         return self._data()[0]
 
-    @property
+    @cached_property
     def plain(self) -> list[Sample]:
         """What the model reads of each example, before the method's `transform`."""
-        return self._plain()
+        if self.cell.method.question_phase != "decode" or self.cell.task.kind == "nll":
+            return self._plain()
+        from harness.generation.question import apart
+
+        return [apart(self.view, sample) for sample in self._plain()]
 
     # -- before the samples -------------------------------------------------------------------------------------------
 
@@ -67,6 +70,7 @@ class CellRun:
         from harness.attention.attach import check
 
         check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
+        check_question(self.cell.method, self.cell.method_label, self.cell.task, self.cell.task_label)
         self._check_turn()
         check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
@@ -89,7 +93,8 @@ class CellRun:
         remembers = method.overrides("select", "edit_cache", "begin", "generate")
         if turn is None or not (turn.once and self.view.facts.rereads and remembers):
             return
-        crossing = [n for n, new in zip(self.lengths, self.new, strict=True) if n <= turn.at < n + new]
+        asked = zip(self.lengths, self.new, self.plain, strict=True)
+        crossing = [n for n, new, s in asked if n - s.tail <= turn.at < n + new]
         if crossing:
             raise Unsupported(
                 f"Method '{self.cell.method_label}' cannot follow this model here: at {turn.at} tokens it changes its rotary "
@@ -110,7 +115,7 @@ class CellRun:
         grows = self.cell.method.overrides("transform") or any(e.turns for e in self.examples)  # what is read later
         if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
             mode = "one"
-        return plan_batches(self.lengths, self.new, budget, mode, turn)
+        return plan_batches(self.lengths, self.new, budget, mode, turn, [s.tail for s in self.plain])
 
     @cached_property
     def shares_pictures(self) -> bool:
@@ -186,15 +191,17 @@ class CellRun:
         score = self.cell.task.score(example, output["text"])
         out = {k: v for k, v in output.items() if k != "usage"}
         images = {"images": list(example.images)} if example.images else {}
-        asked = {
+        asked: dict[str, Any] = {
             "id": example.id,
             "cluster": example.cluster,
             "asked_sha256": example.digest,
             "meta": dict(example.meta),
         }
+        tail = self.plain[i].tail
+        asked |= {"n_question_tokens": tail} if tail else {}
         asked |= {"references": list(example.references)} | images
         read = len(self.plain[i]) if self.cell.task.kind == "requests" else output["n_prompt_tokens"]
-        is_idle = idle.equals_dense(self.cell.method, read, output["n_new_tokens"], output["usage"])
+        is_idle = idle.equals_dense(self.cell.method, read - tail, tail + output["n_new_tokens"], output["usage"])
         return asked | out | {
             "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
             "usage": output["usage"],
@@ -276,7 +283,7 @@ class CellRun:
         prompt: Sample = max(self.plain, key=len)
         room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
         if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
-            prompt = replace(prompt, ids=prompt.ids[:room])
+            prompt = prompt.shortened(room)
         self.progress.note(f"measuring speed: {self.cell.label}")
         prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.overrides("transform") else None
         attached = self.prepared()

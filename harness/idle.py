@@ -15,7 +15,7 @@ READS = ("pattern", "select", "edit_cache")  # hooks that leave keys out, and no
 
 def reason(method: Method, prompt: int, new: int) -> str:
     """Why `method` changes nothing about a prompt of `prompt` tokens that is answered with `new` ones (0: the prompt itself
-    is scored, in one pass); empty if it acts.
+    is scored, in one pass); empty if it acts. A question that is read token by token counts among the new ones.
     """
     if new == 1 and method.prefill_is_dense and _acts(method) <= set(ALLOWED):
         return "it acts only after the prompt, whose last position already gives the one token that is generated"

@@ -56,6 +56,7 @@ class Cell:
                 "paper": self.method.paper,
                 "needs": sorted(self.method.needs),
                 "budget": self.method.budget_unit,
+                "question": self.method.question_phase,
             },
         }
 

@@ -93,6 +93,18 @@ def check_search(method: Method, label: str, search: str) -> None:
         raise Unsupported(f"Method '{label}' cannot work with decoding.search={search}; it works with {able}.")
 
 
+def check_question(method: Method, label: str, task: Task, task_label: str) -> None:
+    """`Unsupported` if a method reads the question token by token and the task does not say where it begins. A text that is
+    scored asks nothing: see `check_scored`.
+    """
+    if method.question_phase == "decode" and task.kind != "nll" and not task.says_question:
+        raise Unsupported(
+            f"Method '{label}' reads the question token by token (question=decode), but task '{task_label}' does not say where "
+            f"its questions begin. Set method.{label}.question=prefill, which makes them part of the dense prefill, or choose a "
+            "task that says it."
+        )
+
+
 def check_eyes(method: Method, model: ModelSpec | View, sees: bool) -> None:
     """`Unsupported` if a method for pictures meets a model without eyes."""
     if "images" in method.needs and not sees:
@@ -155,6 +167,7 @@ def refusal(cell: Cell, model: Facts, search: str) -> str:
 def _check(cell: Cell, model: Facts, search: str) -> None:
     method = cell.method
     check_search(method, cell.method_label, search)
+    check_question(method, cell.method_label, cell.task, cell.task_label)
     check_eyes(method, cell.spec, model.sees)
     if cell.task.needs_images and not model.sees:
         raise blind(cell.spec.name)

@@ -2,7 +2,8 @@
 
 A method joins if reading the prompt is dense for it (`prefill_is_dense`) and it acts through `select` and `edit_cache`
 alone (`around` lets it look on): then nothing but its own cache tells its prefill from dense. Cells of one task and model
-with equal batches (the same `batching`) stand together; a cell without company runs by itself.
+with equal batches (the same `batching`) and equal prefills (of the prompt, or of the context before its question) stand
+together; a cell without company runs by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def groups(cells: Sequence[Cell], decoding: Decoding, share: bool = True) -> lis
     """The cells of one task and model, those side by side in one list; dense comes first, the order is kept."""
     found: dict[object, list[Cell]] = {}
     for cell in cells:
-        name = (route(cell, decoding), cell.method.batching) if share and route(cell, decoding) else cell.run_id
+        way, method = route(cell, decoding) if share else None, cell.method
+        name = (way, method.batching, method.question_phase == "decode") if way else cell.run_id
         found.setdefault(name, []).append(cell)
     return list(found.values())

@@ -18,6 +18,7 @@ from harness import idle, refusals
 from harness.attention.attach import Attached, attach
 from harness.contracts.method import HOOKS, Method
 from harness.errors import NotEngaged
+from harness.generation import question
 from harness.generation.finite import blame
 from harness.models.inputs import Inputs, of_ids
 
@@ -43,9 +44,10 @@ def prove(
     of log probabilities), `restored`.
 
     What is compared is what is scored. Of a text that is generated: the last row of the prompt and `steps` decode steps that
-    are fed dense's own greedy tokens; a method with a search of its own must report what it did. Of a text that is scored
-    as it stands: the log-likelihoods (nats) that `scored` gives, computed as for a sample under the attached method (None:
-    dense). `changed`: what the method's `transform` made of the prompt. Raises `NotEngaged`.
+    are fed dense's own greedy tokens, all read as samples are (`Sample.context`); a method with a search of its own must
+    report what it did. Of a text that is scored as it stands: the log-likelihoods (nats) that `scored` gives, computed as for
+    a sample under the attached method (None: dense). `changed`: what the method's `transform` made of the prompt. Raises
+    `NotEngaged`.
     """
     inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
     if not method.overrides(*HOOKS):
@@ -53,7 +55,7 @@ def prove(
     look = scored or _generated(view, inputs, changed, steps)
     if scored:
         refusals.check_scored(method)
-    size, new = inputs.ids.shape[1], 0 if scored else steps + 1
+    size, new = inputs.ids.shape[1] - inputs.tail, 0 if scored else inputs.tail + steps + 1
     if reason := idle.reason(method, size, new):  # arithmetic: nothing has to be computed
         raise refusals.unchanged(method, reason)
     before = look(None)
@@ -94,6 +96,9 @@ def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -
         cache = attached.new_cache() if attached is not None else None
         shown = inputs if attached is None else attached.begin(changed or inputs)
         rows, given = [], shown.prefill()
+        if shown.tail:
+            cache = question.read(view, shown, cache)
+            given = {"input_ids": shown.ids[:, -1:]} | shown.further(1, -1)
         for i in range(steps + 1):
             out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = out.past_key_values

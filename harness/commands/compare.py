@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
 from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
-from harness.records.rows import status_of
+from harness.records.rows import question, status_of
 from harness.records.table import RULE, interval, shown
 from harness.report.notes import notes
 from harness.terminal import Terminal
@@ -161,9 +161,16 @@ def _print(
         table.add_column(head, justify="left" if head in ("metric", "part") else "right", overflow="fold")
     for row, p in zip([*whole, *parts], ps, strict=True):
         table.add_row(*(Text(text) for text in _row(row, p, effect)))
-    console.print(Text(f"\n{plain(name)}: A = {plain(labels[0])}, B = {plain(labels[1])}", style="bold"))
+    sides = ", ".join(f"{x} = {_named(label, cell)}" for x, label, cell in zip("AB", labels, (a, b), strict=True))
+    console.print(Text(f"\n{plain(name)}: {sides}", style="bold"))
     console.print(table)
     console.print(Text("\n".join(_facts(a, b, whole[0], effect, left_out)), style="dim"), soft_wrap=True)
+
+
+def _named(label: str, cell: CellRecord) -> str:
+    """What the user called a side, with the phase in which its method read the question where it had the choice."""
+    phase = question(cell)
+    return plain(label) + (f" (question in the {phase})" if phase else "")
 
 
 def _row(row: Compared, p: float | None, effect: float) -> list[str]:

@@ -39,6 +39,7 @@ class Draft:
     images: tuple[Any, ...] = ()
     answer_prefix: str = ""
     image_key: str = ""  # equal keys promise equal pictures, so that they are encoded once; empty: no promise
+    question: str = ""  # the example's: the end of the prompt from where the question begins; empty: not declared
 
 
 class Ask(Protocol):
@@ -138,7 +139,7 @@ class Call:
     )
     q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call (edit_cache only)
     request: Request | None = None  # None where nothing was announced (a bare forward)
-    step: int = 0  # tokens generated before this forward: 0 in the prefill
+    step: int = 0  # tokens read one by one before this forward (generated, or of the question): 0 in the prefill
     tokens: Tensor | None = None  # int64 [B, n_q]: ids of this forward
     image: Tensor | None = None  # bool [B, n_k]: keys that are image tokens; None: the request has no image
     # Report a number; a sample's mean stands in its record. A tensor has the rows of the forward first, so that each sample
@@ -217,6 +218,13 @@ class Method:
 
         None: not a static pattern, so arithmetic does not tell.
         """
+
+    @property
+    def question_phase(self) -> str:
+        """In which phase the question is read, `prefill` or `decode`, where that makes a difference to the method (see
+        `AfterContext`); else empty, and it is prefilled with the rest of the prompt.
+        """
+        return ""
 
     @classmethod
     def overrides(cls, *hooks: str) -> bool:
@@ -302,6 +310,30 @@ class Method:
     def generate(self, request: Request, max_new_tokens: Sequence[int], stop: Sequence[int]) -> list[list[int]]:
         """A search of its own: the new ids of each sample. The prefill and every step are the method's to run."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterContext(Method):
+    """Base of methods that act after a dense prefill: they compress its cache, or choose what decode reads of it.
+
+    Their papers evaluate them in two ways, which answer different questions. `prefill`: the whole prompt is prefilled, so
+    the method knows the question when it compresses, and the first token of the answer never sees it at work. `decode`:
+    only the context is prefilled; everything from where the question begins (`Example.question`) to the end of the
+    prompt, template and answer prefix included, is read one token at a time under the method.
+    """
+
+    options: ClassVar[dict[str, str]] = {
+        "question": "prefill: it is part of the dense prefill; decode: only the context is, and it is read token by token"
+    }
+
+    question: Literal["prefill", "decode"] = "prefill"
+
+    def validate(self) -> None:
+        self.require(self.question in ("prefill", "decode"), "question", "it is 'prefill' or 'decode'")
+
+    @property
+    def question_phase(self) -> str:
+        return self.question
 
 
 HOOKS = (

@@ -73,6 +73,9 @@ class Example:
     max_new_tokens: int = 32
     cluster: str = ""  # empty: the example is independent of all others
     images: tuple[str, ...] = ()  # names for `Task.image`; they stand at the beginning of the first user message
+    question: str = (
+        ""  # the end of the prompt (of its last message) from where the question begins; empty: not declared
+    )
     turns: tuple[str, ...] = ()  # further user messages of one conversation; the output is a JSON list of all answers
     input_ids: tuple[int, ...] = ()
     n_scored: int = 0
@@ -95,7 +98,7 @@ class Example:
         prompt = self.prompt if isinstance(self.prompt, str) else [dict(m) for m in self.prompt]
         row: dict[str, Any] = {
             "id": self.id, "task": self.task, "split": self.split, "prompt": prompt, "answer_prefix": self.answer_prefix,
-            "images": list(self.images), "turns": list(self.turns), "references": list(self.references),
+            "question": self.question, "images": list(self.images), "turns": list(self.turns), "references": list(self.references),
             "max_new_tokens": self.max_new_tokens, "cluster": self.cluster, "meta": dict(self.meta),
         }  # fmt: skip
         if self.input_ids:
@@ -115,6 +118,7 @@ class Example:
             references=read.texts("references", (), blank=True),
             max_new_tokens=read.whole("max_new_tokens", 32),
             cluster=read.text("cluster", "", blank=True),
+            question=read.text("question", "", blank=True),
             images=read.texts("images", ()),
             turns=read.texts("turns", (), blank=True),
             input_ids=read.wholes("input_ids", ()),
@@ -187,6 +191,7 @@ class Task(ABC):
     paper: ClassVar[str] = ""  # arXiv id or URL, "own" for ours
     licence: ClassVar[str] = ""
     kind: ClassVar[Literal["generate", "nll", "requests"]] = "generate"
+    says_question: ClassVar[bool] = False  # every example has a `question` (text, one turn), so it can be read apart
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
     chance: ClassVar[Mapping[str, float]] = {}  # what guessing scores, as stored (0..1); not in the identity

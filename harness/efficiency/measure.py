@@ -9,7 +9,7 @@ How it is measured, so that a number can be trusted or repeated:
 2. Warm-up: one whole request (two at level `full`) that is not counted: kernels are chosen and compiled, caches are
    touched.
 3. Time to first token: from before `begin` and an empty cache to the first new token's id being known, cache
-   compression included. Logits of the last prompt position only.
+   compression included, and the question where it is read token by token. Logits of the last prompt position only.
 4. Decode: the `new_tokens` forward passes that follow, timed as one stretch and divided by their number: the time per
    token of each prompt, so a batch makes `batch` tokens in it. Each feeds the greedy token back; nothing is read back in
    between, and no stop id ends it, so that every repetition does equal work.
@@ -43,7 +43,7 @@ from harness.efficiency import hardware
 from harness.efficiency.load import OtherLoad
 from harness.efficiency.memory import PeakMemory, settle
 from harness.efficiency.pace import Pace
-from harness.generation import kv
+from harness.generation import kv, question
 from harness.models.inputs import Sample, collate, memory
 from harness.models.view import View
 
@@ -119,6 +119,7 @@ def measure(
         "level": level,
         "batch": batch,
         "prompt_tokens": left.prompt,
+        "question_tokens": sample.tail,
         "new_tokens": steps,
         "context_tokens": left.prompt + steps,
         "ttft_ms": summary(first),
@@ -174,7 +175,11 @@ def _library_search(
     inputs = attached.begin(inputs) if attached is not None else inputs
     first = torch.arange(inputs.ids.shape[1], device=view.device)[None]
     start = first if inputs.positions is None else inputs.positions
-    token = _step(view, inputs.prefill() | {"position_ids": start}, cache)
+    given = inputs.prefill() | {"position_ids": start}
+    if inputs.tail:
+        question.read(view, inputs, cache)
+        given = {"input_ids": inputs.ids[:, -1:], "position_ids": start[..., -1:]}
+    token = _step(view, given, cache)
     t1 = now(devices)
     for i in range(1, steps + 1):
         token = _step(view, {"input_ids": token, "position_ids": start[..., -1:] + i}, cache)

@@ -23,20 +23,24 @@ class OutOfMemory(UserError):
 
 
 def plan_batches(
-    lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode = "any", turn: Turn | None = None
-) -> list[list[int]]:
+    lengths: Sequence[int], new: Sequence[int], budget: int, mode: Mode = "any", turn: Turn | None = None,
+    tails: Sequence[int] | None = None,
+) -> list[list[int]]:  # fmt: skip
     """Indices of the examples of each batch: every example once, longest first, so that a lack of memory shows early.
 
     `lengths` and `new` are prompt and answer tokens; a batch costs `size x (longest prompt + longest answer)` tokens
     and stays within `budget`, except for a single example that exceeds it alone. `equal` batches equal prompt lengths
     only (no padding), `one` does not batch. `turn`: the length at which the model's rotary frequencies change, on whose
-    sides nobody's answer may depend on another's length. The plan depends on nothing but the arguments.
+    sides nobody's answer may depend on another's length. `tails`: tokens of each question that are read one by one; equal
+    ones batch. The plan depends on nothing but the arguments.
     """
     if len(lengths) != len(new):
         raise ValueError("plan_batches needs one answer length for each prompt length")
     batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], -new[i], i)):
-        if not batches or not _joins(i, batches[-1], lengths, new, budget, mode, turn):
+    tails = tails or [0] * len(lengths)
+    for i in sorted(range(len(lengths)), key=lambda i: (-tails[i], -lengths[i], -new[i], i)):
+        alike = bool(batches) and tails[i] == tails[batches[-1][0]]
+        if not alike or not _joins(i, batches[-1], lengths, new, budget, mode, turn):
             batches.append([])
         batches[-1].append(i)
     return batches

@@ -22,7 +22,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, St
 
 from harness.contracts.method import Draft
 from harness.errors import UserError
-from harness.generation import kv
+from harness.generation import kv, question
 from harness.generation.decoding import GREEDY, Decoding, processors
 from harness.generation.finite import NEVER, Watch, blame
 from harness.models.inputs import Inputs, Sample, collate
@@ -99,12 +99,21 @@ def _batch(
     if inputs.positions is not None:
         given["position_ids"] = inputs.positions
     cache = prefix if prefix is not None else attached.new_cache() if attached is not None else None
+    if inputs.tail:
+        cache = _repeated(question.read(view, inputs, cache), _beams(decoding))
     out = call(view, given, samples, limits, decoding, cache, attached)
     rows = out.sequences.tolist()
     cut = _begin(rows, inputs.ids[0].tolist())
     return generations(
         view, samples, [row[cut:] for row in rows], limits, out.past_key_values, decoding, attached, begun
     )
+
+
+def _repeated(cache: Any, beams: int) -> Any:
+    """A cache that was filled before the search, for each of its beams."""
+    if beams > 1:
+        cache.batch_repeat_interleave(beams)
+    return cache
 
 
 def call(
@@ -170,8 +179,9 @@ def generations(
 def _counted(
     samples: Sequence[Sample], new: Sequence[list[int]], attached: Attached | None, begun: Sequence[Counts | None] = ()
 ) -> list[tuple[Counts, ...]]:
-    """What each sample read; the last new token was never read."""
-    counts = attached.counted([len(row) - 1 for row in new]) if attached is not None else None
+    """What each sample read, one by one: its question where it is read so, and all new tokens but the last."""
+    steps = [s.tail + len(row) - 1 for s, row in zip(samples, new, strict=True)]
+    counts = attached.counted(steps) if attached is not None else None
     if not counts:
         return [()] * len(samples)
     if begun:

@@ -4,6 +4,8 @@ For methods whose prefill is dense (they compress the cache after it, or choose 
 library's own `generate` of one token, so the model is fed exactly what it is fed when a method runs alone; meanwhile
 every method fills and edits a cache of its own (`attention.fan`). The first token is everybody's, because none of them
 touches logits. Answers are those of `generate`, bit for bit.
+
+Where the question is read token by token (`AfterContext`), what is shared is the prefill of the context.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from transformers import DynamicCache
 
 from harness.attention.attach import serving
 from harness.attention.fan import Fan
+from harness.generation import question
 from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, call, generations
 from harness.models.inputs import Inputs, Sample, collate
@@ -37,7 +40,7 @@ class Prefilled:
     inputs: Inputs
     limits: Sequence[int]
     decoding: Decoding
-    first: Tensor  # int64 [B, 1]: the token after the prompt
+    first: Tensor | None  # int64 [B, 1]: the token after the prompt; None: the questions are still to be read
     base: Any  # the dense cache
     caches: dict[int, Any]  # id of an attached method -> its own cache
 
@@ -47,6 +50,13 @@ class Prefilled:
         view, inputs, width = self.view, self.inputs, self.inputs.ids.shape[1]
         cache = self.caches.pop(id(attached), None)
         cache = _copy(self.base) if cache is None else cache
+        if self.first is None:
+            with attached.active():
+                question.read_question(view, inputs, cache)
+                given = {"input_ids": inputs.ids, "attention_mask": inputs.mask}
+                out = call(view, given, inputs.samples, self.limits, self.decoding, cache, attached)
+            rows = out.sequences[:, width:].tolist()
+            return generations(view, inputs.samples, rows, self.limits, out.past_key_values, self.decoding, attached)
         over = torch.isin(self.first[:, 0], torch.tensor(view.stop_ids, device=self.first.device, dtype=torch.long))
         over |= torch.tensor(self.limits, device=over.device) <= 1
         rows = self.first
@@ -81,6 +91,9 @@ def prefill(
             caches[id(member)] = cache
     given = {"input_ids": inputs.ids, "attention_mask": inputs.mask}
     with serving(view, Fan(view, runtimes)) if runtimes else nullcontext():
+        if inputs.tail:
+            base = question.read_context(view, inputs)
+            return Prefilled(view, inputs, limits, decoding, None, base, caches)
         out = call(view, given, samples, [1] * len(samples), decoding, DynamicCache(config=view.config))
     width = inputs.ids.shape[1]
     return Prefilled(view, inputs, limits, decoding, out.sequences[:, width:], out.past_key_values, caches)

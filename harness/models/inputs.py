@@ -33,16 +33,29 @@ MEMORY = 4 << 30  # bytes of pixels and features that are kept per model
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One request as token ids, image positions included, with what the processor made of its pictures. `rewritten`: a
-    method's `transform` made another request of it.
+    method's `transform` made another request of it. `context`: how many of the ids are prefilled before the rest, the
+    question, is read one by one; None: all of them.
     """
 
     ids: tuple[int, ...]
     draft: Draft = field(default_factory=lambda: Draft("", ""))
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     rewritten: bool = False
+    context: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def tail(self) -> int:
+        """Tokens of the question that are read one by one; 0: it is prefilled."""
+        return 0 if self.context is None else len(self.ids) - self.context
+
+    def shortened(self, n: int) -> Sample:
+        """The first `n` tokens; a question that is read one by one stays, and its context gives way."""
+        context = min(len(self) - self.tail, max(n - self.tail, 1))
+        kept = self.ids[:context] + self.ids[len(self) - self.tail :]
+        return replace(self, ids=kept, context=None if self.context is None else context)
 
     @property
     def digest(self) -> str:
@@ -109,6 +122,14 @@ class Inputs:
     positions: Tensor | None = None
     scored: Tensor | None = None
     embed: Callable[[], Tensor] | None = None
+
+    @property
+    def tail(self) -> int:
+        """Tokens at the end of every row that are read one by one."""
+        tails = {s.tail for s in self.samples}
+        if len(tails) > 1:
+            raise ValueError("questions that are read one token at a time must be of one length in a batch")
+        return tails.pop()
 
     @cached_property
     def embeds(self) -> Tensor | None:

@@ -4,6 +4,7 @@
   query. Data-dependent ones are priced as dense, which is the most they read; so is a pattern lowered to a mask
   (`lowering=dense`), which saves nothing.
 * A second stream (`needs`) costs another forward for each one; a search over beams as many as there are beams.
+* A question that is read token by token (`question`) leaves the prefill and is decoded; how long it is, is assumed.
 * Whatever hooks into layers makes the library's small steps slower (`hooked`); whatever acts at all must prove it (`acts`).
 """
 
@@ -14,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.method import HOOKS
+from harness.pricing.requests import QUESTION
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -26,7 +28,8 @@ Density = tuple[float, float]  # shares of the visible keys that are read: in pr
 @dataclass(frozen=True)
 class Burden:
     """`streams`: forwards for each one of dense. `beams`: rows of decode for each request. `dense_layers`: layers that the
-    pattern leaves alone. `method`: the one whose pattern counts, if that can be done. `unknown`: what the price leaves out.
+    pattern leaves alone. `question`: tokens of the prompt that are read one by one. `method`: the one whose pattern counts,
+    if that can be done. `unknown`: what the price leaves out.
     """
 
     streams: int = 1
@@ -35,7 +38,18 @@ class Burden:
     hooked: bool = False
     method: Method | None = None
     dense_layers: frozenset[int] = frozenset()
+    question: int = 0
     unknown: tuple[str, ...] = ()
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What it takes for granted."""
+        return (f"questions of {self.question} tokens, read one by one",) if self.question else ()
+
+    def split(self, prompt: int, new: int) -> tuple[int, int]:
+        """(tokens that are prefilled, forwards after that) of a request of `prompt` tokens that is answered with `new`."""
+        question = min(self.question, prompt - 1)
+        return prompt - question, max(0, new - 1) + question
 
     def density(self, n: int) -> Density:
         """Of a context of `n` tokens, in the layers where the pattern is at work."""
@@ -58,6 +72,7 @@ def of(method: Method, num_beams: int, lowering: str) -> Burden:
         hooked=any(method.overrides(hook) for hook in set(HOOKS) - OUTSIDE),
         method=method if static else None,
         dense_layers=frozenset(getattr(method, "full_layers", ())),
+        question=QUESTION if method.question_phase == "decode" else 0,
         unknown=tuple(unknown),
     )
 

@@ -76,7 +76,8 @@ class Price:
     def assumed(self) -> tuple[str, ...]:
         """What the price takes for granted or leaves out."""
         guessed = self.asked.assumed if self.asked else ()
-        return guessed + tuple(f"{what} (left out)" for what in (self.cost.burden.unknown if self.cost else ()))
+        made = self.cost.burden if self.cost else Burden()
+        return guessed + made.assumed + tuple(f"{what} (left out)" for what in made.unknown)
 
 
 class Pricing:

@@ -2,8 +2,9 @@
 
 * Prefill, B prompts of n tokens: 2 x (weights of the layers) x B n + 2 x (weights of the head) x B, and for attention
   4 D x (query heads) x (pairs read) in every layer.
-* Decode: an answer of m tokens takes m - 1 forwards, since the prompt's own gives the first. Each: 2 x (all weights) x
-  B, and 4 D x (query heads) x (keys read). A batch goes on until its last answer ends; rows that ended are computed on.
+* Decode: an answer of m tokens takes m - 1 forwards, since the prompt's own gives the first, and one more for each token
+  of a question that is read after the prefill. Each: 2 x (all weights) x B, and 4 D x (query heads) x (keys read). A batch
+  goes on until its last answer ends; rows that ended are computed on.
 * Padding counts: it is computed. Bytes: the weights once for each forward, the keys and values that are read.
 
 Two things cost time and are no part of that. Under a mask for padding the library computes the whole square of (query,
@@ -77,23 +78,23 @@ def keys(n: int, steps: int, window: int | None) -> int:
 
 def prefill(m: Model, b: Batch, burden: Burden, scored: bool = False) -> Work:
     """`scored`: the head is applied at every position (likelihood tasks)."""
-    rows = b.size * b.times * burden.streams
-    seen, per_pair = pairs_read(m, burden, b.prompt), 4.0 * m.head_dim * m.heads * rows
-    hidden = b.prompt**2 * m.layers - seen if b.padded and burden.method is None else 0.0
+    rows, n = b.size * b.times * burden.streams, burden.split(b.prompt, b.new)[0]
+    seen, per_pair = pairs_read(m, burden, n), 4.0 * m.head_dim * m.heads * rows
+    hidden = n**2 * m.layers - seen if b.padded and burden.method is None else 0.0
     return Work(
-        weights=2.0 * rows * (m.layer_weights * b.prompt + m.head_weights * (b.prompt if scored else 1)),
+        weights=2.0 * rows * (m.layer_weights * n + m.head_weights * (n if scored else 1)),
         attention=per_pair * seen,
         moved=b.times * burden.streams * m.element * (m.layer_weights + m.head_weights)
-        + rows * m.kv_bytes * b.prompt * m.layers,
+        + rows * m.kv_bytes * n * m.layers,
         calls=float(b.times * burden.streams * m.layers),
         masked=per_pair * hidden,
     )
 
 
 def decode(m: Model, b: Batch, burden: Burden) -> Work:
-    """All forwards after the prompts'."""
-    steps = max(0, b.new - 1)
-    seen, held = (keys_read(m, how, b.prompt, steps) for how in (burden, Burden()))
+    """All forwards after the prefills, those of questions that are read token by token among them."""
+    n, steps = burden.split(b.prompt, b.new)
+    seen, held = (keys_read(m, how, n, steps) for how in (burden, Burden()))
     rows = b.size * b.times * burden.streams * burden.beams
     forwards = b.times * burden.streams * steps
     return Work(

@@ -17,11 +17,11 @@ BASELINE = "dense"
 def rows_for_table(cells: Sequence[CellRecord]) -> list[dict[str, Any]]:
     """One row per cell, by model, task and method; the baseline first. Numbers that are not known are None.
 
-    Keys: `run_id model task method status reason metric estimate difference alarm inactive n skipped idle density_prefill
+    Keys: `run_id model task method question status reason metric estimate difference alarm inactive n skipped idle density_prefill
     density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
     memory_kind device hardware prompt_tokens simulated groups`. `idle`: samples of which the answers are dense's by
-    construction. `status`: done, unfinished, failed, refused or damaged;
-    `metric`: the headline (`Metric`) or None.
+    construction. `question`: the phase in which the method reads it, empty where it has no choice. `status`: done,
+    unfinished, failed, refused or damaged; `metric`: the headline (`Metric`) or None.
     """
     ordered = sorted(cells, key=_order)
     dense = {(_label(c, "model"), _label(c, "task")): c for c in ordered if _is_dense(c)}
@@ -39,6 +39,7 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "model": _label(cell, "model"),
         "task": _label(cell, "task"),
         "method": _label(cell, "method"),
+        "question": question(cell),
         "status": status,
         "reason": reason,
         "metric": metric,
@@ -54,6 +55,11 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         **_memory_of_keys(cell, dense),
         **_speed(cell.efficiency),
     }
+
+
+def question(cell: CellRecord) -> str:
+    """`prefill` or `decode`: when the question is read (`contracts.method.AfterContext`); empty where nobody chose."""
+    return str((cell.config.get("method_facts") or {}).get("question") or "")
 
 
 def status_of(cell: CellRecord) -> tuple[str, str]:

@@ -32,6 +32,7 @@ Row = dict[str, Any]
 LEGEND = {
     "columns": "density: share of the keys that are read, in the prefill and in the decode; KV: cache bytes against dense, "
     "logical and allocated (one number where both are equal)",
+    "q": "q: the phase in which the method reads the question: with the prompt that is prefilled, or token by token after it",
     "*": "* differs significantly from dense (paired on the same examples, p < 0.05; each metric is tested by itself)",
     "?": "? too few clusters to tell: fewer than six, or one outweighs the others (docs/statistics.md)",
     "ALARM": "ALARM: significantly better than dense. Of a method that leaves things out: a reason to check it. Of one that "
@@ -76,6 +77,8 @@ def _remark(rows: list[Row]) -> str:
     )
     parts += [f"speed at {lengths[0]} prompt tokens"] if len(lengths) == 1 else []
     parts += [f"on {' and '.join(places)}"] if places else []
+    phases = _phases(rows)
+    parts += [f"question in the {phases[0]}"] if len(phases) == 1 else []
     return f"({', '.join(parts)})" if parts else ""
 
 
@@ -83,6 +86,11 @@ def _place(row: Row) -> str:
     """The device, with the name of the hardware where that does not say it."""
     device, name = plain(row["device"]), plain(row["hardware"])
     return name if device in name else f"{device}: {name}".strip(": ")
+
+
+def _phases(rows: list[Row]) -> list[str]:
+    """The phases in which these methods read the question, where they have the choice."""
+    return sorted({row["question"] for row in rows} - {""})
 
 
 def _metric(rows: list[Row]) -> Metric | None:
@@ -93,6 +101,7 @@ def _marks(rows: list[Row]) -> set[str]:
     parts = [row["difference"] for row in rows]
     parts += [(g.get("vs_dense") or {}).get(row["metric"].name) for row in rows if row["metric"] for g in row["groups"]]
     found = {
+        "q": len(_phases(rows)) > 1,
         "columns": any(row["density_decode"] not in (None, 1.0) for row in rows),
         "*": any(part and part["significant"] for part in parts),
         "?": any(mark_of(part) == " ?" for part in parts if part),
@@ -116,7 +125,10 @@ INTERVAL = "95 % interval"
 
 
 def _names(rows: list[Row]) -> Column:
-    return Column(("method",), [(Text(plain(row["method"])),) for row in rows])
+    """Under each method, where they differ, in which phase it reads the question: no number stands without its protocol."""
+    differ = len(_phases(rows)) > 1
+    asked = [Text(f"q: {row['question']}" if differ and row["question"] else "", style="dim") for row in rows]
+    return Column(("method",), [(Text(plain(row["method"])), text) for row, text in zip(rows, asked, strict=True)])
 
 
 def _block(rows: list[Row]) -> list[Column]:

@@ -26,7 +26,9 @@ COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when 
 
 @dataclass
 class Line:
-    """One cell in a block. `row`: as of `rows_for_table`. `note`: what sets it apart from others with the same label."""
+    """One cell in a block. `row`: as of `rows_for_table`. `note`: in which phase the method read the question, and what
+    sets it apart from others with the same label.
+    """
 
     cell: CellRecord
     row: dict[str, Any]
@@ -163,10 +165,15 @@ def _tell_apart(blocks: Sequence[Block]) -> None:
             twins.setdefault(one.row["method"], []).append(one)
         for lines in twins.values():
             for one, note in zip(lines, notes([_part(one, METHOD_ONLY) for one in lines]), strict=True):
-                one.note = note
+                one.note = note if "question " in note else "; ".join(filter(None, (_protocol(one), note)))
     for group in same.values():
         for block, note in zip(group, notes([_plain_setting(block) for block in group]), strict=True):
             block.note = note
+
+
+def _protocol(one: Line) -> str:
+    """In which phase the question was read, in the words of `notes`; empty where the method has no choice."""
+    return f"question {one.row['question']}" if one.row["question"] else ""
 
 
 def _part(one: Line, keys: Sequence[str]) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from harness.report.pareto import axis, cost
 from harness.visible import line
 
 COLUMNS = (
-    "model", "task", "preset", "setting", "method", "status", "reason", "run_id", "metric", "higher_is_better", "value", "low", "high",
-    "n", "skipped", "idle", "difference", "difference_low", "difference_high", "p", "significant", "untold", "alarms", "density_prefill",
-    "density_decode", "kv_logical", "kv_physical", "ttft_ms", "decode_tokens_per_s", "peak_memory_bytes", "memory_kind", "device",
-    "hardware", "prompt_tokens", "simulated", "companions", "heed", "commit",
+    "model", "task", "preset", "setting", "method", "question", "status", "reason", "run_id", "metric", "higher_is_better", "value",
+    "low", "high", "n", "skipped", "idle", "difference", "difference_low", "difference_high", "p", "significant", "untold", "alarms",
+    "density_prefill", "density_decode", "kv_logical", "kv_physical", "ttft_ms", "decode_tokens_per_s", "peak_memory_bytes",
+    "memory_kind", "device", "hardware", "prompt_tokens", "simulated", "companions", "heed", "commit",
 )  # fmt: skip
 COPIED = (
-    "model", "task", "method", "status", "reason", "n", "skipped", "idle", "density_prefill", "density_decode", "kv_logical", "kv_physical",
-    "peak_memory_bytes", "memory_kind", "device", "hardware", "prompt_tokens", "simulated",
+    "model", "task", "method", "question", "status", "reason", "n", "skipped", "idle", "density_prefill", "density_decode",
+    "kv_logical", "kv_physical", "peak_memory_bytes", "memory_kind", "device", "hardware", "prompt_tokens", "simulated",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Call, Method
+from harness.contracts.method import AfterContext, Call
 from methods.cache.rows import attention_rows
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ STRIP = 256  # query rows whose weights are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeavyHitters(Method):
+class HeavyHitters(AfterContext):
     """Eviction by accumulated attention."""
 
     name = "h2o"
@@ -44,13 +44,14 @@ class HeavyHitters(Method):
         "heavy": "keys kept for their accumulated attention: share of the prompt if below 1, else tokens",
         "recent": "newest keys kept: share of the prompt if below 1, else tokens",
         "variant": "drop: real eviction (the only one offered)",
-    }
+    } | AfterContext.options
 
     heavy: float = 0.1
     recent: float = 0.1
     variant: str = "drop"
 
     def validate(self) -> None:
+        super().validate()
         self.require(self.heavy > 0, "heavy", "at least one heavy hitter must stay")
         self.require(self.recent > 0, "recent", "at least one recent key must stay")
         self.require(self.variant == "drop", "variant", "only 'drop' (real eviction) is implemented")

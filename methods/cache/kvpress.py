@@ -13,8 +13,10 @@ hook where its own cache methods edit the cache, so keys and bytes are counted a
   (`select`), exactly, and the memory is counted as full.
 * KeyRerotationPress numbers the kept keys from 0, for a pipeline that goes on counting from there. Here queries keep
   their true positions, so the keys are moved behind the dropped ones: equal distances, hence equal attention.
-* The question is part of the prompt when the cache is compressed (`question_aware`). The library's own benchmark
-  compresses the context before the question is seen: compare numbers with that in mind.
+* With `question: prefill` the question is part of the prompt when the cache is compressed (`query_aware: true` in the
+  library's benchmark). Its own default is false: the press runs over the context alone, question and answer read what is
+  left. That is `question: decode`, the choice of preset `paper`. The library reads the question in one forward, here it is
+  read token by token; the keys that it sees are the same, but for presses that also act while decoding.
 
 A press that wraps others gets them in `kwargs`, by name or as a mapping with the key `name`:
 `press: AdaKVPress, kwargs: {press: {name: SnapKVPress, window_size: 16}}`. Prompts of equal length in a batch, or one at a
@@ -33,9 +35,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Call, Method
+from harness.contracts.method import AfterContext, Call
 from harness.errors import UserError
 from methods.cache import kvpress_library as library
 from methods.cache.kept_columns import columns
@@ -66,7 +68,7 @@ class Pressed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KVPress(Method):
+class KVPress(AfterContext):
     """Cache compression by a press of kvpress."""
 
     name = "kvpress"
@@ -81,15 +83,14 @@ class KVPress(Method):
         "press": "class of kvpress: SnapKVPress, KnormPress, TOVAPress, ExpectedAttentionPress, PyramidKVPress, ...",
         "compression_ratio": "share of the keys that is dropped, below 1; null for presses that have none",
         "kwargs": "other options of the press, by their names there; presses that it wraps by name",
-        "question_aware": "true: the question is in the prompt that is compressed (the only protocol offered)",
         "version": "of kvpress; null: the installed one. Part of the run id",
-    }
+    } | AfterContext.options
 
     press: str = "SnapKVPress"
     compression_ratio: float | None = 0.5
     kwargs: Mapping[str, Any] | None = None
-    question_aware: bool = True
     version: str | None = None
+    question: Literal["prefill", "decode"] = "decode"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,9 +111,9 @@ class KVPress(Method):
         return bool(set(presses) & set(library.names(self.press, self.own)))
 
     def validate(self) -> None:
+        super().validate()
         ratio, installed = self.compression_ratio, library.version()
         self.require(ratio is None or 0 <= ratio < 1, "compression_ratio", "it must be in [0, 1)")
-        self.require(self.question_aware, "question_aware", "a prompt is compressed as a whole, question included")
         self.require(installed in (None, self.version), "version", f"kvpress {installed} is installed")
         self.require(
             "compression_ratio" not in self.own, "kwargs", "compression_ratio is an option of its own, beside kwargs"

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from harness.contracts.method import Call, Method
+from harness.contracts.method import AfterContext, Call
 from harness.options import Within
 from methods.cache.rows import attention_rows
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SnapKV(Method):
+class SnapKV(AfterContext):
     """Prompt compression by the votes of an observation window."""
 
     name = "snapkv"
@@ -46,7 +46,7 @@ class SnapKV(Method):
         "kernel": "width of the pooling over neighbouring keys, odd",
         "pool": "avg or max",
         "share": "group: one set for each key head; per_head: one for each query head (reads less, saves no memory)",
-    }
+    } | AfterContext.options
 
     window: int = 32
     capacity: int = 2048
@@ -55,6 +55,7 @@ class SnapKV(Method):
     share: Literal["group", "per_head"] = "group"
 
     def validate(self) -> None:
+        super().validate()
         self.require(self.window >= 1, "window", "at least one query must vote")
         self.require(self.capacity > self.window, "capacity", f"it must exceed window ({self.window})")
         self.require(self.kernel >= 1 and self.kernel % 2 == 1, "kernel", "it must be odd and positive")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Call, Method
+from harness.contracts.method import AfterContext, Call
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamingKV(Method):
+class StreamingKV(AfterContext):
     """Sinks and a rolling window in the cache, with shifted positions."""
 
     name = "streaming_kv"
@@ -41,12 +41,16 @@ class StreamingKV(Method):
     budget_unit = "tokens that stay in the cache"
     prefill_is_dense = True
     batching = "equal"
-    options = {"sinks": "first tokens that stay for ever", "recent": "last tokens that stay"}
+    options = {
+        "sinks": "first tokens that stay for ever",
+        "recent": "last tokens that stay",
+    } | AfterContext.options
 
     sinks: int = 4
     recent: int = 2000
 
     def validate(self) -> None:
+        super().validate()
         self.require(self.sinks >= 0, "sinks", "it cannot be negative")
         self.require(self.recent >= 1, "recent", "at least one recent key must stay")
 

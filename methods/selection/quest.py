@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from harness.contracts.method import Call, Method
+from harness.contracts.method import AfterContext, Call
 from harness.errors import UserError
 from harness.options import Within
 
@@ -33,7 +33,7 @@ FEWEST = 3  # pages that are always read, as in the reference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quest(Method):
+class Quest(AfterContext):
     """Query-aware page selection in decode."""
 
     name = "quest"
@@ -48,14 +48,16 @@ class Quest(Method):
         "budget": "tokens read in each decode step; max(3, min(keys, budget) // page) pages",
         "dense_layers": "layers at the bottom that stay dense",
         "share": "per_head: every query head chooses; group: the heads of one key head choose together",
-    }
+    } | AfterContext.options
 
     page: Annotated[int, Within(1, 65536)] = 16
     budget: int = 1024
     dense_layers: int = 2
     share: Literal["per_head", "group"] = "per_head"
+    question: Literal["prefill", "decode"] = "decode"
 
     def validate(self) -> None:
+        super().validate()
         self.require(self.page >= 1, "page", "a page holds at least one token")
         self.require(self.budget >= 1, "budget", "at least one token must be read")
         self.require(self.dense_layers >= 0, "dense_layers", "it cannot be negative")
@@ -73,11 +75,9 @@ class Quest(Method):
 
     def idle(self, n: int) -> str:
         read = max(FEWEST, self.budget // self.page)
-        if (
-            self.budget < n and read * self.page < n
-        ):  # a page that only the rounding leaves out is not the method's doing
+        if n > max(self.budget, read * self.page):
             return ""
-        return (
+        return (  # the page that rounding leaves out of a shorter context (see `pages_read`) is no choice of the method
             f"{read} pages of {self.page} tokens (budget {self.budget}) cover the whole context of {n} tokens; "
             "lower method.quest.budget or use longer prompts"
         )

@@ -33,6 +33,7 @@ class Passkey(Task):
     paper: ClassVar[str] = "2305.16300"
     licence: ClassVar[str] = "generated; templates Apache-2.0 (landmark, LongLoRA) and MIT (InfiniteBench)"
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("accuracy"),)
+    says_question: ClassVar[bool] = True
     by: ClassVar[tuple[str, ...]] = ("length", "depth")
 
     style: str = "grid"
@@ -211,6 +212,7 @@ class Passkey(Task):
             id=_id(self.style, length, depth, trial),
             prompt=prompt.text,
             answer_prefix=prompt.answer,
+            question=prompts.QUESTION,
             references=(prompt.key,),
             max_new_tokens=self.max_new_tokens or tokens.count(f" {prompt.key}"),
             task="passkey",

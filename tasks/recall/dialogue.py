@@ -33,14 +33,17 @@ class Dialogue:
 
     def plain(self, talk: int) -> str:
         """One text, ending where the assistant speaks."""
-        question = QUESTION.format(noun=self.facts[self.asked][0])
-        return "\n".join([*self.exchanges(talk), question, "Assistant:"])
+        return "\n".join([*self.exchanges(talk), self.question(), "Assistant:"])
 
     def messages(self, talk: int) -> Prompt:
         """The same as chat messages, ending with the question."""
-        lines = "\n".join([*self.exchanges(talk), QUESTION.format(noun=self.facts[self.asked][0])]).split("\n")
+        lines = "\n".join([*self.exchanges(talk), self.question()]).split("\n")
         parts = [line.split(": ", 1) for line in lines]
         return tuple({"role": SPEAKERS[speaker], "content": text} for speaker, text in parts)
+
+    def question(self) -> str:
+        """The last line that the user says."""
+        return QUESTION.format(noun=self.facts[self.asked][0])
 
     def prefix(self) -> str:
         """The first words of the assistant's answer, the blank before them included. They are no part of the prompt: a chat

@@ -30,6 +30,7 @@ class Recall(Task):
     paper: ClassVar[str] = "own"
     licence: ClassVar[str] = "generated; word lists and small talk ship with the harness"
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("accuracy"),)
+    says_question: ClassVar[bool] = True
     by: ClassVar[tuple[str, ...]] = ("length", "facts")
 
     facts: Sequence[int] = (2, 6)
@@ -100,6 +101,12 @@ class Recall(Task):
         flag = "no_word" if not word else "other_fact" if word in example.meta.get("others", ()) and not right else ""
         return Score({"accuracy": float(right)}, word, (flag,) if flag else ())
 
+    def _question(self, dialogue: Dialogue) -> str:
+        """The end of the prompt from where it asks."""
+        if self.style == "plain":
+            return f"{dialogue.question()}\nAssistant:"
+        return dialogue.question().partition(": ")[2]
+
     def _prompt(self, dialogue: Dialogue, talk: int) -> tuple[Prompt, str]:
         return (dialogue.plain if self.style == "plain" else dialogue.messages)(talk), dialogue.prefix()
 
@@ -128,6 +135,7 @@ class Recall(Task):
             id=name,
             prompt=prompt,
             answer_prefix=prefix,
+            question=self._question(dialogue),
             references=(value,),
             max_new_tokens=self.max_new_tokens,
             task="recall",

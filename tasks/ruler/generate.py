@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.contracts.task import Example, Skipped
+from tasks.ruler import templates
 from tasks.ruler.catalog import Cwe, Fwe, Niah, Params, Qa, Vt
 from tasks.ruler.job import Job, material
 from tasks.ruler.robust import cwe, fwe, niah, qa, vt
@@ -23,6 +24,15 @@ STRICT: Mapping[type[Params], Callable[[Job], Iterator[Built | str]]] = {
     Cwe: strict_cwe.examples,
     Fwe: strict_fwe.examples,
     Qa: strict_qa.examples,
+}
+
+
+TEMPLATES: Mapping[type[Params], str] = {
+    Niah: templates.NIAH,
+    Vt: templates.VT,
+    Cwe: templates.CWE,
+    Fwe: templates.FWE,
+    Qa: templates.QA,
 }
 
 
@@ -83,6 +93,7 @@ def _example(job: Job, index: int, built: Built, tokens: int, facts: Mapping[str
         id=f"{job.task}-{job.length}-{index}",
         prompt=built.prompt,
         answer_prefix=built.prefix,
+        question=templates.question(built.prompt, TEMPLATES[type(job.params)]),
         references=built.references,
         max_new_tokens=job.max_new_tokens,
         cluster=f"{job.task}:{built.cluster}" if built.cluster else "",

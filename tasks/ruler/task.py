@@ -46,6 +46,7 @@ class Ruler(Task):
         "Apache-2.0 (reference implementation); texts are generated, built-in questions are our own"
     )
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("score"), Metric("null", higher_is_better=False))
+    says_question: ClassVar[bool] = True
     by: ClassVar[tuple[str, ...]] = ("task", "length")
 
     tasks: Sequence[str] = TASKS

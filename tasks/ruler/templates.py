@@ -50,6 +50,25 @@ QA_PREFIX = " Answer:"
 _SINGULAR = (("Some", "A"), ("are all", "is"), ("are", "is"), ("answers", "answer"))
 
 
+def _singular(text: str) -> str:
+    for plural, single in _SINGULAR:
+        text = text.replace(plural, single)
+    return text
+
+
+def beginnings(template: str) -> tuple[str, ...]:
+    """How the question of a template begins: what stands behind its context, up to the first thing that is filled in, in
+    the plural and the singular.
+    """
+    start = template.partition("{context}")[2].lstrip("\n").partition("{")[0]
+    return tuple(dict.fromkeys((start, _singular(start))))
+
+
+def question(prompt: str, template: str) -> str:
+    """The end of a prompt made from `template`, from where its question begins."""
+    return prompt[max(prompt.rfind(start) for start in beginnings(template)) :]
+
+
 @dataclass(frozen=True)
 class Built:
     """A finished prompt. `marks`: the needles, lines or documents whose depth is reported, verbatim pieces of
@@ -83,9 +102,7 @@ def niah(kind: str, context: str, queries: Sequence[str], singular: bool) -> tup
     replacement."""
     template, prefix = NIAH, NIAH_PREFIX
     if singular:
-        for plural, single in _SINGULAR:
-            template, prefix = template.replace(plural, single), prefix.replace(plural, single)
-        kind = kind[:-1]
+        template, prefix, kind = _singular(template), _singular(prefix), kind[:-1]
     query = enumeration(queries)
     return template.format(kind=kind, context=context, query=query), prefix.format(kind=kind, query=query)
 

@@ -60,8 +60,11 @@ STOPS = 24  # of about 260 ids: about every eleventh token ends its row
 
 @dataclass(frozen=True, kw_only=True)
 class Continuations(Task):
-    """Texts to go on from, in `lengths` of bytes, each with a limit of its own; `pictures`: how many stand before them."""
+    """Texts to go on from, in `lengths` of bytes, each with a limit of its own; `pictures`: how many stand before them. The
+    last bytes of a text are its question.
+    """
 
+    says_question = True
     metrics = (Metric("length", percent=False),)
 
     n: int = 12
@@ -73,7 +76,8 @@ class Continuations(Task):
             rng = example_rng("continuations", self.seed, i)
             text = " ".join(rng.choice(WORDS) for _ in range(200))[: self.lengths[i % len(self.lengths)]]
             images = (f"{self.seed}-{i % self.pictures}",) if self.pictures else ()
-            yield Example(f"{i:02}", text, max_new_tokens=rng.choice((1, 5, 9, 14)), images=images)
+            limit, asked = rng.choice((1, 5, 9, 14)), text[-rng.choice((4, 7, 7)) :]
+            yield Example(f"{i:02}", text, max_new_tokens=limit, images=images, question=asked)
 
     def score(self, example: Example, text: str | None) -> Score:
         return Score({"length": float(len(text or ""))})
@@ -87,6 +91,7 @@ class Continuations(Task):
 class Pictured(Continuations):
     """Questions about a few pictures, several about each."""
 
+    says_question = False
     needs_images = True
     lengths: tuple[int, ...] = (9, 24, 24, 40, 31)
     pictures: int = 3
@@ -96,6 +101,7 @@ class Pictured(Continuations):
 class Likelihoods(Continuations):
     """The surprise of the last tokens of each text."""
 
+    says_question = False
     kind = "nll"
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
@@ -110,6 +116,7 @@ class Likelihoods(Continuations):
 class Choices(Continuations):
     """Two continuations of each text to be compared, and one to be written."""
 
+    says_question = False
     kind = "requests"
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
@@ -138,7 +145,13 @@ def methods(kind: str, family: str) -> dict[str, Method]:
     able = [c for c in CASES if family != "gpt2" or "rotary" not in c.acts.needs]
     if kind in ("nll", "requests"):  # one pass over a text: methods that act afterwards are refused
         able = [c for c in able if not c.acts.prefill_is_dense or c.acts.name == "dense"]
-    return {str(c): c.acts for c in able}
+    found = {str(c): c.acts for c in able}
+    twice = [(name, m) for name, m in found.items() if m.question_phase]  # the question in the prefill, and after it
+    return found | {f"{k}_{phase}": _asking(m, phase) for k, m in twice for phase in ("prefill", "decode")}
+
+
+def _asking(method: Method, phase: str) -> Method:
+    return replace(method, **{"question": phase})
 
 
 def rows(kind: str, family: str, seed: int, chosen: Sequence[str] = (), n: int = 12) -> Iterator[tuple[Any, dict]]:

@@ -21,9 +21,10 @@ from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.config import compose
 from harness.errors import NotEngaged, Unsupported, UserError
-from harness.generation import kv
+from harness.generation import kv, question
 from harness.generation.generate import generate
 from harness.identity import extension_identity
+from harness.models.inputs import Sample, of_ids
 from harness.models.view import View
 from harness.plan import cells
 from harness.run import Settings, execute
@@ -253,6 +254,26 @@ def _add_cache_position(module: nn.Module, args: Any, kwargs: dict[str, Any]) ->
     return args, kwargs | {"cache_position": kwargs["position_ids"][0]}
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row.press in ("SnapKVPress", "KnormPress")], ids=str)
+def test_a_question_after_the_context_reads_what_it_reads_in_the_librarys_pipeline(row: Row) -> None:
+    """Its benchmark presses the context alone; then the question is one forward there, and token by token here."""
+    ids, asked = prompt()
+    view, cache = tiny.fresh_view("llama"), DynamicCache()
+    for module in map(view.attention, range(view.n_layers)):
+        module.register_forward_pre_hook(_add_cache_position, with_kwargs=True)
+    with prototype(row.method)(view.model):
+        view.model(ids, past_key_values=cache, use_cache=True)
+    at = torch.arange(PROMPT, PROMPT + asked.shape[1])[None]
+    expected = view.model(asked, past_key_values=cache, position_ids=at).logits[:, -1]
+    view = tiny.view("llama")
+    sample = Sample(tuple(torch.cat((ids, asked), dim=1)[0].tolist()), context=PROMPT)
+    with attach(view, replace(row.method, question="decode")) as attached:
+        inputs = attached.begin(replace(of_ids(torch.cat((ids, asked), dim=1)), samples=(sample,)))
+        kept = question.read(view, inputs, attached.new_cache())
+        ours = view.model(inputs.ids[:, -1:], past_key_values=kept).logits[:, -1]
+    torch.testing.assert_close(ours, expected, **CLOSE)
+
+
 @pytest.mark.parametrize(("row", "family"), [pair for pair in PAIRS if not pair[0].drawn], ids=str)
 def test_answers_are_those_of_the_library_itself(row: Row, family: str) -> None:
     ids, steps = prompt()
@@ -374,7 +395,7 @@ WRONG = (
     (KVPress(press="ChunkKVPress", kwargs={"press": {"name": "ChunkPress", "press": "KnormPress"}}), "ScorerPress as input"),
     (KVPress(press="ComposedPress", kwargs={"presses": ["KeyRerotationPress"]}), "no other press can wrap it"),
     (KVPress(press="DMSPress", kwargs=NAMED, compression_ratio=None), "threshold is missing"),
-    (KVPress(question_aware=False), "question included"),
+    (KVPress(question="before"), "it is 'prefill' or 'decode'"),  # type: ignore[arg-type]
     (KVPress(version="0.0.1"), "is installed"),
 )  # fmt: skip
 
@@ -448,7 +469,7 @@ def test_a_run_records_what_was_kept(tmp_path: Any) -> None:
     for cell in made[1:]:
         path = tmp_path / "results" / "runs" / cell.run_id
         params = json.loads((path / "config.json").read_text())["identity"]["method"]["params"]
-        assert params["question_aware"] is True and params["version"] == library.version()
+        assert params["question"] == "prefill" and params["version"] == library.version()
         for row in map(json.loads, (path / "samples.jsonl").read_text().splitlines()):
             assert row["usage"]["method_kept"] == pytest.approx(0.5, abs=0.01)
             kept = row["usage"]["kv_tokens_kept"] / row["usage"]["kv_tokens_seen"]

@@ -71,7 +71,9 @@ def test_as_many_pages_are_read_as_the_release_reads(n: int, budget: int, pages:
     assert chosen is not None and chosen.shape[-1] == 16 * min(pages, -(-n // 16)) == 16 * method.pages_read(n)
     keys = int((chosen < n).sum())
     assert keys == (984 if (n, budget) == (1000, 1024) else 16 * pages - (-n % 16))
-    assert bool(method.idle(n)) == (n <= max(budget, 48))  # what only the rounding leaves out does not count
+    assert bool(method.idle(n)) == (
+        n <= max(budget, 48)
+    )  # what only the rounding leaves out is no choice of the method
 
 
 def test_a_shorter_sample_of_a_batch_reads_what_it_reads_alone() -> None:
