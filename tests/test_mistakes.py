@@ -66,6 +66,7 @@ NUMBERS = [
     (["bench", "bench.budget_s=nan"], ["bench.budget_s=nan"]),
     (["run", "part=0/99999999999999"], ["part=0/99999999999999", "up to 100000"]),
     (["run", "shard=3/200000"], ["shard=3/200000", "up to 100000"]),
+    (["run", "-m", "seed=range(0,1000000000)"], ["seed=range(0,1000000000)", "more than 100000 values"]),
     (["run", "-m", f"jobs={BIG}"], [f"jobs={BIG}", "to 100000"]),
     (["status", "--watch", "-1"], ["--watch=-1", "from 0.1 to 86400", "seconds"]),
     (["status", "--watch", "nan"], ["--watch=nan"]),

@@ -81,6 +81,7 @@ def test_a_method_that_changes_nothing_fails_its_cell_and_not_the_others(folder,
     )
     assert [o.status for o in outcomes] == ["done", "failed", "done"]
     assert "budget" in outcomes[1].reason
+    assert outcomes[1].cell.label not in outcomes[1].reason  # whoever prints the reason names the cell
 
 
 def test_too_long_for_the_model_names_the_keys(folder, tmp_path):
@@ -121,6 +122,53 @@ def test_limit_covers_the_groups_evenly():
 
     examples = [Example(id=f"{length}-{i}", meta={"length": length}) for length in (1, 2) for i in range(3)]
     assert [e.id for e in evenly(examples, ["length"])][:4] == ["1-0", "2-0", "1-1", "2-1"]
+
+
+def test_a_limit_smaller_than_the_groups_covers_every_value_of_every_key():
+    from harness.contracts.task import Example
+
+    def grid(tasks, lengths, samples=4):
+        return [
+            Example(id=f"{t}-{n}-{i}", meta={"task": t, "length": n})
+            for t in range(tasks)
+            for n in lengths
+            for i in range(samples)
+        ]
+
+    examples = evenly(grid(13, (512, 1024)), ["task", "length"])
+    for limit in (13, 20, 26, 40):
+        taken = [e.meta for e in examples[:limit]]
+        assert {m["task"] for m in taken} == set(range(13)), limit
+        assert abs(sum(m["length"] == 512 for m in taken) - limit / 2) <= 1, limit
+    few = evenly(grid(2, (0, 25, 50, 75, 100)), ["task", "length"])[:5]  # passkey: two lengths, five depths
+    assert {e.meta["task"] for e in few} == {0, 1} and {e.meta["length"] for e in few} == {0, 25, 50, 75, 100}
+    assert sorted(e.id for e in examples) == sorted(e.id for e in grid(13, (512, 1024)))
+
+
+def test_what_a_limit_leaves_out_is_named():
+    from harness.contracts.task import Example
+    from harness.data import left_out
+
+    examples = [Example(id=str(i), meta={"task": f"t{i}", "length": 8 * (i % 2)}) for i in range(12)]
+    ordered = evenly(examples, ["task", "length"])
+    assert left_out(ordered, ["task", "length"], None) == left_out(ordered, ["task", "length"], 12) == ""
+    told = left_out(ordered, ["task", "length"], 1)
+    assert told == "task t1, t2, t3, t4, t5, t6, t7, t8 and 3 more; length 8"
+
+
+def test_the_run_says_which_groups_its_limit_leaves_out(folder, tmp_path, capsys):
+    from harness.cli import main
+
+    command = [
+        "run",
+        f"model={folder}",
+        "task.passkey.lengths=[320,384]",
+        "limit=1",
+        "efficiency=off",
+        f"results={tmp_path}",
+    ]
+    assert main(command) == 0
+    assert "limit=1 leaves passkey without a sample of length 384; depth" in " ".join(capsys.readouterr().out.split())
 
 
 def test_perplexity_goes_the_same_road(folder, tmp_path):

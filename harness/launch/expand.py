@@ -131,7 +131,10 @@ def _dimension(text: str, override: Any) -> Dimension:
         return Dimension(key, (text,))
     if not override.is_discrete_sweep():
         raise UserError(f"{text}: jobs need values one by one, for example {key}=0.1,0.5 or {key}=range(0,10,2).")
-    return Dimension(key, tuple(f"{key}={value}" for value in override.sweep_string_iterator()))
+    values = tuple(itertools.islice(override.sweep_string_iterator(), config.MOST_PARTS + 1))
+    if len(values) > config.MOST_PARTS:
+        raise UserError(f"{text}: that is more than {config.MOST_PARTS} values, and each makes a job. Give fewer.")
+    return Dimension(key, tuple(f"{key}={value}" for value in values))
 
 
 def _refuse(found: Sequence[Dimension]) -> None:

@@ -60,12 +60,8 @@ class StaticPattern(Method):
     def idle(self, n: int) -> str:
         if self._leaves_out(n):
             return ""
-        smaller: dict[str, Any] = {
-            "window_blocks": 1,
-            "span_blocks": 1,
-            "sink_blocks": 0,
-            "block_size": max(1, self.block_size // 2),
-        }
+        size = max(1, min(self.block_size // 2, n // 64))  # not 1 at once: the number of pairs grows with its square
+        smaller: dict[str, Any] = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": size}
         helps = {
             key: replace(self, **{key: least})._leaves_out(n)
             for key, least in smaller.items()

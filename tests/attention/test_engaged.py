@@ -32,6 +32,43 @@ def test_a_budget_that_covers_everything_is_named_with_its_key() -> None:
         prove(tiny.view("llama"), Quest(budget=1024), tiny.ids(480))
 
 
+def _remedy(method, n: int = 400) -> str:
+    return method.idle(n).partition("; ")[2]
+
+
+def test_the_remedy_names_the_option_that_was_too_large_and_no_other() -> None:
+    from methods.cache.h2o import HeavyHitters
+    from methods.cache.streaming_kv import StreamingKV
+    from methods.patterns.dilated import DilatedWindow
+    from methods.patterns.streaming import StreamingMask
+
+    power = PowerAttention(block_size=16, window_blocks=100_000)
+    assert _remedy(power) == "lower method.power.window_blocks, or use longer prompts"
+    assert (
+        _remedy(PowerAttention(block_size=16, sink_blocks=100_000))
+        == "lower method.power.sink_blocks, or use longer prompts"
+    )
+    assert _remedy(PowerAttention(block_size=512)) == "lower method.power.block_size, or use longer prompts"
+    both = PowerAttention(block_size=16, window_blocks=100_000, sink_blocks=100_000)
+    assert "method.power.window_blocks and method.power.sink_blocks" in _remedy(both)
+    assert _remedy(DilatedWindow(block_size=16, span_blocks=99, dilation=0)).startswith(
+        "lower method.dilated.span_blocks"
+    )
+    for method, name in ((StreamingMask, "streaming"), (StreamingKV, "streaming_kv")):
+        assert _remedy(method(sinks=100_000, recent=8)) == f"lower method.{name}.sinks, or use longer prompts"
+        assert _remedy(method(sinks=4, recent=100_000)) == f"lower method.{name}.recent, or use longer prompts"
+        assert "recent and" in _remedy(method(sinks=100_000, recent=100_000))
+        assert not method(sinks=4, recent=8).idle(400)
+    assert _remedy(HeavyHitters(heavy=0.99, recent=4)).startswith("lower method.h2o.heavy, ")
+
+
+def test_what_arithmetic_tells_is_refused_before_anything_is_computed() -> None:
+    view = tiny.view("llama")
+    view.lm.forward = None  # whoever calls it fails otherwise
+    with pytest.raises(NotEngaged, match=r"lower method\.power\.block_size"):
+        prove(view, PowerAttention(block_size=65536), tiny.ids(100))
+
+
 def test_a_decode_method_on_a_task_without_decode_is_named() -> None:
     with pytest.raises(NotEngaged, match="acts only after the prompt"):
         prove(tiny.view("llama"), Quest(page=4, budget=12, dense_layers=1), tiny.ids(100), steps=0)

@@ -423,6 +423,13 @@ def test_more_examples_than_there_are_documents_are_refused(tmp_path) -> None:
         list(replace(own(tmp_path / "t"), num_fewshot=5).examples(TOKENS))
 
 
+def test_more_examples_than_there_are_to_show_are_refused(folder: Path) -> None:
+    size = sum(1 for _ in (folder / "choice_train.jsonl").open())
+    task(folder, "toy_choice", num_fewshot=size).validate()
+    with pytest.raises(UserError, match=rf"num_fewshot={size + 1}: the lm-eval task 'toy_choice' has {size} documents"):
+        task(folder, "toy_choice", num_fewshot=size + 1).validate()
+
+
 def test_stop_strings_are_texts(tmp_path) -> None:
     with pytest.raises(UserError, match="until: 5, and it must be a text or a list of texts"):
         own(tmp_path / "t", "generation_kwargs: {until: 5}").validate()
