@@ -59,7 +59,7 @@ def test_the_remedy_names_the_option_that_was_too_large_and_no_other() -> None:
         assert _remedy(method(sinks=4, recent=100_000)) == f"lower method.{name}.recent, or use longer prompts"
         assert "recent and" in _remedy(method(sinks=100_000, recent=100_000))
         assert not method(sinks=4, recent=8).idle(400)
-    assert _remedy(HeavyHitters(heavy=0.99, recent=4)).startswith("lower method.h2o.heavy, ")
+    assert _remedy(HeavyHitters(heavy=500, recent=4)).startswith("lower method.h2o.heavy, ")
 
 
 def test_what_arithmetic_tells_is_refused_before_anything_is_computed() -> None:
