@@ -43,19 +43,19 @@ class Meta:
         """The mask the model would have got."""
         return self.build(**self.kwargs)
 
-    @property
+    @cached_property
     def n_q(self) -> int:
         return self.kwargs["q_length"]
 
-    @property
+    @cached_property
     def n_k(self) -> int:
         return self.kwargs["kv_length"]
 
-    @property
+    @cached_property
     def q_offset(self) -> int:
         return int(self.kwargs.get("q_offset", 0))
 
-    @property
+    @cached_property
     def kv_offset(self) -> int:
         return int(self.kwargs.get("kv_offset", 0))
 
@@ -63,7 +63,7 @@ class Meta:
     def device(self) -> Any:
         return self.kwargs.get("device", "cpu")
 
-    @property
+    @cached_property
     def window(self) -> int | None:
         """Keys a query may see in this kind of layer, its own included; None: all."""
         return self.kwargs.get("local_size")
@@ -90,9 +90,12 @@ class Meta:
     @cached_property
     def n_pad(self) -> Tensor:
         """int64 `[B]`: padding tokens before the first real one."""
-        if self.padding is None:
+        mask = self.kwargs.get("attention_mask")
+        if mask is None:
             return torch.zeros(self.kwargs["batch_size"], dtype=torch.long, device=self.device)
-        return self.padding.int().argmax(dim=1)
+        return (
+            mask[:, : self.q_offset + self.n_q].int().argmax(dim=1)
+        )  # no need to wait whether there is padding at all
 
     @cached_property
     def spans(self) -> list[Span]:

@@ -20,7 +20,7 @@ from harness.attention.request import LiveRequest
 from harness.attention.rows import edit_rows
 from harness.attention.tally import Held
 from harness.attention.usage import Usage
-from harness.contracts.method import Call, Method
+from harness.contracts.method import HOOKS, Call, Method
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class Runtime:
         self.view, self.method, self.lowering = view, method, lowering
         self.usage = Usage()
         self.forward = Forward()
-        self.tracked = method.overrides("select", "edit_cache")
-        self.edits_head = method.overrides("logits")
-        self.row_layers = set(method.layers(view)) if method.overrides("scores", "probs") else set()
+        self.hooks = frozenset(hook for hook in HOOKS if method.overrides(hook))
+        self.tracked = bool(self.hooks & {"select", "edit_cache"})
+        self.row_layers = set(method.layers(view)) if self.hooks & {"scores", "probs"} else set()
         self.request: LiveRequest | None = None
         self.step = -1  # forwards of the request so far, less one
         self.is_silent = False  # the method's own forwards
@@ -140,7 +140,7 @@ class Runtime:
             ids = self.request.inputs.ids
             tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
         self.forward = Forward(cache, meta=self._meta, tokens=tokens)
-        self.usage.tally.forward(rows, self.edits_head)
+        self.usage.tally.forward(rows, "logits" in self.hooks)
         self.step += 0 if self.is_prefix else 1
 
     def mask(self, **kwargs: Any) -> Any:
@@ -194,7 +194,7 @@ class Runtime:
         self.forward.meta = meta
         tracked = self.forward.layer(layer, make=True)
         if tracked is not None:
-            tracked.adopt(k, v, copy=self.method.overrides("edit_cache"))
+            tracked.adopt(k, v, copy="edit_cache" in self.hooks)
         ctx = self.call(layer, meta, k, scaling)
         ctx.once = once
         self._count(ctx, meta, q, k, v, None, self._edit(ctx, q))
@@ -251,24 +251,26 @@ class Runtime:
             return None
         at = torch.arange(meta.q_offset + rows.start, meta.q_offset + rows.stop, device=q.device)
         keys = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=q.device)[None, None]
-        overrides, heads = self.method.overrides, None if out is None else out.transpose(1, 2)
+        # what is counted leaves out padding behind a text, which is edited along with it
+        own = edited & meta.real(len(edited))[:, rows] if edited.shape[1] > 1 else edited
+        hooks, heads = self.hooks, None if out is None else out.transpose(1, 2)
         new = edit_rows(
             heads, q, k, v, rows, meta.visible(at, keys), edited, ctx.scaling,
-            scores=self._counted(ctx, self.method.scores, edited) if overrides("scores") else None,
-            probs=self._counted(ctx, self.method.probs, edited) if overrides("probs") else None,
+            scores=self._counted(ctx, self.method.scores, own) if "scores" in hooks else None,
+            probs=self._counted(ctx, self.method.probs, own) if "probs" in hooks else None,
             sinks=kwargs.get("s_aux"), softcap=self.view.softcap,
         )  # fmt: skip
         return None if new is None or new is heads else new.transpose(1, 2).contiguous()
 
-    def _counted(self, ctx: Call, hook: Any, edited: Tensor) -> Callable[[Tensor], Tensor | None]:
+    def _counted(self, ctx: Call, hook: Any, rows: Tensor) -> Callable[[Tensor], Tensor | None]:
         """A hook on scores or weights, told which rows are a sample's own, and counted where it changes them. Rows come
         in pieces, in order.
         """
-        done, some = 0, self.method.query_rows != "last" and ctx.phase == "prefill"
+        done, some = 0, rows.shape[1] > 1
 
         def ask(x: Tensor) -> Tensor | None:
             nonlocal done
-            own = edited[:, done : done + x.shape[2]]
+            own = rows[:, done : done + x.shape[2]]
             done += x.shape[2]
             if some:
                 ctx.count = partial(self._tell_own, own)
@@ -307,7 +309,7 @@ class Runtime:
                 f"Method '{self.method.name}' needs a cache that keeps every key of every layer: "
                 "pass past_key_values=attached.new_cache()."
             )
-        if self.method.overrides("edit_cache") and meta.n_q > 1 and meta.q_offset > 0:
+        if "edit_cache" in self.hooks and meta.n_q > 1 and meta.q_offset > 0:
             raise UserError(
                 f"Method '{self.method.name}' edits the cache after the prompt, so the prompt must come in one piece: "
                 f"a forward of {meta.n_q} tokens met a cache of {meta.q_offset} (chunked prefill, or a further turn)."
@@ -317,12 +319,12 @@ class Runtime:
 
     def _sparse(self, ctx: Call, meta: Meta, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None) -> Any:
         """(output `[B, H, n_q, D]`, pairs read), or None where the model's own attention must run."""
-        method, tracked = self.method, self.forward.layer(ctx.layer)
-        if ctx.phase in method.phases and ctx.phase == "decode" and method.overrides("select"):
+        method, acts = self.method, ctx.phase in self.method.phases
+        if acts and ctx.phase == "decode" and "select" in self.hooks:
             index = method.select(ctx, q, k)
             if index is not None:
                 return gather_selected(index, cast(Any, ctx.visible)(slice(None)), q, k, v, ctx.scaling, sinks)
-        if ctx.phase in method.phases and method.overrides("mask"):
+        if acts and "mask" in self.hooks:
             rows = torch.arange(meta.q_offset, meta.q_offset + meta.n_q, device=q.device)
             keys = torch.arange(meta.kv_offset, meta.kv_offset + k.shape[2], device=q.device)[None, None]
             stock = meta.visible(rows, keys)[:, :1]
@@ -333,12 +335,13 @@ class Runtime:
                 self.usage.tally.simulated |= shown is not stock
                 out = grouped(q, k, v, shown.expand(-1, k.shape[1], -1, -1), ctx.scaling, sinks)
                 return out, _pairs(shown, real) * q.shape[1]
-        if ctx.phase in method.phases and method.overrides("pattern"):
+        if acts and "pattern" in self.hooks:
             blocks = method.pattern(ctx, q, k)
             if blocks is not None:
                 how = choose(self.lowering, blocks, meta, sinks)
                 self.usage.tally.simulated |= how == "dense"
                 return lower(how, blocks, meta, self.forward.plans, q, k, v, ctx.scaling, sinks)
+        tracked = self.forward.layer(ctx.layer) if self.tracked else None
         if tracked is not None and tracked.positions is not None:
             shown = cast(Any, ctx.visible)(slice(None)).expand(-1, k.shape[1], -1, -1)
             read = _pairs(shown, meta.real(q.shape[0])) * (q.shape[1] // k.shape[1])
@@ -347,8 +350,8 @@ class Runtime:
 
     def _edit(self, ctx: Call, q: Tensor) -> bool:
         """Let the method edit the layer's cache; True if keys were dropped."""
-        tracked = self.forward.layer(ctx.layer)
-        if tracked is None or not self.method.overrides("edit_cache"):
+        tracked = self.forward.layer(ctx.layer) if "edit_cache" in self.hooks else None
+        if tracked is None:
             return False
         ctx.q = q
         index = self.method.edit_cache(ctx, tracked)
