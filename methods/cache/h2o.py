@@ -8,7 +8,8 @@ for good.
 Three released variants differ; this is `drop` (utils_real_drop): real eviction, causal accumulation, scores of dropped
 keys are lost, positions stay true. Not offered: the masks of `utils_hh`, and `utils_lm_eval`, whose one set for all
 rows uses later queries. `heavy` and `recent`: below 1 a share of the prompt (paper: 0.1 and 0.1), otherwise tokens
-(released script: 1024 and 1024). Column sums favour early tokens, which more queries see.
+(released script: 1024 and 1024). Column sums favour early tokens, which more queries see. Its scripts prefill the whole
+prompt (run_summarization.py): `question: prefill`; with `decode` the shares are those of the context.
 
 Deviations: with grouped heads the scores are summed over the query heads of a key head, because they share its cache
 (the reference repeats key heads); scores are kept per sample (the reference sums over the batch). Cost: the prompt's

@@ -12,7 +12,9 @@ its models: window 32, capacity 2048, kernel 5, average pooling (its LongBench r
 `share`: the released code repeats key heads, so every query head keeps its own set and the cache grows with the group
 size. `per_head` computes exactly that reading, but from the full cache (nothing is dropped, so no memory is saved);
 `group` (default) averages the pooled votes over the query heads of a key head, as kvpress does, and really drops the
-rest. Question-aware: the question is in the window. Prompts of one length per batch; the prompt must come in one piece.
+rest. `question: prefill` is the release's protocol (LongBench/pred_snap.py generates from the whole prompt): the question
+is in the window and votes. With `question: decode` the last queries of the context vote. Prompts of one length per batch;
+the prompt must come in one piece.
 """
 
 from __future__ import annotations

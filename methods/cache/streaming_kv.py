@@ -7,10 +7,10 @@ sinks have to move: with m tokens dropped so far, the recent keys keep their tru
 R(m) R(s) k = R(s + m) k. A query at true position t then is at the distances t - j and t - m - s that their places in
 the cache say, and attention is a function of distances.
 
-Defaults: 4 sinks, 2000 recent (demo; the class has 512). The prompt itself is dense, as in the reference; the prompt
-must come in one piece here. On layers with a sliding window the model's mask looks at true positions, so sinks leave
-its view as before. Refused: models without rotary positions, and rotary variants whose frequencies depend on the
-length.
+Defaults: 4 sinks, 2000 recent (demo; the class has 512). The prompt itself is dense and holds the question, as in the
+reference (run_streaming_llama.py); the prompt must come in one piece here. On layers with a sliding window the model's
+mask looks at true positions, so sinks leave its view as before. Refused: models without rotary positions, and rotary
+variants whose frequencies depend on the length.
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ dense, and so are the first two layers. The page of the current token is not for
 (reference code, evaluation/quest_attention.py). Defaults: page 16, budget 1024 (published range 512 to 4096), each query
 head chooses for itself.
 
+Its quality runs prefill the context alone and read the end of the prompt token by token under Quest (LongBench/pred.py:
+from the last question marker on, at most 100 characters; passkey.py: the last 400 characters): `question: decode`. Where
+that end begins is the task's to say here (`Example.question`).
+
 Ours: `share: group` lets the query heads of a key head choose together by the sum of their scores (cheaper, another
 method); pages are counted from the first real token, padding never enters the bounds; on layers with a sliding window
 only pages with a visible key can be chosen. Extra memory: 2 D numbers per page and key head.
