@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
 from harness.prepare import cache_key
 from tasks.passkey import Passkey
+from tasks.recall import Recall
+from tasks.ruler import Ruler
 from tests.models import small
 
 DATED = "Today is {{ strftime_now('%d %b %Y') }}{{ ' or so' if strftime_now is defined }}.\n" + small.CHAT
@@ -79,9 +82,18 @@ def test_every_way_to_fail_ends_and_names_the_reason(template: str, message: str
     assert "model 'm'" in str(caught.value) and "template=none" in str(caught.value)
 
 
-def test_filling_a_prompt_ends_where_the_template_shows_a_part_of_it() -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        Passkey(lengths=(256,), trials=1),
+        Recall(lengths=(256,), samples=1),
+        Ruler(lengths=(512,), samples=1, tasks=("niah_single_1",)),
+    ],
+    ids=["passkey", "recall", "ruler"],
+)
+def test_filling_a_prompt_ends_where_the_template_shows_a_part_of_it(task: Any) -> None:
     with pytest.raises(UserError, match=r"tokens cannot be filled.*template=none"):
-        list(Passkey(lengths=(256,), trials=1).examples(tokens("{{ messages[0].content[:100] }}")))
+        list(task.examples(tokens("{{ messages[0].content[:100] }}")))
 
 
 def test_what_the_tokenizer_puts_before_a_text_does_not_depend_on_the_template() -> None:

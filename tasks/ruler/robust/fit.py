@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.text.fit import check_growth
+
 PATIENCE = 8  # guided guesses before plain bisection takes over
 FAR = 10**7  # no guess goes beyond this size
 
@@ -30,6 +32,8 @@ def largest(
         tokens = tokens_at(n)
         if tokens <= limit:
             fits = n
+            if over is None:
+                check_growth(fits, limit)
         else:
             over = n
         if growth(n) > start and tokens > base:
