@@ -42,6 +42,9 @@ class LongNet(StaticPattern):
             kept = kept | ((same < width) & (either & (rate - 1) == 0))
         return kept
 
+    def _smaller(self, n: int) -> dict[str, dict[str, Any]]:
+        return super()._smaller(n) | {"widths": {"widths": (1,), "rates": (1,)}}
+
     def validate(self) -> None:
         super().validate()
         self.require(len(self.widths) == len(self.rates) > 0, "rates", "there is one rate for each width")

@@ -60,15 +60,15 @@ class StaticPattern(Method):
     def idle(self, n: int) -> str:
         if self._leaves_out(n):
             return ""
-        size = max(1, min(self.block_size // 2, n // 64))  # not 1 at once: the number of pairs grows with its square
-        smaller: dict[str, Any] = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": size}
-        helps = {
-            key: replace(self, **{key: least})._leaves_out(n)
-            for key, least in smaller.items()
-            if getattr(self, key, least) > least
-        }
+        helps = {key: replace(self, **change)._leaves_out(n) for key, change in self._smaller(n).items()}
         rows = -(-n // self.block_size)
         return f"the pattern reads every one of the {rows} blocks of a context of {n} tokens; {self.lower(**helps)}"
+
+    def _smaller(self, n: int) -> dict[str, dict[str, Any]]:
+        """Options that may be too large for a context of `n` tokens -> what each is when it is small."""
+        size = max(1, min(self.block_size // 2, n // 64))  # not 1 at once: the number of pairs grows with its square
+        least = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": size}
+        return {key: {key: value} for key, value in least.items() if getattr(self, key, value) > value}
 
     def _leaves_out(self, n: int) -> bool:
         """Whether some block of a context of `n` tokens is not read."""

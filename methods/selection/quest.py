@@ -83,7 +83,7 @@ class Quest(AfterContext):
             return ""
         return (  # the page that rounding leaves out of a shorter context (see `pages_read`) is no choice of the method
             f"{read} pages of {self.page} tokens (budget {self.budget}) cover the whole context of {n} tokens; "
-            "lower method.quest.budget or use longer prompts"
+            f"{self.lower(budget=n > FEWEST * self.page, page=n > max(self.budget, FEWEST))}"
         )
 
     def pages_read(self, n: int) -> int:

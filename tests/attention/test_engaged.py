@@ -40,6 +40,7 @@ def test_the_remedy_names_the_option_that_was_too_large_and_no_other() -> None:
     from methods.cache.h2o import HeavyHitters
     from methods.cache.streaming_kv import StreamingKV
     from methods.patterns.dilated import DilatedWindow
+    from methods.patterns.longnet import LongNet
     from methods.patterns.streaming import StreamingMask
 
     power = PowerAttention(block_size=16, window_blocks=100_000)
@@ -59,12 +60,17 @@ def test_the_remedy_names_the_option_that_was_too_large_and_no_other() -> None:
         assert _remedy(method(sinks=4, recent=100_000)) == f"lower method.{name}.recent, or use longer prompts"
         assert "recent and" in _remedy(method(sinks=100_000, recent=100_000))
         assert not method(sinks=4, recent=8).idle(400)
+    assert (
+        _remedy(LongNet(block_size=16, widths=(1024,), rates=(1,)))
+        == "lower method.longnet.widths, or use longer prompts"
+    )
+    assert _remedy(Quest(page=65536, budget=64)) == "lower method.quest.page, or use longer prompts"
     assert _remedy(HeavyHitters(heavy=500, recent=4)).startswith("lower method.h2o.heavy, ")
 
 
-def test_what_arithmetic_tells_is_refused_before_anything_is_computed() -> None:
+def test_what_arithmetic_tells_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     view = tiny.view("llama")
-    view.lm.forward = None  # whoever calls it fails otherwise
+    monkeypatch.setattr(view.lm, "forward", None)  # whoever calls it fails otherwise
     with pytest.raises(NotEngaged, match=r"lower method\.power\.block_size"):
         prove(view, PowerAttention(block_size=65536), tiny.ids(100))
 
