@@ -23,6 +23,7 @@ from harness.settings import Progress, Settings
 
 if TYPE_CHECKING:
     from harness.attention.attach import Attached
+    from harness.generation.batches import Mode
     from harness.models.inputs import Sample
     from harness.models.view import View
 
@@ -31,7 +32,7 @@ MORE_ERRORS = 10  # failing samples beyond the allowed ones, after which the res
 
 
 class CellRun:
-    """`begin`, then the batches of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
+    """`begin`, then the samples of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
 
     def __init__(
         self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, settings: Settings, progress: Progress
@@ -40,7 +41,7 @@ class CellRun:
         self._view, self._data, self._plain = view, data, samples
         self._artifact = Lazy(self._calibrated)
         self._fields: dict[int, float | None] = {}
-        self.todo: set[int] = set()  # numbers of the batches that this process has to compute
+        self.todo: set[int] = set()  # the samples that this process has to compute
         self.n_errors = 0
         self.seconds, self.tokens = 0.0, 0  # of this session
 
@@ -65,6 +66,8 @@ class CellRun:
 
     def begin(self, dense: Cell | None) -> str | None:
         """`done` or `kept` if the cell was finished before; None: there is work, and the method proved that it works."""
+        if self.store.done and self._lacks_samples():
+            self.store.reopen()
         if self.store.done or not self.store.claim():
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
@@ -74,14 +77,9 @@ class CellRun:
         self._check_turn()
         check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
-        missing = [
-            number
-            for number, batch in enumerate(self.batches)
-            if not all(self.examples[i].id in finished for i in batch)
-        ]
         i, n = self.settings.shard or (0, 1)
-        self.todo = {number for number in missing if number % n == i}
-        self.store.discard_tail({self.examples[k].id for number in self.todo for k in self.batches[number]})
+        mine = (k for number, batch in enumerate(self.batches) if number % n == i for k in batch)
+        self.todo = {k for k in mine if self.examples[k].id not in finished}
         self.store.clear_errors()
         if self.todo:
             self._prove()
@@ -103,19 +101,43 @@ class CellRun:
                 "after it."
             )
 
+    def _lacks_samples(self) -> bool:
+        """Whether the cell was finished without samples that failed, more than are tolerated now."""
+        return int(read_cell(self.store.path).metrics.get("n_errors") or 0) > self.settings.allow_errors
+
     @cached_property
     def batches(self) -> list[list[int]]:
-        """Indices of the samples that are computed together: by picture where they share its prefill, else by length."""
+        """Which samples are computed together, where nothing was computed before."""
+        return self._planned(range(len(self.plain)))
+
+    def batches_of(self, samples: set[int]) -> list[list[int]]:
+        """Batches of some samples only: what is left of broken batches, put together anew, then whole ones as they were."""
+        whole = [batch for batch in self.batches if samples.issuperset(batch)]
+        return self._planned(sorted(samples.difference(*whole))) + whole
+
+    def _planned(self, samples: Sequence[int]) -> list[list[int]]:
+        """By picture where samples share its prefill, else by length."""
         from harness.generation.batches import plan_batches, plan_groups
 
+        if not samples:
+            return []
+        lengths, new = [self.lengths[i] for i in samples], [self.new[i] for i in samples]
         budget = self.settings.batch_tokens
         if self.shares_pictures:
-            return plan_groups([s.draft.image_key for s in self.plain], self.lengths, self.new, budget)
-        turn, mode = self.view.turn, self.cell.method.batching
+            found = plan_groups([self.plain[i].draft.image_key for i in samples], lengths, new, budget)
+        else:
+            tails = [self.plain[i].tail for i in samples]
+            found = plan_batches(lengths, new, budget, self._batching, self.view.turn, tails)
+        return [[samples[k] for k in batch] for batch in found]
+
+    @cached_property
+    def _batching(self) -> Mode:
+        """Which prompts the method and the model can have in one batch."""
+        turn = self.view.turn
         grows = self.cell.method.overrides("transform") or any(e.turns for e in self.examples)  # what is read later
         if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
-            mode = "one"
-        return plan_batches(self.lengths, self.new, budget, mode, turn, [s.tail for s in self.plain])
+            return "one"
+        return self.cell.method.batching
 
     @cached_property
     def shares_pictures(self) -> bool:
@@ -219,8 +241,8 @@ class CellRun:
     def _errors(self, error: Mapping[str, str]) -> str:
         return (
             f"{self.n_errors} sample(s) failed; '{error['id']}' with {error['kind']}: {error['message']}. Tracebacks: "
-            f"{self.store.path / 'errors.jsonl'}. The other samples are kept; the same command tries these again (allow_errors=N lets a "
-            "cell finish without N samples)."
+            f"{self.store.path / 'errors.jsonl'}. The other samples are kept: the same command tries these alone again, and with "
+            f"allow_errors={self.n_errors} the cell ends without them."
         )
 
     # -- after the samples --------------------------------------------------------------------------------------------
@@ -235,7 +257,8 @@ class CellRun:
         self.n_errors = len(errors)
         if self.n_errors > self.settings.allow_errors:
             raise UserError(self._errors(next(iter(errors.values()))))
-        if self.store.is_split and not self.store.merge([key for key in order if key not in errors]):
+        wanted = [key for key in order if key not in errors]
+        if (self.store.is_split or list(finished) != wanted) and not self.store.merge(wanted):
             return "kept" if self.store.done else "partial"
         if self.tokens:
             self.store.write_json("cost.json", {"seconds": self.seconds, "tokens": self.tokens})

@@ -1,12 +1,12 @@
 """The samples of cells that run side by side, batch after batch: one prefill for all, halves when memory runs out, and a
-sample that raises costs nobody else anything.
+sample that raises costs nobody else anything, now or when it is tried again.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,19 +57,31 @@ class Sampling:
 
     def run(self) -> None:
         first = self.works[0]
-        cost = [sum(first.lengths[i] + first.new[i] for i in batch) for batch in first.batches]
-        left = sum(cost[number] for w in self.works for number in w.todo)
-        self.progress.start(self._label(), sum(cost) * len(self.works), sum(cost) * len(self.works) - left)
+        whole, left = self._cost(range(len(first.lengths))), sum(self._cost(w.todo) for w in self.works)
+        self.progress.start(self._label(), whole * len(self.works), whole * len(self.works) - left)
         for work in self.works:
             self._guard(work, partial(self._prepare, work))
         with ExitStack() as stack:
             if not self.shared and self.attached:  # one method, at work for all its batches
                 stack.enter_context(self.attached[first.cell.run_id].active())
-            for number in sorted({number for w in self.works for number in w.todo}):
-                members = [w for w in self.works if number in w.todo and w.cell.run_id not in self.ended]
-                if members:
-                    self._batch(members, first.batches[number])
-                    self.progress.advance(cost[number] * len(members))
+            for batch in first.batches_of({i for w in self.works for i in w.todo}):
+                for samples, members in self._needed(batch).items():
+                    self._batch(members, list(samples))
+                    self.progress.advance(self._cost(samples) * len(members))
+
+    def _needed(self, batch: Sequence[int]) -> dict[tuple[int, ...], list[CellRun]]:
+        """The parts of a batch that are still to be computed, each with the cells that lack exactly these samples."""
+        found: dict[tuple[int, ...], list[CellRun]] = {}
+        for work in self.works:
+            samples = tuple(i for i in batch if i in work.todo)
+            if samples and work.cell.run_id not in self.ended:
+                found.setdefault(samples, []).append(work)
+        return found
+
+    def _cost(self, samples: Iterable[int]) -> int:
+        """Tokens of one cell's samples."""
+        first = self.works[0]
+        return sum(first.lengths[i] + first.new[i] for i in samples)
 
     def _label(self) -> str:
         cell, others = self.works[0].cell, [w.cell.method_label for w in self.works[1:]]

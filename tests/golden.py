@@ -84,7 +84,9 @@ class Requested(_Asked):
     kind: ClassVar[str] = "requests"  # type: ignore[assignment]
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
-        asked = [{"type": "loglikelihood", "context": 0, "continuation": one} for one in (" 48213", " 99999")]
+        asked: list[dict[str, Any]] = [
+            {"type": "loglikelihood", "context": 0, "continuation": one} for one in (" 48213", " 99999")
+        ]
         asked += [{"type": "generate_until", "context": 0, "until": ["."], "max_new_tokens": 6}]
         asked += [{"type": "loglikelihood_rolling", "text": TEXT}]
         yield Example("e1", meta={"requests": asked, "contexts": [TEXT + "The pass key is"]})

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records.files import disk_error, line_of, sync_folder, whole_file, whole_rows
+from harness.records.files import disk_error, line_of, sync_folder, whole_rows
 
 
 class Appended:
@@ -83,19 +83,6 @@ class Appended:
         self.size += len(data)
         if self.ids is not None:
             self.ids.update(row["id"] for row in rows)
-
-    def drop(self, ids: set[str]) -> int:
-        """Take out the rows of `ids`; returns how many there were."""
-        lines = [(len(line), row["id"] in ids) for line, row in whole_rows(self.file, self.unique)]
-        n = sum(drop for _, drop in lines)
-        if all(drop for _, drop in lines[len(lines) - n :]):
-            self._cut(sum(size for size, _ in lines[: len(lines) - n]))
-        else:
-            with whole_file(self.file) as file:
-                file.writelines(line for line, row in whole_rows(self.file, self.unique) if row["id"] not in ids)
-            self.close()
-        self.load()
-        return n
 
     def close(self) -> None:
         """Let go of the file; `append` opens it again."""

@@ -4,8 +4,8 @@
     errors.<i>of<n>.jsonl    samples that raised there
     provenance.<i>of<n>.json its sessions
 
-Reading takes all of them together, and an id that stands in several files (a batch that was cut in two and computed again
-by another process) counts once: samples.jsonl first, then the shards by n and i. Files of another division, left by an
+Reading takes all of them together, and an id that stands in several files (computed twice where two processes did not
+see each other's) counts once: samples.jsonl first, then the shards by n and i. Files of another division, left by an
 earlier run, are as good as those of this one. Once DONE stands, samples.jsonl is everything.
 """
 

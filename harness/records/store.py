@@ -177,6 +177,12 @@ class CellStore:
         self._claim()
         return True
 
+    def reopen(self) -> None:
+        """Take DONE from a finished cell: samples that it was finished without are wanted after all."""
+        self._lock()
+        if check_done(self.path):
+            remove(self.path / "DONE")
+
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Store a batch with one write, on the disk before this returns. If the disk is full, nothing of it stays."""
         ids = self._start()
@@ -190,17 +196,6 @@ class CellStore:
                 f"another process wrote to {self._own.file} at the same time. End one, and run the same command again."
             )
         self._own.append(rows)
-
-    def discard_tail(self, ids: set[str]) -> int:
-        """Take out samples that are computed again, because an interruption cut their batch. Returns how many.
-
-        Other shards' samples stay where they are; `merge` keeps the first of each id.
-        """
-        self._claim()
-        if self._own.ids is None or not ids.intersection(self._own.ids):
-            return 0
-        self._start()
-        return self._own.drop(ids)
 
     def merge(self, order: Sequence[str]) -> bool:
         """Join what all shards have into samples.jsonl, one line for each id of `order`: the bytes that one process would

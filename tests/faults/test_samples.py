@@ -37,12 +37,29 @@ def test_an_exception_in_one_sample_is_recorded_and_the_others_are_kept(
     kept = runs.answers(tmp_path)
     assert ("scaled", "t4") not in kept and len([k for k in kept if k[0] == "scaled"]) == 9
     assert all(runs.answers(calm)[key] == value for key, value in kept.items())
-    monkeypatch.delenv(VARIABLE)  # repaired: the same command again
+    monkeypatch.setenv(VARIABLE, json.dumps({"log": str(tmp_path / "log")}))  # repaired: the same command again
     assert set(go(model, tmp_path)) <= {"done", "kept"}
+    begun = [line.split()[1:] for line in (tmp_path / "log").read_text().splitlines() if line.startswith("begin")]
+    assert begun[1:] == [["t4"]]  # behind the proof: nothing that was finished is computed again
     cell = runs.cell_of(tmp_path, "scaled")
     assert cell.done and cell.n_errors == 0 and not (cell.path / "errors.jsonl").exists()
     assert runs.answers(tmp_path) == runs.answers(calm)
     assert cell.metrics == runs.cell_of(calm, "scaled").metrics
+    assert runs.records(tmp_path) == runs.records(calm)
+
+
+def test_the_tolerance_may_be_raised_and_lowered_afterwards_under_the_same_id(model, calm, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, json.dumps({"begin": "t4"}))
+    assert go(model, tmp_path) == ["done", "failed"]
+    assert "allow_errors=1 the cell ends without them" in runs.cell_of(tmp_path, "scaled").metrics["failure"]["message"]
+    ids = [c.run_id for c in runs.plan(model, runs.SCALED, "allow_errors=1")]
+    assert ids == [c.run_id for c in runs.plan(model)]
+    assert go(model, tmp_path, allow_errors=1) == ["kept", "done"]  # as the message says
+    assert runs.cell_of(tmp_path, "scaled").metrics["n_errors"] == 1
+    assert go(model, tmp_path, allow_errors=2) == ["kept", "kept"]
+    assert go(model, tmp_path) == ["kept", "failed"]  # it is tried again, and still raises
+    monkeypatch.delenv(VARIABLE)
+    assert go(model, tmp_path) == ["kept", "done"] and runs.records(tmp_path) == runs.records(calm)
 
 
 def test_a_cell_may_finish_without_the_samples_that_were_allowed_to_fail(model, calm, tmp_path, monkeypatch):
