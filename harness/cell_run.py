@@ -14,7 +14,7 @@ from harness.contracts.task import Example
 from harness.errors import Unsupported, UserError
 from harness.lazy import Lazy
 from harness.plan import Cell
-from harness.records.cells import read_cell
+from harness.records.cells import CellRecord, read_cell
 from harness.records.files import read_json
 from harness.records.store import CellStore
 from harness.records.summarise import summarise
@@ -66,8 +66,8 @@ class CellRun:
 
     def begin(self, dense: Cell | None) -> str | None:
         """`done` or `kept` if the cell was finished before; None: there is work, and the method proved that it works."""
-        if self.store.done and self._lacks_samples():
-            self.store.reopen()
+        if self.store.done and int(self._record().metrics.get("n_errors") or 0) > self.settings.allow_errors:
+            self.store.reopen()  # it was finished without samples that are wanted now
         if self.store.done or not self.store.claim():
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
@@ -101,9 +101,12 @@ class CellRun:
                 "after it."
             )
 
-    def _lacks_samples(self) -> bool:
-        """Whether the cell was finished without samples that failed, more than are tolerated now."""
-        return int(read_cell(self.store.path).metrics.get("n_errors") or 0) > self.settings.allow_errors
+    def _record(self) -> CellRecord:
+        """What is stored of the cell; `UserError` if it is damaged."""
+        record = read_cell(self.store.path)
+        if record.problem:
+            raise UserError(record.problem)
+        return record
 
     @cached_property
     def batches(self) -> list[list[int]]:
@@ -283,10 +286,11 @@ class CellRun:
         """What a finished cell may still lack: a closer look at speed, or a baseline that was run later."""
         slow = self._efficiency_missing()
         self._efficiency()
-        record = read_cell(self.store.path)
-        rows = self._dense_rows(dense) if record.metrics["vs_dense"] is None else None
+        record = self._record()
+        rows = self._dense_rows(dense) if record.metrics.get("vs_dense") is None else None
         if rows is not None:
-            new = summarise(self.store.config["task_facts"], record.samples(), rows, record.metrics["n_skipped"])
+            skipped = int(record.metrics.get("n_skipped") or 0)
+            new = summarise(self.store.config["task_facts"], record.samples(), rows, skipped)
             kept = {k: v for k, v in record.metrics.items() if k in ("n_errors", "skipped")}
             self.store.finish(new | kept)
         return slow or rows is not None
@@ -294,7 +298,7 @@ class CellRun:
     def _efficiency_missing(self) -> bool:
         file = self.store.path / "efficiency.json"
         stored = read_json(file).get("level", "off") if file.exists() else "off"
-        return LEVELS.index(self.settings.efficiency) > LEVELS.index(stored)
+        return LEVELS.index(self.settings.efficiency) > (LEVELS.index(stored) if stored in LEVELS else 0)
 
     def _efficiency(self) -> None:
         """Speed and memory, measured apart from accuracy on the longest prompt; nothing is shared there."""

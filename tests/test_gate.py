@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.identity import run_id
 from harness.records.store import CellStore
 
 ROOT = Path(__file__).parents[1]
@@ -28,11 +29,11 @@ def cell(root: Path, right: int, n: int = 100, method: str = "power", **changes:
     metric = {"name": "accuracy", "higher_is_better": not changes.pop("lower", False)}
     identity = {"task": {"params": {"policy": "official"}}, "decoding": {"search": "greedy"}, "seed": 0} | changes
     config = {
-        "identity": identity | {"method": {"source": str(root)}},
+        "identity": identity | {"method": {"source": str(root), "name": f"{method} {task}"}},
         "labels": {"model": "m", "method": method, "task": task},
         "task_facts": {"metrics": [metric], "by": []},
     }
-    with CellStore(root, f"{method[:1]}-{len(method)}-{root.name}-{task}", config) as store:
+    with CellStore(root, run_id(config["identity"]), config) as store:
         store.append(
             [
                 {"id": f"e{i}", "cluster": "", "meta": {}, "text": "x", "references": ["r"], "flags": [],
@@ -143,7 +144,7 @@ def test_a_cell_that_is_gone_cannot_be_judged_and_one_that_fails_now_is_worse(tm
     cell(tmp_path / "new", 90, method="another")
     assert gate(tmp_path) == 2
     with CellStore(
-        tmp_path / "new", "failed", {"identity": {}, "labels": {"model": "m", "method": "power", "task": "t"}}
+        tmp_path / "new", run_id({}), {"identity": {}, "labels": {"model": "m", "method": "power", "task": "t"}}
     ) as c:
         c.fail("NotEngaged", "it read every key")
     assert gate(tmp_path) == 1

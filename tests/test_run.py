@@ -12,6 +12,7 @@ from harness.plan import cells
 from harness.run import Settings, execute
 from harness.terminal import Terminal
 from tests.models.small import save
+from tests.records import sealed
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,8 @@ def plan(folder, *overrides):
 
 def records(root):
     """What must be equal between two runs: everything but times and hardware."""
-    files = sorted(
-        p for p in root.glob("runs/*/*") if p.name in ("config.json", "samples.jsonl", "metrics.json", "DONE")
-    )
-    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+    files = sorted(p for p in root.glob("runs/*/*") if p.name in sealed.FILES)
+    return {str(p.relative_to(root)): sealed.content(p) for p in files}
 
 
 def test_a_matrix_is_recorded_and_a_second_run_computes_nothing(folder, tmp_path):

@@ -11,6 +11,7 @@ from harness.config import compose
 from harness.plan import Cell, cells
 from harness.run import Settings, execute
 from tests import tiny_vlm
+from tests.records import sealed
 
 POPE = ["task=pope", "task.pope.scenes=4", "task.pope.n_images=3", "task.pope.k=2", "task.pope.max_new_tokens=2"]
 
@@ -22,12 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(folder: Path, *overrides: str) -> list[Cell]:
     return cells(compose([f"model={folder}", *POPE, "limit=8", *overrides]))
-
-
-def records(root: Path) -> dict[str, bytes]:
-    """What must be equal between two runs: everything but times and hardware."""
-    names = ("config.json", "samples.jsonl", "metrics.json", "DONE")
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("runs/*/*")) if p.name in names}
 
 
 def answers(root: Path) -> dict[str, dict[str, str]]:
@@ -59,7 +54,7 @@ def test_an_interrupted_cell_continues_to_the_same_records(folder: Path, tmp_pat
         assert {o.status for o in outcomes} == {"done"}
     interrupt(cut)
     execute(asked, Settings(cut, efficiency="off", limit=8, batch_tokens=900))
-    assert records(cut) == records(whole)
+    assert sealed.rows(cut) == sealed.rows(whole)
     interrupt(cut)  # and with other batches, which are no part of what was asked
     execute(asked, Settings(cut, efficiency="off", limit=8, batch_tokens=2500, share=False))
     assert answers(cut) == answers(whole)

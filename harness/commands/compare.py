@@ -30,8 +30,10 @@ def show(a: str, b: str, results: str, points: float) -> int:
             f"--margin={points:g}: the difference that power is stated for lies above 0 and is at most 100 points."
         )
     console = Terminal()
-    pairings = match(a, b, Path(results))
-    able, refused = [], []
+    cells = [] if _is_path(a) or _is_path(b) else read_cells(Path(results))
+    pairings = match(a, b, Path(results), cells)
+    able = []
+    refused = [f"left out: {cell.problem}" for cell in cells if not cell.labels]  # whose it is cannot be read
     for name, x, y in pairings:
         try:
             rows, left_out = _compare(x, y)
@@ -72,11 +74,12 @@ LEGEND = (
 )
 
 
-def match(a: str, b: str, root: Path) -> list[Pairing]:
-    """Cells of A and B that have everything else in common. Each may be a folder, a run id, a method or a model."""
+def match(a: str, b: str, root: Path, cells: list[CellRecord]) -> list[Pairing]:
+    """Those of `cells` (all of `root`) of A and B that have everything else in common. Each may be a folder, a run id, a
+    method or a model.
+    """
     if _is_path(a) or _is_path(b):
         return [("A / B", _folder(a), _folder(b))]
-    cells = read_cells(root)
     if not cells:
         raise UserError(
             f"{root} holds no finished runs. Make some: heed run method=[dense,power] task=[passkey] results={root}"
@@ -95,9 +98,10 @@ def match(a: str, b: str, root: Path) -> list[Pairing]:
     missing = next((text for text in (a, b) if text not in known), None)
     if missing is None:
         raise UserError(f"'{a}' and '{b}' are of two kinds: give two methods or two models.")
+    unnamed = [f" Left out: {cell.problem}" for cell in cells if not cell.labels]
     raise UserError(
         f"'{missing}' is no run, method or model in {root}: {nearest(missing, known)} "
-        "A run is named by its folder or the first 6 digits of its id; A and B must be of one kind."
+        f"A run is named by its folder or the first 6 digits of its id; A and B must be of one kind.{''.join(unnamed)}"
     )
 
 

@@ -18,6 +18,10 @@ from harness.terminal import Terminal
 from harness.visible import line
 
 SHOWN = 12  # problems that the terminal names
+OLD = (
+    "{} cells were sealed by an earlier heed: that their samples and metrics are what was stored is known, of labels and speed "
+    "it is not. Their run commands make them anew under new run ids."
+)
 
 
 def write(roots: list[str], out: str | None) -> int:
@@ -68,6 +72,9 @@ def _tell(console: Console, found: Board) -> None:
     alarmed = sum(bool(one.alarms) for one in found.lines)
     if alarmed:
         console.print(Text(f"{alarmed} with alarms"))
+    old = sum(one.cell.old_seal for one in found.lines)
+    if old:
+        console.print(Text(OLD.format(old)), soft_wrap=True)
     for problem in found.problems[:SHOWN]:
         console.print(
             Text(f"{problem.status}: {line(problem.name, 120)}: {line(problem.reason, 400)}", style="yellow"),

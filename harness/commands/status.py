@@ -1,4 +1,4 @@
-"""`heed status`: finished, running, failed, refused, stopped and pending cells, read from the records alone."""
+"""`heed status`: finished, running, damaged, failed, refused, stopped and pending cells, read from the records alone."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ REASONS = 8  # reasons of failures that are shown
 STYLES = {
     "finished": "green",
     "running": "cyan",
+    "damaged": "red",
     "failed": "red",
     "refused": "yellow",
     "stopped": "magenta",
@@ -115,7 +116,7 @@ def _details(sweep: SweepState, now: float) -> list[RenderableType]:
 
 def _cells(cells: Sequence[CellState], now: float) -> Table:
     table = _table("cell", "state", "samples", "last write", left=2)
-    order = {state: i for i, state in enumerate(("running", "failed", "stopped", "refused", "pending"))}
+    order = {state: i for i, state in enumerate(("running", "damaged", "failed", "stopped", "refused", "pending"))}
     for cell in sorted(cells, key=lambda c: order[c.state]):
         table.add_row(
             Text(plain(cell.label)), Text(cell.state, style=STYLES[cell.state]), _progress(cell), _ago(cell.active, now)

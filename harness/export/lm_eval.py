@@ -25,6 +25,7 @@ from harness.export.lm_eval_tasks import Part, read
 from harness.files import write_output, write_rows
 from harness.records.cells import CellRecord
 from harness.records.files import json_bytes, read_json
+from harness.records.rows import number
 
 UNSAFE = re.compile(r'["<>:/|\\?*\[\]]+')  # what the library replaces in names of files
 MERGED = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
@@ -162,4 +163,4 @@ def task_hash(rows: Sequence[dict[str, Any]]) -> str:
 
 def _seconds(cell: CellRecord) -> float:
     file = cell.path / "cost.json"
-    return float(read_json(file).get("seconds") or 0.0) if file.exists() else 0.0
+    return number(read_json(file).get("seconds")) or 0.0 if file.exists() else 0.0

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contracts.task import Metric
+from harness.errors import UserError
 from harness.records.cells import CellRecord
-from harness.records.files import read_json
+from harness.records.files import read_json, remedy
 from harness.records.summarise import as_metric
 
 NORMAL = 1.959964  # 97.5 % quantile: half a 95 % interval is so many standard errors
@@ -31,7 +32,12 @@ def read(cell: CellRecord) -> Part:
     file = cell.path / "figures" / "lm_eval.json"
     rows = sorted(cell.samples(), key=lambda row: row["id"])
     if file.exists() and all("requests" in (row.get("meta") or {}) for row in rows):
-        return _theirs(cell, read_json(file), rows)
+        try:
+            return _theirs(cell, read_json(file), rows)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{file} is not what the task wrote ({type(error).__name__}: {error}). {remedy(cell.path)}"
+            ) from error
     return _ours(cell, rows)
 
 

@@ -104,7 +104,7 @@ def read(folder: Path, models: Iterable[str] | None = None) -> Earlier | None:
             timed["decode_ms_per_token"]["median"] / 1e3 if timed else None,
             int(timed["prompt_tokens"]) if timed else 0,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

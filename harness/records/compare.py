@@ -18,7 +18,7 @@ below 5 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,12 @@ from scipy import special
 
 from harness.contracts.task import Metric
 from harness.errors import UserError
+from harness.records import checked
 from harness.records.cells import CellRecord
+from harness.records.differing import differing
+from harness.records.files import remedy
 from harness.records.rows import asked, status_of
 from harness.records.statistics import Difference, aggregate, groups, paired
-from harness.records.store import differing
 from harness.records.summarise import as_metric
 from harness.visible import line
 
@@ -107,8 +109,8 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 
 def pairs(a: CellRecord, b: CellRecord) -> list[Pair]:
     """Rows with the same id. `UserError` if there are none or one id asked different things."""
-    ours = {row["id"]: row for row in map(_slim, a.stream())}
-    found = [(ours[row["id"]], row) for row in map(_slim, b.stream()) if row["id"] in ours]
+    ours = {row["id"]: row for row in _slim(a)}
+    found = [(ours[row["id"]], row) for row in _slim(b) if row["id"] in ours]
     if not found:
         raise UserError(f"{a.path} and {b.path} have no example in common: nothing can be compared. {_why(a, b)}")
     for x, y in found:
@@ -139,19 +141,27 @@ def _brief(value: Any) -> str:
     return line(value, 40)
 
 
-def _slim(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What statistics need: a cell may have a million rows with long texts."""
-    kept = {key: row.get(key) for key in ("id", "metrics", "usage", "flags")}
-    kept |= {"cluster": row.get("cluster") or "", "meta": row.get("meta") or {}}
-    return kept | {"asked": (asked(row), tuple(row.get("references") or ()))}
+def _slim(cell: CellRecord) -> Iterator[dict[str, Any]]:
+    """What statistics need of each row: a cell may have a million with long texts."""
+    for row in cell.stream():
+        try:
+            checked.sample(row)
+        except ValueError as error:
+            raise UserError(
+                f"{cell.path / 'samples.jsonl'}, sample {row['id']!r}: {error}. {remedy(cell.path)}"
+            ) from error
+        kept = {key: row.get(key) for key in ("id", "metrics", "usage", "flags")}
+        kept |= {"cluster": row.get("cluster") or "", "meta": row.get("meta") or {}}
+        yield kept | {"asked": (asked(row), tuple(map(str, row.get("references") or ())))}
 
 
 def compared(a: CellRecord, b: CellRecord, found: Sequence[Pair]) -> list[Compared]:
     """All metrics on the whole task, and the headline on each value of each key that the task is broken down by."""
-    metrics = [as_metric(m) for m in b.config["task_facts"]["metrics"]]
+    facts = b.config.get("task_facts") or {}
+    metrics = [as_metric(m) for m in facts.get("metrics") or ()]
     out = [_compared(metric, {}, found) for metric in metrics]
-    for by, indices in groups([y for _, y in found], b.config["task_facts"].get("by") or ()):
-        if len(indices) < len(found):
+    for by, indices in groups([y for _, y in found], facts.get("by") or ()):
+        if metrics and len(indices) < len(found):
             out.append(_compared(metrics[0], by, [found[i] for i in indices]))
     return [one for one in out if one.difference.value is not None]
 

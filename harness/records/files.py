@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import UserError
+from harness.reading import too_deep
 
 PIECE = 1 << 20  # bytes read at once
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -158,12 +159,44 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def create_json(path: Path, obj: dict[str, Any]) -> None:
+    """Write `obj` unless `path` is there, or comes to be there meanwhile: what stands there stays."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    write_json(part, obj)
+    try:
+        os.link(part, path)
+        sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    except OSError as err:
+        if path.exists():  # who ended the cell cleared our file away, and has written its own
+            return
+        try:  # a file system without links
+            replace(part, path)
+        except OSError:
+            raise disk_error(path, err) from err
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def unreadable(path: Path, err: OSError) -> UserError:
+    """The sentence for a record that the operating system does not give."""
+    return UserError(f"{path} cannot be read ({err.strerror or err}). {remedy(path.parent)}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object stored in `path`; `UserError` if it is damaged. A missing file is the caller's business."""
     try:
         obj = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise unreadable(path, err) from err
     except (ValueError, RecursionError) as err:
         raise UserError(f"{path} is damaged ({err}). {remedy(path.parent)}") from err
+    if too_deep(obj):
+        raise UserError(f"{path} is damaged (it nests too deep). {remedy(path.parent)}")
     if not isinstance(obj, dict):
         raise UserError(f"{path} is damaged (it holds no JSON object). {remedy(path.parent)}")
     return obj

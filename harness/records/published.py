@@ -33,10 +33,9 @@ def rows(published: Mapping[str, Any], cells: Sequence[CellRecord]) -> list[dict
         for method, tasks in published["rows"].items():
             for task, metrics in tasks.items():
                 found = next((c for c in done if _is(c, model, method, task)), None)
-                values = found.metrics["values"] if found is not None else {}
-                plain = (
-                    {m["name"] for m in found.config["task_facts"]["metrics"] if not m["percent"]} if found else set()
-                )
+                values = (found.metrics.get("values") if found is not None else None) or {}
+                facts = (found.config.get("task_facts") or {}).get("metrics") or () if found is not None else ()
+                plain = {m["name"] for m in facts if not m.get("percent", True)}
                 for metric, number in metrics.items():
                     value = values.get(metric) or {}
                     factor = 1 if metric in plain else 100

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import provenance, shards
-from harness.records.files import read_json, remove, write_json
+from harness.records.files import remove, write_json
 
 NAME = "provenance.json"
 
@@ -26,13 +26,13 @@ class Session:
         """Note that work has begun, once."""
         if self._entry is None:
             self._entry = {"started": provenance.now(), "finished": None, **provenance.collect(), **self.facts}
-            stored = read_json(self.file).get("sessions", []) if self.file.exists() else []
+            stored = shards.sessions_in(self.file) if self.file.exists() else []
             write_json(self.file, {"sessions": [*stored, self._entry]})
 
     def end(self) -> None:
         """Note that it is over, for now."""
         if self._entry is not None and self.file.exists():
-            write_json(self.file, {"sessions": self._ended(read_json(self.file).get("sessions", []))})
+            write_json(self.file, {"sessions": self._ended(shards.sessions_in(self.file))})
 
     def settle(self) -> None:
         """The end of the cell: one provenance.json, whoever wrote the sessions."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from harness.errors import UserError
-from harness.records.files import read_json, remedy, remove, rows_of, sync_folder, whole_file, whole_rows
+from harness.records import seal
+from harness.records.files import read_json, remedy, remove, rows_of, sync_folder, unreadable, whole_file, whole_rows
 
 Shard = tuple[int, int]
 _NAME = re.compile(r"\.(\d+)of(\d+)\.jsonl?")
@@ -52,7 +53,7 @@ def lines(folder: Path) -> Iterator[tuple[Path, bytes, dict[str, Any]]]:
 def _opened(folder: Path, stack: ExitStack) -> list[tuple[Path, BinaryIO]]:
     """All files with samples, open. Those of shards first: if they are gone, samples.jsonl has their lines by now."""
     for _ in range(ATTEMPTS):
-        split = [] if (folder / "DONE").exists() else parts(folder)
+        split = [] if seal.is_there(folder) else parts(folder)
         files: list[tuple[Path, BinaryIO]] = []
         try:
             files = [(file, stack.enter_context(file.open("rb"))) for file in split]
@@ -60,8 +61,11 @@ def _opened(folder: Path, stack: ExitStack) -> list[tuple[Path, BinaryIO]]:
             stack.close()
             continue
         whole = folder / "samples.jsonl"
-        if whole.exists():
-            files.insert(0, (whole, stack.enter_context(whole.open("rb"))))
+        try:
+            if whole.exists():
+                files.insert(0, (whole, stack.enter_context(whole.open("rb"))))
+        except OSError as err:
+            raise unreadable(whole, err) from err
         return files
     raise UserError(f"{folder}: files with samples come and go. Run the same command again.")
 
@@ -88,7 +92,13 @@ def errors(folder: Path) -> list[dict[str, Any]]:
 def sessions(folder: Path) -> list[dict[str, Any]]:
     """What provenance.json and the shards' own say, in this order (not by time: clocks jump)."""
     files = [folder / "provenance.json", *parts(folder, "provenance.json")]
-    return [s for file in files if file.exists() for s in read_json(file).get("sessions", [])]
+    return [session for file in files if file.exists() for session in sessions_in(file)]
+
+
+def sessions_in(file: Path) -> list[dict[str, Any]]:
+    """The sessions in one file; what was edited into something else is none."""
+    stored = read_json(file).get("sessions")
+    return [one for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
 
 
 def join(folder: Path, order: Sequence[str]) -> bool:

@@ -1,12 +1,12 @@
 """Where a results folder stands, from its records alone: which cells are finished, at work, failed, or still to come.
 
-Made for folders of many thousand cells that others are writing to: names, sizes and times of files are read, small JSON
-files of unfinished cells, and of samples at most their beginning. Nothing here takes a lock for longer than a glance.
+Made for folders of many thousand cells that others are writing to. Whether a cell is damaged is what the reader of all commands
+(`cells`) says; who looks again and again (`--watch`) has only those read anew of which a file changed. Of samples that are
+still being written, at most the beginning is counted. Nothing here takes a lock for longer than a glance.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Unsupported
+from harness.records.cells import CellRecord, read_cell
 from harness.records.locks import NAME as LOCK
 from harness.records.locks import is_held
 from harness.records.planned import Planned, PlannedCell, read_plans
+from harness.records.rows import status_of
 
-STATES = ("finished", "running", "failed", "refused", "stopped", "pending")
+STATES = ("finished", "running", "damaged", "failed", "refused", "stopped", "pending")
+REASONED = ("damaged", "failed", "refused")  # what has a reason, the most urgent first
 PIECE = 1 << 20  # bytes of samples that are counted; the rest is estimated by their length
 RECENT = 300.0  # seconds since the last write during which a cell counts as running where the file system has no locks
 
@@ -29,7 +31,7 @@ RECENT = 300.0  # seconds since the last write during which a cell counts as run
 class CellState:
     """`state`: one of `STATES` (`stopped`: begun, unfinished, and nobody works on it). `samples`: stored so far, `about`
     where that is an estimate; `wanted`: how many there will be, 0 if unknown. `active`: time of the last write (seconds
-    since 1970), or None. `reason`: the first line of what failed.
+    since 1970), or None. `reason`: the first line of what failed, or what is damaged.
     """
 
     run_id: str
@@ -97,22 +99,33 @@ def _labelled(state: CellState, cell: PlannedCell) -> CellState:
 def _look(folder: Path, cell: PlannedCell | None, now: float) -> CellState:
     """The state of a cell that has a folder."""
     files = _files(folder)
-    labels = {"model": cell.model, "method": cell.method, "task": cell.task} if cell else _labels(folder)
-    wanted = cell.n if cell else 0
     active = max((mtime for _, mtime in files.values()), default=None)
-    common: dict[str, Any] = {"run_id": folder.name, "wanted": wanted, "active": active, **labels}
-    if "DONE" in files:
+    record = _read(folder, files)
+    labels = {"model": cell.model, "method": cell.method, "task": cell.task} if cell else _labels(record)
+    common: dict[str, Any] = {"run_id": folder.name, "wanted": cell.n if cell else 0, "active": active, **labels}
+    if record.done:
         return CellState(state="finished", **common)
     samples = {name: size for name, (size, _) in files.items() if _holds_samples(name) and size}
     n, about = _count(folder, samples)
     common |= {"samples": n, "about": about}
     if _at_work(folder, files, now):
         return CellState(state="running", **common)
-    failure = _json(folder / "metrics.json").get("failure") if "metrics.json" in files else None
-    if isinstance(failure, Mapping):
-        state = "refused" if failure.get("kind") == Unsupported.__name__ else "failed"
-        return CellState(state=state, reason=_first_line(failure), **common)
+    status, reason = status_of(record)
+    if status != "unfinished":
+        failure = record.metrics.get("failure") or {}
+        return CellState(state=status, reason=_first_line(failure.get("message") or reason), **common)
     return CellState(state="stopped" if samples or cell is None else "pending", **common)
+
+
+_known: dict[Path, tuple[Any, CellRecord]] = {}  # what the files of a cell looked like, and its record
+
+
+def _read(folder: Path, files: Mapping[str, tuple[int, float]]) -> CellRecord:
+    """The record of a cell. Its samples may grow meanwhile: they are no part of it until it is finished."""
+    looks = sorted(item for item in files.items() if "DONE" in files or not _holds_samples(item[0]))
+    if folder not in _known or _known[folder][0] != looks:
+        _known[folder] = looks, read_cell(folder)
+    return _known[folder][1]
 
 
 def _files(folder: Path) -> dict[str, tuple[int, float]]:
@@ -175,30 +188,19 @@ def _count(folder: Path, samples: Mapping[str, int]) -> tuple[int, bool]:
     return total, about
 
 
-def _labels(folder: Path) -> dict[str, str]:
-    labels = _json(folder / "config.json").get("labels")
-    found = labels if isinstance(labels, Mapping) else {}
-    return {key: str(found.get(key, "?")) for key in ("model", "method", "task")}
+def _labels(record: CellRecord) -> dict[str, str]:
+    return {key: record.labels.get(key, "?") for key in ("model", "method", "task")}
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-def _first_line(failure: Mapping[str, Any]) -> str:
-    lines = str(failure.get("message", "")).strip().splitlines()
-    return lines[0] if lines else str(failure.get("kind", ""))
+def _first_line(reason: str) -> str:
+    return (reason.strip().splitlines() or [""])[0]
 
 
 def reasons(cells: Iterable[CellState]) -> list[tuple[str, str, Sequence[CellState]]]:
-    """(state, reason, cells) of what failed or was refused, failures first, the most frequent first."""
+    """(state, reason, cells) of what is damaged, failed or was refused, in this order, the most frequent first."""
     struck: dict[tuple[str, str], list[CellState]] = {}
     for cell in cells:
-        if cell.state in ("failed", "refused"):
+        if cell.state in REASONED:
             struck.setdefault((cell.state, cell.reason), []).append(cell)
-    ordered = sorted(struck.items(), key=lambda item: (item[0][0] != "failed", -len(item[1])))
+    ordered = sorted(struck.items(), key=lambda item: (REASONED.index(item[0][0]), -len(item[1])))
     return [(state, reason, found) for (state, reason), found in ordered]

@@ -10,7 +10,7 @@
         provenance.json   versions, hardware, commit, started and finished times: one entry per session that did work
         metrics.json      the statistics (`summarise`)
         figures/          pictures and tables of the task
-        DONE              comes last: number of samples, digests of samples.jsonl and metrics.json
+        DONE              comes last: number of samples, digests of all records (`seal`)
 
 Files other than samples.jsonl are written under a temporary name, flushed and renamed: they are whole or absent. Of
 samples.jsonl only the last line can be torn; the next session cuts it off and computes that sample again. A folder that
@@ -21,23 +21,19 @@ lock files (`locks`), and, if several processes share it, files of each (`shards
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.records import shards
+from harness.records import seal, shards
 from harness.records.appending import Appended
-from harness.records.cells import SCHEMA, CellRecord, check_done, check_schema, read_cells
+from harness.records.cells import SCHEMA, CellRecord, check_done, read_cells
+from harness.records.described import Described
 from harness.records.files import (
-    appears,
-    digest,
     disk_error,
     finite,
     line_of,
     lines_and_digest,
-    read_json,
-    remedy,
     remove,
     write_bytes,
     write_json,
@@ -80,6 +76,7 @@ class CellStore:
         self._own = Appended(shards.place(self.path, "samples.jsonl", shard))  # the file that this process appends to
         self._raised = Appended(shards.place(self.path, "errors.jsonl", shard), unique=False)
         self._session = Session(self.path, shard, hardware or {})
+        self._described = Described(self.path, self.config)
         self._claimed = False  # the locks are held, and `_own` was read under them
         self._was_open = False  # `done` was asked for, and was False
         self._open_folder()
@@ -87,31 +84,21 @@ class CellStore:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _open_folder(self) -> None:
-        file = self.path / "config.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise disk_error(self.path, err) from err
-        stored: dict[str, Any] = {}
-        if file.exists() or (self._has_samples() and appears(file)):
-            stored = read_json(file)
-            check_schema(stored, file)
-            self._check_identity(stored)
-        elif self._has_samples():
-            raise UserError(f"{file} is missing although there are samples beside it. {remedy(self.path)}")
-        if stored != {"schema": SCHEMA, **self.config}:
-            write_json(file, {"schema": SCHEMA, **self.config})
+        self._described.open(has_samples=self.samples_file.exists() or bool(shards.parts(self.path)))
+        if self._described.is_outdated and self._is_finished() and self._whole.acquire():
+            self._seal_again(self._described.write)
 
-    def _has_samples(self) -> bool:
-        return self.samples_file.exists() or bool(shards.parts(self.path))
-
-    def _check_identity(self, stored: dict[str, Any]) -> None:
-        keys = differing(stored.get("identity", {}), self.config.get("identity", {}))
-        if keys:
-            raise UserError(
-                f"{self.path / 'config.json'} describes another cell: {', '.join(keys)} differ from what is asked "
-                f"now. A result never changes its meaning. {remedy(self.path)}"
-            )
+    def _seal_again(self, change: Callable[[], None]) -> None:
+        """Change records of a finished cell that this process holds. Killed in between, the cell is unfinished."""
+        check_done(self.path)
+        remove(self.path / seal.NAME)
+        change()
+        seal.write(self.path)
+        self._remove_locks()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -181,7 +168,7 @@ class CellStore:
         """Take DONE from a finished cell: samples that it was finished without are wanted after all."""
         self._lock()
         if check_done(self.path):
-            remove(self.path / "DONE")
+            remove(self.path / seal.NAME)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Store a batch with one write, on the disk before this returns. If the disk is full, nothing of it stays."""
@@ -228,7 +215,12 @@ class CellStore:
         """Store a whole file. Numbers that are not finite become null and are listed under `nonfinite`."""
         if name != Path(name).name or (name == "metrics.json" and self._is_finished()):
             raise ValueError(f"{name}: give a plain name; metrics of a finished cell are replaced by `finish`")
-        write_json(self.path / name, obj)
+        if not self._is_finished():
+            write_json(self.path / name, obj)
+        elif self._take_whole():
+            self._seal_again(lambda: write_json(self.path / name, obj))
+        else:
+            raise self._busy(self.path)
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Store metrics.json and then DONE. Calling it again replaces the metrics (DONE is taken away meanwhile)."""
@@ -245,18 +237,12 @@ class CellStore:
             self._session.begin()
             self._own.open()
         self._clean()
-        remove(self.path / "DONE")
+        remove(self.path / seal.NAME)
+        self._described.write()
         write_json(self.path / "metrics.json", metrics)
         self._session.settle()
         self._settle_errors()
-        n, sha256 = lines_and_digest(self.samples_file)
-        seal = {
-            "schema": SCHEMA,
-            "n": n,
-            "samples_sha256": sha256,
-            "metrics_sha256": digest((self.path / "metrics.json").read_bytes()),
-        }
-        write_json(self.path / "DONE", seal)
+        seal.write(self.path)
         self._remove_locks()
         self.close()
 
@@ -345,6 +331,8 @@ class CellStore:
         if known[0] is not None and known != (self._own.ids, self._own.size):
             self.close()
             raise Busy(f"another process added samples to {self.path} meanwhile. Run the same command again.")
+        if not self._is_finished():
+            self._described.write()
         self._claimed = True
 
     def _start(self) -> set[str]:
@@ -364,7 +352,7 @@ class CellStore:
         return Busy(f"another process is working on the cell {what}. Wait for it or end it, then run this again.")
 
     def _is_finished(self) -> bool:
-        return (self.path / "DONE").exists()
+        return seal.is_there(self.path)
 
     def _withdraw(self) -> None:
         """From a cell that is finished: who came too late leaves no lock file there."""
@@ -403,15 +391,3 @@ class CellStore:
         """
         for file in (*self.path.glob(".*.part"), *shards.parts(self.path)):
             remove(file)
-
-
-def differing(a: Any, b: Any, where: str = "") -> list[str]:
-    """Dotted keys at which two nested values differ.
-
-    >>> differing({"method": {"blocks": 9}, "seed": 0}, {"method": {"blocks": 8}, "seed": 0})
-    ['method.blocks']
-    """
-    if isinstance(a, dict) and isinstance(b, dict):
-        inner = (differing(a.get(k), b.get(k), f"{where}.{k}" if where else k) for k in sorted({*a, *b}))
-        return [key for keys in inner for key in keys]
-    return [] if a == b and type(a) is type(b) else [where or "identity"]

@@ -16,7 +16,6 @@ from harness.records.compare import METHOD_ONLY
 from harness.records.rows import rows_for_table
 from harness.records.summarise import as_metric
 from harness.report.alarms import Alarm, alarms
-from harness.report.clean import clean
 from harness.report.examples import Scan, scan
 from harness.report.notes import notes
 from harness.report.pareto import fronts
@@ -32,7 +31,6 @@ class Line:
 
     cell: CellRecord
     row: dict[str, Any]
-    nonfinite: list[str] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     scan: Scan = field(default_factory=Scan)
     note: str = ""
@@ -96,19 +94,15 @@ class Board:
 
 def board(cells: Sequence[CellRecord], progress: Callable[[Block], None] = lambda block: None) -> Board:
     """Blocks by model and task. `progress` is called with each block whose samples were read."""
-    usable, problems = [], []
-    for cell in cells:
-        known, nonfinite = clean(cell)
-        if known.problem and not known.labels:
-            problems.append(Problem("damaged", str(known.path), known.run_id, known.problem))
-        else:
-            usable.append((known, nonfinite))
+    usable = [cell for cell in cells if cell.labels]
+    unnamed = [cell for cell in cells if not cell.labels]  # nothing can be read of them
+    problems = [Problem("damaged", str(cell.path), cell.run_id, cell.problem) for cell in unnamed]
     blocks = _blocks(usable)
     for block in blocks:
         scan(block.lines, block.headline)
         for one in block.lines:
             same = (one.scan.equal, one.scan.compared)
-            one.alarms = alarms(one.row, one.cell.metrics, one.cell.config, same, one.nonfinite)
+            one.alarms = alarms(one.row, one.cell.metrics, one.cell.config, same, one.cell.nonfinite)
             problems += _problems(one)
         progress(block)
     counts: dict[str, int] = {}
@@ -127,10 +121,10 @@ def _problems(one: Line) -> list[Problem]:
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def _blocks(cells: Sequence[tuple[CellRecord, list[str]]]) -> list[Block]:
-    members: dict[str, list[tuple[CellRecord, list[str]]]] = {}
-    for pair in cells:
-        members.setdefault(_setting(pair[0]), []).append(pair)
+def _blocks(cells: Sequence[CellRecord]) -> list[Block]:
+    members: dict[str, list[CellRecord]] = {}
+    for cell in cells:
+        members.setdefault(_setting(cell), []).append(cell)
     blocks = [_block(group) for group in members.values()]
     blocks.sort(key=lambda b: (b.model, b.task, b.preset, -len(b.lines)))
     _tell_apart(blocks)
@@ -145,10 +139,10 @@ def _setting(cell: CellRecord) -> str:
     return json.dumps([labels, same], sort_keys=True, default=str)
 
 
-def _block(group: Sequence[tuple[CellRecord, list[str]]]) -> Block:
-    stored = {cell.run_id: (cell, nonfinite) for cell, nonfinite in group}
-    rows = rows_for_table([cell for cell, _ in group])
-    lines = [Line(stored[row["run_id"]][0], row, stored[row["run_id"]][1]) for row in rows]
+def _block(group: Sequence[CellRecord]) -> Block:
+    stored = {cell.run_id: cell for cell in group}
+    rows = rows_for_table(group)
+    lines = [Line(stored[row["run_id"]], row) for row in rows]
     facts = [one.cell.config.get("task_facts") or {} for one in sorted(lines, key=lambda o: o.row["status"] != "done")]
     metrics = [as_metric(m) for m in (facts[0].get("metrics") or [] if facts else [])]
     presets = dict.fromkeys(str(one.cell.config.get("preset") or "-") for one in lines)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records.store import differing
+from harness.records.differing import differing
 from harness.visible import line
 
 SHOWN = 3  # values that a note has room for

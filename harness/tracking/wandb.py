@@ -81,7 +81,7 @@ def sync(
     timeout: float = 60.0,
     force: bool = False,
 ) -> Report:
-    """Write finished cells again from the records; `run_ids` None: all of them.
+    """Write finished cells again from the records; `run_ids` None: all of them. A damaged cell is a failure with its reason.
 
     A cell that did not change since it was written in this mode to this project is `kept`, unless `force`. `group`
     None: the group it was written with. `UserError` for an id that has no folder.
@@ -92,7 +92,7 @@ def sync(
     if unknown:
         names = ", ".join(sorted(unknown))
         raise UserError(f"no results for {names}: the folders in {Path(root) / 'runs'} are the run ids.")
-    chosen = [c for c in cells if (c.done if wanted is None else c.run_id in wanted)]
+    chosen = [c for c in cells if (c.done or c.problem if wanted is None else c.run_id in wanted)]
     return Report(tuple(_write(chosen, Path(root), mode, project, group, timeout, force)))
 
 

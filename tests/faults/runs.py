@@ -16,6 +16,7 @@ from harness.config import compose
 from harness.plan import Cell, cells
 from harness.records.cells import CellRecord, read_cells
 from tests.faults.toys import VARIABLE
+from tests.records import sealed
 
 REPOSITORY = Path(__file__).parents[2]
 HEED = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
@@ -24,7 +25,6 @@ TASK = "+task.toy={_target_: tests.faults.toys.Toy}"
 SIX, SEVEN = (TASK.replace("Toy", f"Toy, n: {n}") for n in (6, 7))
 SCALED = "+method.scaled={_target_: tests.faults.toys.Scaled}"
 LEARNED = "+method.learned={_target_: tests.faults.toys.Learned}"
-RECORDS = ("config.json", "samples.jsonl", "metrics.json", "DONE")
 
 
 def plan(model: Path, *overrides: str) -> list[Cell]:
@@ -69,8 +69,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 120) -> None:
 
 def records(root: Path) -> dict[str, bytes]:
     """What two runs of the same cells must agree in, to the byte."""
-    files = [p for p in sorted(root.glob("runs/*/*")) if p.name in RECORDS]
-    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+    files = [p for p in sorted(root.glob("runs/*/*")) if p.name in sealed.FILES]
+    return {str(p.relative_to(root)): sealed.content(p) for p in files}
 
 
 def answers(root: Path) -> dict[tuple[str, str], Any]:

@@ -13,6 +13,7 @@ import harness
 from harness.records.cells import read_cell, read_cells
 from tests.faults import runs
 from tests.faults.system import STORE, elsewhere, python, shim
+from tests.records.test_store import CELL
 
 __all__ = ["shim"]
 
@@ -21,6 +22,7 @@ SHOWN = {
     "records/provenance.py",  # when a session began and ended
     "records/status.py",  # how long ago a cell was written to
     "commands/status.py",
+    "content.py",  # whether a file rests: a clock that is wrong only has it read anew
 }
 
 
@@ -48,7 +50,7 @@ def test_a_clock_that_runs_backwards_changes_no_record(tmp_path, shim):
         done = python(STORE, tmp_path / name, env=elsewhere(shim, CLOCK=clock))
         assert done.returncode == 0, done.stderr
     assert runs.records(tmp_path / "calm") == runs.records(tmp_path / "jumps")
-    (session,) = read_cell(tmp_path / "jumps" / "runs" / "cell").provenance["sessions"]
+    (session,) = read_cell(tmp_path / "jumps" / "runs" / CELL).provenance["sessions"]
     assert session["finished"] < session["started"]  # it did run backwards
 
 

@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.records.cells import read_cell
 from tests.faults import runs
 from tests.records.test_shards import ORDER, compute, one_process, same, shard
-from tests.records.test_store import child_env, finished_cell, row, store
+from tests.records.test_store import CELL, child_env, finished_cell, row, store
 
 PAGE = 4096  # bytes that a file takes at least
 
@@ -30,7 +30,7 @@ def test_a_full_disk_is_one_sentence_and_afterwards_the_run_ends_as_if_nothing_h
     disk.fill(leave)
     with pytest.raises(UserError, match=r"disk full while writing .* free space and run the same command again"):
         go(disk.place)
-    cell = disk.place / "runs" / "cell"
+    cell = disk.place / "runs" / CELL
     kept = read_cell(cell).samples() if (cell / "config.json").exists() else []
     assert len(kept) % 2 == 0 and not list(cell.glob(".*.part"))  # whole batches, and no temporary file in the way
     if leave > 8_000:
@@ -95,7 +95,7 @@ def test_a_device_that_fails_in_mid_run_keeps_what_was_finished(tmp_path, device
     words = [sys.executable, "-c", WRITER]
     subprocess.run([*words, tmp_path / "calm"], env=child_env(), check=True)
     process = subprocess.Popen([*words, device.place], stdout=subprocess.PIPE, text=True, env=child_env())
-    samples = device.place / "runs" / "cell" / "samples.jsonl"
+    samples = device.place / "runs" / CELL / "samples.jsonl"
     runs.wait_until(lambda: samples.exists() and samples.stat().st_size > 1000)
     device.fail()
     said, _ = process.communicate()

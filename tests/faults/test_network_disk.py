@@ -12,7 +12,7 @@ import pytest
 from harness.records.cells import read_cell
 from tests.faults.runs import records
 from tests.faults.system import STORE, elsewhere, python, shim
-from tests.records.test_store import finished_cell, row, store
+from tests.records.test_store import CELL, finished_cell, row, store
 
 __all__ = ["shim"]
 
@@ -88,7 +88,7 @@ def test_without_locks_two_shards_that_both_join_leave_the_same(tmp_path, shim):
     calm = one_process(tmp_path / "calm")
     done = python(SHARDS, tmp_path / "nfs", env=elsewhere(shim, FLOCK=errno.ENOLCK))
     assert done.returncode == 0, done.stderr
-    assert same(calm, tmp_path / "nfs" / "runs" / "cell")
+    assert same(calm, tmp_path / "nfs" / "runs" / CELL)
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from harness.contracts.task import Metric
+from harness.identity import run_id as id_of
 from harness.records.store import CellRecord, CellStore, read_cells
 from harness.records.summarise import summarise
 
@@ -52,16 +53,20 @@ def add_cell(
     n_skipped: int = 0,
     device: str = "cpu",
     simulated: bool = False,
+    measured: bool = True,
+    identity: dict[str, Any] | None = None,
 ) -> CellRecord:
     """Store a finished cell and read it back."""
     config = {
         "labels": {"model": model, "method": method, "task": task},
-        "identity": {"model": {"name": model}, "method": {"name": method}, "task": {"name": task}, "seed": 0},
+        "identity": {"model": {"name": model}, "method": {"name": method}, "task": {"name": task}, "seed": 0}
+        | (identity or {}),
         "task_facts": {"metrics": [asdict(metric)], "by": list(by)},
     }
-    run_id = f"v1-{model}-{method}-{task}"
+    run_id = id_of(config["identity"])
     with CellStore(root, run_id, config) as store:
         store.append(rows)
-        store.write_json("efficiency.json", efficiency(device, simulated))
+        if measured:
+            store.write_json("efficiency.json", efficiency(device, simulated))
         store.finish(summarise(config["task_facts"], rows, dense, n_skipped))
     return next(c for c in read_cells(root) if c.run_id == run_id)

@@ -16,6 +16,7 @@ import pytest
 
 from harness.contracts.task import Metric
 from harness.errors import UserError
+from harness.identity import run_id
 from harness.records.cells import CellRecord, read_cells
 from harness.records.compare import compared, differences, examples_for, holm, incomparable, pairs, ratios
 from harness.records.statistics import Difference, paired
@@ -48,7 +49,6 @@ def cell(
     root: Path,
     rows: list[dict[str, Any]] | None = None,
     *,
-    name: str = "cell",
     done: bool = True,
     metrics: tuple[Metric, ...] = (ACC,),
     by: tuple[str, ...] = ("length",),
@@ -64,7 +64,8 @@ def cell(
         part[last] = value
     facts = {"metrics": [asdict(m) for m in metrics], "by": list(by)}
     rows = [sample("e0"), sample("e1", 0.0)] if rows is None else rows
-    with CellStore(root, name, {"identity": identity, "labels": {}, "task_facts": facts}) as store:
+    labels, name = {"model": "micro", "method": "power", "task": "passkey"}, run_id(identity)
+    with CellStore(root, name, {"identity": identity, "labels": labels, "task_facts": facts}) as store:
         store.append(rows)
         if done:
             store.finish({"n": len(rows)})
@@ -334,10 +335,10 @@ def test_what_one_side_did_not_measure_has_no_ratio():
 def test_equal_copies_in_two_roots_count_once(tmp_path):
     one = cell(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    cell(tmp_path / "b", name="more")
-    found = read_cells(tmp_path / "a", tmp_path / "b")
-    assert [(c.run_id, c.done, c.problem) for c in found] == [("cell", True, ""), ("more", True, "")]
-    assert found[0].path == one.path
+    more = cell(tmp_path / "b", seed=1)
+    found = {c.run_id: c for c in read_cells(tmp_path / "a", tmp_path / "b")}
+    assert found.keys() == {one.run_id, more.run_id} and all(c.done and not c.problem for c in found.values())
+    assert found[one.run_id].path == one.path
 
 
 def test_one_run_id_with_two_contents_is_believed_nowhere_however_many_copies_follow(tmp_path):

@@ -20,15 +20,15 @@ from harness.records import shards
 from harness.records.cells import read_cell
 from harness.records.locks import Lock
 from harness.records.store import Busy, CellStore, is_held
-from tests.records.test_store import CONFIG, child_env, row, store
+from tests.records import sealed
+from tests.records.test_store import CELL, CONFIG, child_env, row, store
 
 BATCHES = [[0, 3], [1], [2, 5, 4], [6], [7, 8]]
 ORDER = [f"e{i}" for batch in BATCHES for i in batch]
-COMPARED = ("samples.jsonl", "metrics.json", "DONE", "config.json")
 
 
 def shard(root: Path, i: int, n: int) -> CellStore:
-    return CellStore(root, "cell", CONFIG, shard=(i, n))
+    return CellStore(root, CELL, CONFIG, shard=(i, n))
 
 
 def batches_of(i: int, n: int) -> list[list[int]]:
@@ -52,7 +52,7 @@ def one_process(root: Path) -> Path:
 
 
 def same(a: Path, b: Path) -> bool:
-    return all((a / name).read_bytes() == (b / name).read_bytes() for name in COMPARED)
+    return all(sealed.content(a / name) == sealed.content(b / name) for name in sealed.FILES)
 
 
 def names(folder: Path) -> set[str]:
@@ -92,7 +92,7 @@ def test_a_shard_that_leaves_early_leaves_the_cell_to_the_others(tmp_path):
     compute(a, batches_of(0, 2))
     assert not a.merge(ORDER)
     compute(b, batches_of(1, 2))
-    assert b.merge(ORDER) and not (tmp_path / "runs" / "cell" / "samples.0of2.jsonl").exists()
+    assert b.merge(ORDER) and not (tmp_path / "runs" / CELL / "samples.0of2.jsonl").exists()
     b.finish({"n": 9})
     assert not a.merge(ORDER) and a.done  # too late, and nothing is damaged
 
@@ -107,7 +107,7 @@ def test_another_division_or_none_goes_on_with_what_is_there(tmp_path, then):
         compute(cell, BATCHES[1:2])
     with shard(root, 1, 4) as cell:
         cell.append([row(2)])  # half a batch: its process was killed
-    with CellStore(root, "cell", CONFIG, shard=then) as cell:
+    with CellStore(root, CELL, CONFIG, shard=then) as cell:
         assert cell.is_split
         compute(cell)
         assert cell.merge(ORDER)
@@ -342,7 +342,7 @@ def test_killed_between_any_two_steps_of_the_join_it_can_be_done_again(tmp_path,
             done = False
         monkeypatch.undo()
         cell.close()
-        with CellStore(root, "cell", CONFIG, shard=(0, 3) if step % 2 else None) as again:
+        with CellStore(root, CELL, CONFIG, shard=(0, 3) if step % 2 else None) as again:
             if not again.done:
                 assert (list(again.finished()) and not again.is_split) or again.merge(ORDER)
                 again.finish({"n": len(ORDER)})
@@ -368,11 +368,12 @@ def test_files_of_shards_beside_a_finished_cell_mean_nothing(tmp_path):
 WORKER = """
 import sys
 from pathlib import Path
-from tests.records.test_shards import CONFIG, CellStore
+from tests.records.test_shards import CELL, CONFIG, CellStore
+from tests.records import sealed
 from tests.records.test_store import row
 i, n, total = map(int, sys.argv[1:])
 order = [f"e{{k}}" for k in range(total)]
-with CellStore(Path({root!r}), "cell", CONFIG, shard=(i, n) if n else None) as cell:
+with CellStore(Path({root!r}), CELL, CONFIG, shard=(i, n) if n else None) as cell:
     if cell.done:
         sys.exit(0)
     have = cell.finished()
@@ -404,9 +405,9 @@ def test_shards_that_are_killed_and_started_again_in_other_numbers_lose_nothing(
             kills += process.wait() == -signal.SIGKILL
     started = [subprocess.Popen(command(rough, i, 3, total), env=child_env()) for i in range(3)]
     assert [p.wait() for p in started] == [0, 0, 0]
-    calm, cell = (tmp_path / name / "runs" / "cell" for name in ("calm", "rough"))
+    calm, cell = (tmp_path / name / "runs" / CELL for name in ("calm", "rough"))
     assert kills >= 3 and same(calm, cell) and not list(cell.glob("*of*")) and not list(cell.glob(".*"))
 
 
 def _grew(root: Path, n: int) -> bool:
-    return any(file.stat().st_size for file in root.glob(f"runs/cell/samples.*of{n}.jsonl"))
+    return any(file.stat().st_size for file in root.glob(f"runs/{CELL}/samples.*of{n}.jsonl"))

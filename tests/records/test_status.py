@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness.cli import main
+from harness.identity import run_id
 from harness.records import planned
 from harness.records.status import PIECE, read_status
 from harness.records.store import CellStore
@@ -17,15 +18,18 @@ HOLD = """
 import sys
 from pathlib import Path
 from harness.records.store import CellStore
-with CellStore(Path(sys.argv[1]), sys.argv[2], {"labels": LABELS, "identity": {"x": 1}}, shard=SHARD) as store:
+with CellStore(Path(sys.argv[1]), sys.argv[2], {"labels": LABELS, "identity": {"x": 4}}, shard=SHARD) as store:
     store.append([{"id": "a"}, {"id": "b"}])
     print("ready", flush=True)
     sys.stdin.read()
 """
 
 
+IDS = [run_id({"x": i}) for i in range(5)]
+
+
 def config(i):
-    return {"labels": {"model": "m", "method": f"p{i}", "task": "t"}, "identity": {"x": 1}}
+    return {"labels": {"model": "m", "method": f"p{i}", "task": "t"}, "identity": {"x": i}}
 
 
 def rows(*ids):
@@ -35,7 +39,7 @@ def rows(*ids):
 @pytest.fixture
 def root(tmp_path):
     """A folder with a finished, a failed, a refused, a stopped and a pending cell."""
-    cells = [[f"c{i}", "m", f"p{i}", "t", 4] for i in range(5)]
+    cells = [[IDS[i], "m", f"p{i}", "t", 4] for i in range(5)]
     folder = tmp_path / "results"
     (folder / "plans").mkdir(parents=True)
     plan = {
@@ -46,15 +50,15 @@ def root(tmp_path):
         "cells": cells,
     }
     (folder / "plans" / "sweep-1.json").write_text(json.dumps(plan))
-    with CellStore(folder, "c0", config(0)) as store:
+    with CellStore(folder, IDS[0], config(0)) as store:
         store.append(rows("a", "b", "c", "d"))
         store.finish({"n": 4})
-    with CellStore(folder, "c1", config(1)) as store:
+    with CellStore(folder, IDS[1], config(1)) as store:
         store.append(rows("a"))
         store.fail("UserError", "too long\nsecond line")
-    with CellStore(folder, "c2", config(2)) as store:
+    with CellStore(folder, IDS[2], config(2)) as store:
         store.fail("Unsupported", "no such cache")
-    with CellStore(folder, "c3", config(3)) as store:
+    with CellStore(folder, IDS[3], config(3)) as store:
         store.append(rows("a", "b", "c"))
     return folder
 
@@ -73,9 +77,9 @@ def test_every_state_is_told_from_the_records(root):
 
 @pytest.mark.parametrize("shard", [None, (0, 2)])
 def test_a_cell_at_work_is_running_and_is_not_disturbed(root, shard):
-    code = HOLD.replace("LABELS", repr(config(3)["labels"])).replace("SHARD", repr(shard))
+    code = HOLD.replace("LABELS", repr(config(4)["labels"])).replace("SHARD", repr(shard))
     owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(root), "c4"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(root), IDS[4]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout.readline() == "ready\n"
     for _ in range(50):
@@ -87,7 +91,7 @@ def test_a_cell_at_work_is_running_and_is_not_disturbed(root, shard):
 
 
 def test_a_running_cell_that_failed_before_is_running(root):
-    with CellStore(root, "c1", config(1)) as store:
+    with CellStore(root, IDS[1], config(1)) as store:
         store.append(rows("b"))
         assert states(root)["p1"].state == "running"
     assert states(root)["p1"].state == "failed"
@@ -97,11 +101,11 @@ def test_cells_without_a_plan_are_told_too(root):
     (root / "plans" / "sweep-1.json").unlink()
     (sweep,) = read_status(root)
     assert sweep.plan is None and sweep.counts == {"finished": 1, "failed": 1, "refused": 1, "stopped": 1}
-    assert [c.label for c in sweep.cells] == [f"m / p{i} / t" for i in range(4)]
+    assert sorted(c.label for c in sweep.cells) == [f"m / p{i} / t" for i in range(4)]
 
 
 def test_many_samples_are_estimated_from_their_beginning(root):
-    with (root / "runs" / "c3" / "samples.jsonl").open("ab") as file:
+    with (root / "runs" / IDS[3] / "samples.jsonl").open("ab") as file:
         line = json.dumps({"id": "x" * 100}).encode() + b"\n"
         file.write(line * (3 * PIECE // len(line)))
     cell = states(root)["p3"]

@@ -15,10 +15,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.identity import run_id
+from harness.records import seal
 from harness.records.cells import check_done
 from harness.records.store import SCHEMA, CellStore, read_cells
+from tests.records import sealed
 
-CONFIG = {"identity": {"method": {"name": "power", "blocks": 8}, "seed": 0}, "labels": {"model": "m"}, "batch_size": 4}
+LABELS = {"model": "m", "method": "power", "task": "t"}
+CONFIG = {"identity": {"method": {"name": "power", "blocks": 8}, "seed": 0}, "labels": LABELS, "batch_size": 4}
+CELL = run_id(CONFIG["identity"])
 
 
 def row(i: int, text: str = "answer") -> dict:
@@ -26,7 +31,7 @@ def row(i: int, text: str = "answer") -> dict:
 
 
 def store(root: Path, **identity) -> CellStore:
-    return CellStore(root, "cell", {**CONFIG, "identity": {**CONFIG["identity"], **identity}})
+    return CellStore(root, CELL, {**CONFIG, "identity": {**CONFIG["identity"], **identity}})
 
 
 def finished_cell(root: Path) -> Path:
@@ -42,12 +47,12 @@ def test_a_cell_goes_from_empty_to_done(tmp_path):
     cell.append([row(0), row(1, "ünï\u2028\ud800 \x85\r\n")])
     cell.append([row(2)])
     assert list(store(tmp_path).finished()) == ["e0", "e1", "e2"]
-    cell.finish({"n": 3, "values": {"a": float("nan")}})
+    cell.finish({"n": 3, "values": {"a": {"value": float("nan")}}})
     again = store(tmp_path)
     assert again.done and again.finished()["e1"]["text"] == "ünï\u2028\ud800 \x85\r\n"
     record = read_cells(tmp_path)[0]
     assert record.done and record.config["identity"] == CONFIG["identity"] and len(record.samples()) == 3
-    assert record.metrics == {"n": 3, "values": {"a": None}, "nonfinite": ["values.a"]}
+    assert record.metrics == {"n": 3, "values": {"a": {"value": None}}} and record.nonfinite == ("values.a.value",)
     session = record.provenance["sessions"][0]
     assert session["finished"] >= session["started"] and session["versions"]["numpy"]
 
@@ -60,8 +65,8 @@ def test_no_samples_at_all_can_be_finished(tmp_path):
 
 def test_the_same_run_writes_the_same_bytes(tmp_path):
     a, b = finished_cell(tmp_path / "a"), finished_cell(tmp_path / "b")
-    for name in ("samples.jsonl", "metrics.json", "DONE", "config.json"):
-        assert (a / name).read_bytes() == (b / name).read_bytes()
+    for name in sealed.FILES:
+        assert sealed.content(a / name) == sealed.content(b / name)
 
 
 def test_a_torn_last_line_is_cut_off_and_computed_again(tmp_path):
@@ -122,8 +127,8 @@ def test_another_identity_is_an_error_that_names_the_keys(tmp_path):
 
 def test_what_is_not_identity_may_change(tmp_path):
     path = finished_cell(tmp_path)
-    cell = CellStore(tmp_path, "cell", {**CONFIG, "batch_size": 1, "labels": {"model": "renamed"}})
-    assert cell.done and json.loads((path / "config.json").read_text())["labels"] == {"model": "renamed"}
+    cell = CellStore(tmp_path, CELL, {**CONFIG, "batch_size": 1, "labels": {**LABELS, "model": "renamed"}})
+    assert cell.done and json.loads((path / "config.json").read_text())["labels"]["model"] == "renamed"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +136,9 @@ def test_what_is_not_identity_may_change(tmp_path):
     [
         ("samples.jsonl", b"", "was changed after the cell was finished: it holds 0 complete lines, and 2"),
         ("metrics.json", b'{"n": 9}', "metrics.json was changed"),
-        ("metrics.json", b'{"n"', "metrics.json is damaged"),
+        ("metrics.json", b'{"n"', "metrics.json was changed"),
         ("metrics.json", None, "metrics.json was changed after the cell was finished: it is missing"),
-        ("metrics.json", b"[" * 100_000, "metrics.json is damaged"),
+        ("metrics.json", b"[" * 100_000, "metrics.json was changed"),
         ("DONE", b"", "DONE is damaged"),
         ("DONE", b'{"a":' * 100_000, "DONE is damaged"),
         ("DONE", b'{"schema": 99}', "layout version 99"),
@@ -206,7 +211,7 @@ def test_one_damaged_cell_does_not_hide_the_others(tmp_path):
     (path.parent / "other" / "config.json").write_text("{")
     (path.parent / "stray file").write_text("")
     found = [(c.run_id, bool(c.problem)) for c in read_cells(tmp_path)]
-    assert found == [("cell", False), ("empty", True), ("other", True)]
+    assert found == [(CELL, False), ("empty", True), ("other", True)]
     assert read_cells(tmp_path / "nowhere") == []
 
 
@@ -349,7 +354,7 @@ def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_same_records(
     subprocess.run(command(tmp_path / "calm"), env=child_env(), check=True)
     kills = 0
     for wait in (0.0, 0.005, 0.02):
-        samples = tmp_path / "rough" / "runs" / "cell" / "samples.jsonl"
+        samples = tmp_path / "rough" / "runs" / CELL / "samples.jsonl"
         size = samples.stat().st_size if samples.exists() else 0
         process = subprocess.Popen(command(tmp_path / "rough"), env=child_env())
         while process.poll() is None and (not samples.exists() or samples.stat().st_size <= size):
@@ -358,9 +363,9 @@ def test_kill_9_at_any_moment_and_the_same_command_again_gives_the_same_records(
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     subprocess.run(command(tmp_path / "rough"), env=child_env(), check=True)
-    calm, rough = (tmp_path / name / "runs" / "cell" for name in ("calm", "rough"))
-    for name in ("samples.jsonl", "metrics.json", "DONE", "config.json"):
-        assert (calm / name).read_bytes() == (rough / name).read_bytes()
+    calm, rough = (tmp_path / name / "runs" / CELL for name in ("calm", "rough"))
+    for name in sealed.FILES:
+        assert sealed.content(calm / name) == sealed.content(rough / name)
     assert kills > 0 and store(tmp_path / "rough").done
     assert len(read_cells(tmp_path / "rough")[0].provenance["sessions"]) >= kills
 
@@ -376,21 +381,39 @@ def test_temporary_files_of_killed_processes_go_when_the_cell_ends(tmp_path):
     ]  # fmt: skip
 
 
-def test_who_opens_a_cell_while_another_ends_it_writes_its_temporary_file_again(tmp_path, monkeypatch):
-    cell, real, taken = store(tmp_path), os.fsync, []
+def test_who_opens_a_cell_while_another_makes_and_ends_it_breaks_no_seal(tmp_path, monkeypatch):
+    path, real, taken = tmp_path / "runs" / CELL, os.fsync, []
 
     def fsync(fd):
-        if not taken and (found := list(cell.path.glob(".config.json.*.part"))):
+        if not taken and (found := list(path.glob(".config.json.*.part"))):
             taken.extend(found)
-            cell.append([row(0)])
-            cell.finish({"n": 1})
+            finished_cell(tmp_path)
             assert not found[0].exists()
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    late = CellStore(tmp_path, "cell", {**CONFIG, "labels": {"model": "late"}})
-    assert taken and late.done and json.loads((late.path / "config.json").read_text())["labels"] == {"model": "late"}
-    assert not list(late.path.glob(".*.part"))
+    late = CellStore(tmp_path, CELL, {**CONFIG, "labels": {**LABELS, "model": "late"}})
+    assert taken and late.done and not list(late.path.glob(".*.part"))
+    assert read_cells(tmp_path)[0].done and read_cells(tmp_path)[0].labels["model"] == "late"  # sealed again
+
+
+def test_labels_of_a_cell_at_work_change_when_it_is_held_and_are_sealed(tmp_path):
+    first = store(tmp_path)
+    assert first.claim()
+    with CellStore(tmp_path, CELL, {**CONFIG, "labels": {**LABELS, "model": "late"}}) as late:
+        assert read_cells(tmp_path)[0].labels["model"] == "m"
+        first.finish({"n": 0})
+        assert late.done and store(tmp_path).done
+    late = CellStore(tmp_path, CELL, {**CONFIG, "labels": {**LABELS, "model": "late"}})
+    assert late.done and read_cells(tmp_path)[0].labels["model"] == "late" and not list(late.path.glob(".*"))
+
+
+def test_a_cell_is_made_where_the_file_system_has_no_links(tmp_path, monkeypatch):
+    def link(*args):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    assert finished_cell(tmp_path) and store(tmp_path).done and not list((tmp_path / "runs" / CELL).glob(".*.part"))
 
 
 def test_killed_between_any_two_steps_of_finish_the_cell_can_be_finished(tmp_path, monkeypatch):
@@ -425,4 +448,5 @@ def test_killed_between_any_two_steps_of_finish_the_cell_can_be_finished(tmp_pat
 
 def test_schema_is_stored(tmp_path):
     path = finished_cell(tmp_path)
-    assert all(json.loads((path / name).read_text())["schema"] == SCHEMA for name in ("config.json", "DONE"))
+    assert json.loads((path / "config.json").read_text())["schema"] == SCHEMA
+    assert json.loads((path / "DONE").read_text())["schema"] == seal.SCHEMA

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from harness.identity import run_id
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import summarise
 from harness.records.table import render, rows_for_table, size
@@ -57,6 +58,12 @@ def test_it_fits_and_everything_is_there(cells, width):
     assert "\x1b" not in text
 
 
+def named(config, method):
+    """The configuration of another method's cell."""
+    labels, identity = {**config["labels"], "method": method}, {**config["identity"], "method": {"name": method}}
+    return {**config, "labels": labels, "identity": identity}
+
+
 def values(cells) -> list[str]:
     """Every number of the block and of its breakdown, as it is printed."""
     parts = [
@@ -90,7 +97,8 @@ def test_no_number_and_no_word_of_a_head_is_ever_broken(cells, width):
 
 def test_from_120_columns_on_a_method_is_one_line_with_the_interval_beside_the_value(cells):
     lines = [row for row in printed(cells, 120).splitlines() if row.startswith("power")]
-    estimate = cells[2].metrics["values"]["accuracy"]
+    power = next(c for c in cells if c.labels["method"] == "power")
+    estimate = power.metrics["values"]["accuracy"]
     assert f"{100 * estimate['value']:.2f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]" in " ".join(
         lines[0].split()
     )
@@ -107,12 +115,12 @@ def test_a_long_name_is_folded_before_anything_else_suffers(tmp_path):
 
 def test_failed_unfinished_and_damaged_cells_say_why(tmp_path):
     dense = add_cell(tmp_path, "dense", DENSE)
-    config = {**dense.config, "labels": {**dense.labels, "method": "quest"}}
-    with CellStore(tmp_path, "v1-quest", config) as store:
+    config = named(dense.config, "quest")
+    with CellStore(tmp_path, run_id(config["identity"]), config) as store:
         store.fail("NotEngaged", "it changed nothing \x1b[31m[bold]" + "x" * 400)
-    CellStore(tmp_path, "v1-stopped", {**config, "labels": {**dense.labels, "method": "slow"}})
-    add_cell(tmp_path, "power", POWER, DENSE)
-    (tmp_path / "runs" / "v1-micro-power-passkey" / "DONE").write_text("{")
+    config = named(dense.config, "slow")
+    CellStore(tmp_path, run_id(config["identity"]), config)
+    (add_cell(tmp_path, "power", POWER, DENSE).path / "DONE").write_text("{")
     text = printed(read_cells(tmp_path), 80)
     assert (
         "quest failed: NotEngaged: it changed nothing \\u241b[31m[bold]" in " ".join(text.split())
@@ -139,8 +147,7 @@ def test_a_metric_that_is_no_percentage(tmp_path):
 
 
 def test_a_table_before_anything_was_measured(tmp_path):
-    cell = add_cell(tmp_path, "dense", DENSE)
-    (cell.path / "efficiency.json").unlink()
+    add_cell(tmp_path, "dense", DENSE, measured=False)
     rows = rows_for_table(read_cells(tmp_path))
     assert rows[0]["ttft_ms"] is None and rows[0]["kv_logical"] == 1.0
     assert printed(read_cells(tmp_path))
@@ -196,12 +203,13 @@ def test_significant_differences_of_every_metric_are_marked_and_reasons_told_els
 
     facts = {"metrics": [asdict(ACC), asdict(PPL)], "by": []}
     for method, rows in (("dense", DENSE), ("power", POWER)):
-        config = {"labels": {"model": "m", "task": "t", "method": method}, "identity": {}, "task_facts": facts}
-        with CellStore(tmp_path, f"v1-{method}", config) as store:
+        config = named({"labels": {"model": "m", "task": "t"}, "identity": {}, "task_facts": facts}, method)
+        with CellStore(tmp_path, run_id(config["identity"]), config) as store:
             store.append(rows)
             store.finish(summarise(facts, rows, None if method == "dense" else DENSE))
-    config["labels"]["method"] = "quest"
-    with CellStore(tmp_path, "v1-quest", config) as store:
+    config = named(config, "quest")
+    quest = run_id(config["identity"])
+    with CellStore(tmp_path, quest, config) as store:
         store.fail("UserError", "the reason")
     cells = read_cells(tmp_path)
     for width in (40, 80, 200):
@@ -209,12 +217,12 @@ def test_significant_differences_of_every_metric_are_marked_and_reasons_told_els
         table = lines[next(i for i, line in enumerate(lines) if line.startswith("all metrics")) :]
         row = next(line for line in table if line.startswith("power"))
         assert row.count("*") == 2, width
-    ppl = cells[[c.run_id for c in cells].index("v1-power")].metrics["vs_dense"]["ppl"]
+    ppl = next(c for c in cells if c.labels["method"] == "power").metrics["vs_dense"]["ppl"]
     below = next(line for line in table if line.startswith("  vs dense"))
     assert f"{ppl['value']:+.4g} [{ppl['low']:+.4g}, {ppl['high']:+.4g}]" in below
     assert "the reason" in printed(cells)
     out = io.StringIO()
-    render(cells, Terminal(file=out, width=80), told={"v1-quest"})
+    render(cells, Terminal(file=out, width=80), told={quest})
     assert "the reason" not in out.getvalue() and "failed" in out.getvalue()
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from harness.contracts.task import Metric
+from harness.identity import run_id
 from harness.records.summarise import summarise
 from tests.records.cells import efficiency
 
@@ -68,13 +69,19 @@ def store(
     **changes: Any,
 ) -> Path:
     """Write a finished cell; returns its folder. `changes`: of config.json (`identity`, `preset`, ...), or `efficiency`."""
-    run_id = hashlib.sha256(json.dumps([model, method, task, changes.get("identity")]).encode()).hexdigest()[:16]
-    folder = root / "runs" / run_id
+    identity = {
+        "model": {"name": model},
+        "method": {"target": method, "params": {}},
+        "task": {"target": task},
+        "seed": 0,
+    }
+    identity |= changes.pop("identity", {})
+    folder = root / "runs" / run_id(identity)
     folder.mkdir(parents=True)
     facts = {"metrics": [asdict(m) for m in metrics], "by": list(by)}
     config = {
         "schema": 1, "labels": {"model": model, "method": method, "task": task}, "preset": "ci",
-        "identity": {"model": model, "method": {"target": method, "params": {}}, "task": task, "seed": 0},
+        "identity": identity,
         "task_facts": facts, "method_facts": {"paper": "2401.00001", "needs": [], "budget": budget},
     }  # fmt: skip
     measured = changes.pop("efficiency", None) or efficiency()
@@ -96,7 +103,7 @@ def write(file: Path, obj: Any) -> None:
 
 
 def seal(folder: Path) -> None:
-    """DONE for what stands in the folder now."""
+    """DONE for what stands in the folder now, as it was sealed at first."""
     samples, metrics = ((folder / name).read_bytes() for name in ("samples.jsonl", "metrics.json"))
     digest = {
         "samples_sha256": hashlib.sha256(samples).hexdigest(),

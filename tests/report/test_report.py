@@ -15,9 +15,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.claims import decide, load
 from harness.cli import main
+from harness.commands.compare import match
 from harness.errors import UserError
+from harness.records import published
 from harness.records.cells import read_cells
+from harness.records.compare import incomparable
+from harness.records.gate import Rules, judge
+from harness.records.rows import rows_for_table
+from harness.records.status import read_status
 from harness.records.table import render
 from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
@@ -25,6 +32,8 @@ from harness.report.data import dumps, pages
 from harness.report.examples import KEPT, SCANNED, TEXT
 from harness.report.notes import notes
 from harness.report.pareto import front, fronts
+from harness.terminal import Terminal
+from harness.tracking.payload import payload
 from harness.visible import cut, line, visible
 from tests.report.stored import ACC, CHAIR, HOSTILE, grid, row, seal, store, write
 
@@ -180,6 +189,28 @@ def test_any_malformed_record_is_named_and_hides_no_other(tmp_path: Path, seed: 
     assert len(data["main"]["rows"]) == len(found.lines)
     markdown.render(found)
     table_csv.render(found)
+    agree(tmp_path, {p.run_id for p in found.problems if p.status == "damaged"})
+
+
+def agree(root: Path, damaged: set[str]) -> None:
+    """Every other reader takes the folder, and none takes a damaged cell for a result."""
+    cells = read_cells(root)
+    bad = {cell.run_id for cell in cells if cell.problem}
+    assert bad <= damaged  # the report also reads the samples
+    assert {row["run_id"] for row in rows_for_table(cells) if row["status"] == "damaged"} == bad
+    render(cells, Terminal(file=io.StringIO(), width=100))
+    assert {c.run_id for sweep in read_status(root) for c in sweep.cells if c.state == "damaged"} == bad
+    assert all(
+        v.outcome == "not comparable" for v in judge(root, root, Rules(0.01, 1.25)) if "damaged" in str(v.reasons)
+    )
+    named = [c.labels["method"] for c in cells if c.run_id in bad and c.labels]
+    pairings = match("dense", named[0], root, cells) if named else []
+    assert all("damaged" in " ".join(incomparable(x, y)) for _, x, y in pairings)
+    done = [cell for cell in cells if cell.done]
+    assert bad.isdisjoint(cell.run_id for cell in done)
+    [payload(cell) for cell in done]
+    published.rows({"rows": {"dense": {"passkey": {"accuracy": 50.0}}}}, cells)
+    decide([c for c in load() if c.check is None], cells)
 
 
 def _spoil(node: Any, rng: Random, junk: list[Any]) -> None:
@@ -314,9 +345,9 @@ def test_only_the_same_prompt_is_compared(tmp_path: Path) -> None:
 
 def test_different_settings_are_different_blocks_and_say_what_differs(tmp_path: Path) -> None:
     for limit in (10, 20):
-        identity = {"model": "m", "task": {"params": {"n": limit}}, "limit": limit, "seed": 0}
-        store(tmp_path, "dense", grid(0.9, limit), identity=identity | {"method": "dense"})
-        store(tmp_path, "power", grid(0.5, limit), grid(0.9, limit), identity=identity | {"method": "power"})
+        identity = {"task": {"params": {"n": limit}}, "limit": limit}
+        store(tmp_path, "dense", grid(0.9, limit), identity=identity)
+        store(tmp_path, "power", grid(0.5, limit), grid(0.9, limit), identity=identity)
     found = reported(tmp_path)
     assert [len(block.lines) for block in found.blocks] == [2, 2]
     assert sorted(block.note for block in found.blocks) == ["n 10; 10 samples", "n 20; 20 samples"]
@@ -326,10 +357,10 @@ def test_two_variants_under_one_label_say_what_differs(tmp_path: Path) -> None:
     dense = grid(0.9)
     store(tmp_path, "dense", dense)
     for window in (4, 8):
-        identity = {"model": "micro", "task": "passkey", "seed": 0, "method": {"params": {"window": window}}}
+        identity = {"method": {"target": "power", "params": {"window": window}}}
         store(tmp_path, "power", grid(0.5, seed=window), dense, identity=identity)
     found = reported(tmp_path)
-    assert [one.name for one in found.lines] == [
+    assert sorted(one.name for one in found.lines) == [
         "dense",
         "power (window 4)",
         "power (window 8)",

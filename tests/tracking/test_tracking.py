@@ -51,6 +51,11 @@ def cell(tmp_path):
     return add_cell(tmp_path, "power", POWER, DENSE)
 
 
+def dense_id(root, cell):
+    """The run id of the other cell."""
+    return next(c.run_id for c in read_cells(root) if c.run_id != cell.run_id)
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """Put a tracker with a given behaviour in the place of the real one; returns what it was told."""
@@ -119,7 +124,7 @@ def test_disabled_imports_nothing_and_starts_nothing(cell, tmp_path):
 def test_the_payload_is_a_function_of_the_records(cell):
     got = payload(cell)
     assert got == payload(cell) and json.loads(json.dumps(got)) == got
-    assert (got["id"], got["name"]) == ("v1-micro-power-passkey", "micro/power/passkey")
+    assert (got["id"], got["name"]) == (cell.run_id, "micro/power/passkey")
     assert got["config"]["identity"] == cell.config["identity"] and got["config"]["method"] == "power"
     values, summary = cell.metrics["values"]["accuracy"], got["summary"]
     assert (summary["accuracy"], summary["accuracy/low"]) == (values["value"], values["low"])
@@ -140,7 +145,7 @@ def test_the_tracker_gets_config_table_pictures_and_numbers(cell, tmp_path, fake
     told = fake()
     (cell.path / "figures").mkdir()
     (cell.path / "figures" / "heat.png").write_bytes(b"picture")
-    (cell.path / "figures" / "heat.csv").write_text("table")
+    (cell.path / "figures" / "heat.txt").write_text("no picture")
     status = track(cell, tmp_path, "offline", "proj", "sweep-1")
     assert status.ok and str(status) == "offline"
     init, log, summary, finish = told()
@@ -193,10 +198,11 @@ def test_a_missing_tracker_is_one_sentence(cell, tmp_path, fake):
 
 
 def test_one_cell_that_fails_does_not_stop_the_next(tmp_path, cell, fake):
-    fake("if 'dense' in k['id']: raise RuntimeError('no')")
+    fake("if 'dense' in k['name']: raise RuntimeError('no')")
     report = sync(tmp_path, mode="offline")
-    assert [s.state for s in report.statuses] == ["failed", "offline"] and not report.ok
-    assert "1 failed, 1 offline" in str(report) and "v1-micro-dense-passkey: not written" in str(report)
+    states = {s.run_id: s.state for s in report.statuses}
+    assert states == {cell.run_id: "offline", dense_id(tmp_path, cell): "failed"} and not report.ok
+    assert "1 failed, 1 offline" in str(report) and f"{dense_id(tmp_path, cell)}: not written" in str(report)
 
 
 def test_a_process_that_cannot_start_is_one_sentence(cell, tmp_path, monkeypatch):
@@ -229,7 +235,7 @@ def test_an_unfinished_cell_is_not_written(cell, tmp_path, fake):
     cells = {c.run_id: c for c in read_cells(tmp_path)}
     assert "not finished" in str(track(cells[cell.run_id], tmp_path, "offline"))
     assert len(sync(tmp_path, mode="offline").statuses) == 1
-    assert [t["init"]["id"] for t in told() if "init" in t] == ["v1-micro-dense-passkey"]
+    assert [t["init"]["id"] for t in told() if "init" in t] == [dense_id(tmp_path, cell)]
 
 
 # -- replay ----------------------------------------------------------------------------------------------------------
@@ -281,5 +287,5 @@ def test_the_real_tracker_offline_writes_a_file_that_can_be_read_back(cell, tmp_
     stored = json.loads(table.read_text())
     assert stored["columns"] == told["columns"] and stored["data"] == told["rows"]
     assert list(file.parent.glob("files/media/images/figures/heat*.png"))
-    (other,) = tmp_path.glob("wandb/offline-run-*/run-v1-micro-dense-passkey.wandb")
+    (other,) = tmp_path.glob(f"wandb/offline-run-*/run-{dense_id(tmp_path, cell)}.wandb")
     assert read_back(other)["config"]["method"] == "dense"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.identity import run_id
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import summarise
 from harness.records.table import render
@@ -26,8 +27,12 @@ def stored(root: Path, method: str, dense: list | None) -> list[dict]:
             {"id": str(number), "cluster": str(number), "meta": {}, "metrics": dict(score.metrics), "flags": []}
         )
     facts = {"metrics": [asdict(metric) for metric in Chair.metrics], "by": []}
-    config = {"labels": {"model": "m", "task": "chair", "method": method}, "identity": {}, "task_facts": facts}
-    with CellStore(root, f"v1-{method}", config) as store:
+    config = {
+        "labels": {"model": "m", "task": "chair", "method": method},
+        "identity": {"method": {"name": method}},
+        "task_facts": facts,
+    }
+    with CellStore(root, run_id(config["identity"]), config) as store:
         store.append(rows)
         store.finish(summarise(facts, rows, dense))
     return rows

@@ -12,6 +12,7 @@ from harness.config import compose
 from harness.plan import Cell, cells
 from harness.run import Outcome, Settings, execute
 from tests.models.small import save
+from tests.records import sealed
 
 pytest.importorskip("lm_eval")  # the optional extra
 
@@ -30,8 +31,8 @@ def run(plan: list[Cell], root: Path, **more: Any) -> list[Outcome]:
 
 
 def records(root: Path) -> dict[str, bytes]:
-    names = ("config.json", "samples.jsonl", "metrics.json", "DONE", "lm_eval.json")
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("runs/**/*")) if p.name in names}
+    files = [p for p in sorted(root.glob("runs/**/*")) if p.name in (*sealed.FILES, "lm_eval.json")]
+    return {str(p.relative_to(root)): sealed.content(p) for p in files}
 
 
 def rows(root: Path, cell: Cell) -> list[dict[str, Any]]:

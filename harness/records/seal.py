@@ -1,0 +1,103 @@
+"""DONE, the last file of a cell: the digests of all its other records, so that what was edited afterwards is known.
+
+Sealed are the files of `RECORDS` that are there, and the tables in `figures/`; pictures, locks and what a tracker
+remembers are no records. What is added to a finished cell by right (a closer look at speed, a baseline that came later, another
+label) takes DONE away, writes, and seals anew. Cells of earlier versions were sealed with two digests only, those of
+samples.jsonl and metrics.json: these are checked, and `Seal.old` says that nothing stands for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.records.files import appears, lines_and_digest, read_json, remedy, unreadable, write_json
+
+NAME = "DONE"
+OLD, SCHEMA = 1, 2
+RECORDS = (
+    "config.json", "samples.jsonl", "errors.jsonl", "engaged.json", "cost.json", "efficiency.json", "provenance.json",
+    "metrics.json",
+)  # fmt: skip
+TABLES = (".csv", ".json", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Seal:
+    """`files`: name -> sha256. `old`: of an earlier version, which did not seal every record."""
+
+    n: int
+    files: dict[str, str]
+    old: bool = False
+
+
+def write(folder: Path) -> None:
+    """Seal what stands in the folder now."""
+    write_json(folder / NAME, {"schema": SCHEMA, "n": _found(folder / "samples.jsonl")[0], "files": _digests(folder)})
+
+
+def is_there(folder: Path) -> bool:
+    """Whether the cell says that it is finished; its content is not looked at."""
+    return (folder / NAME).exists()
+
+
+def check(folder: Path) -> Seal | None:
+    """The seal of a finished cell whose records are what was sealed; None if it is not finished. `UserError` names the
+    file that was changed.
+    """
+    file = folder / NAME
+    if not is_there(folder):
+        return None
+    seal = _read(file)
+    lines, digest = _found(folder / "samples.jsonl")
+    if lines != seal.n or digest != seal.files.get("samples.jsonl", digest):
+        raise _edited(folder / "samples.jsonl", f"it holds {lines} complete lines, and {seal.n} were stored")
+    for name in sorted(seal.files):
+        if not appears(folder / name):
+            raise _edited(folder / name, "it is missing")
+    now = {name: _found(folder / name)[1] for name in seal.files} if seal.old else _digests(folder)
+    for name in sorted(now.keys() | seal.files.keys()):
+        if name not in seal.files:
+            raise _edited(folder / name, "it was added")
+        if now.get(name) != seal.files[name]:
+            raise _edited(folder / name, "its content is not what was stored")
+    return seal
+
+
+def _read(file: Path) -> Seal:
+    stored = read_json(file)
+    schema = stored.get("schema")
+    if schema not in (OLD, SCHEMA):
+        raise UserError(
+            f"{file} has the layout version {schema!r}; this heed reads versions {OLD} and {SCHEMA}. Use the heed that wrote "
+            "it, or give another results folder."
+        )
+    names = {"samples.jsonl": "samples_sha256", "metrics.json": "metrics_sha256"}
+    files: Any = stored.get("files") if schema == SCHEMA else {name: stored.get(key) for name, key in names.items()}
+    known = isinstance(files, dict) and all(isinstance(x, str) and "\0" not in name for name, x in files.items())
+    if not known or type(stored.get("n")) is not int:
+        raise UserError(f"{file} is damaged (it does not say what was stored). {remedy(file.parent)}")
+    return Seal(stored["n"], files, schema == OLD)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of every record there is."""
+    tables = folder / "figures"
+    names = [name for name in RECORDS if name == "samples.jsonl" or (folder / name).exists()]
+    if tables.is_dir():
+        names += sorted(f"figures/{file.name}" for file in tables.iterdir() if file.suffix in TABLES)
+    return {name: _found(folder / name)[1] for name in names}
+
+
+def _found(file: Path) -> tuple[int, str]:
+    try:
+        return lines_and_digest(file)
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
+def _edited(file: Path, what: str) -> UserError:
+    folder = file.parent if file.parent.name != "figures" else file.parent.parent
+    return UserError(f"{file} was changed after the cell was finished: {what}. {remedy(folder)}")
