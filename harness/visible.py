@@ -7,6 +7,7 @@ Escaping for HTML, JSON, Markdown or CSV is the business of whoever writes those
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from typing import Any
@@ -52,6 +53,19 @@ def line(text: Any, limit: int = 400) -> str:
     """`plain` text of at most `limit` characters: labels and reasons."""
     short, total = cut(re.sub(r"\s+", " ", str(text)[: 4 * limit]).strip(), limit)
     return visible(short) + ("..." if total else "")
+
+
+def component(text: Any, limit: int = 100) -> str:
+    """`plain` text as one part of a path: no slash, at most about `limit` bytes; a digest stands for what was cut.
+
+    >>> component("a/b\\x1b"), component("..")
+    ('a_b\u241b', '_..')
+    """
+    name = re.sub(r"[/\\]", "_", plain(text))
+    name = f"_{name}" if name.startswith(".") or not name else name
+    data = name.encode()
+    short = data[:limit].decode(errors="ignore")
+    return f"{short}-{hashlib.sha256(data).hexdigest()[:8]}" if len(data) > limit else name
 
 
 def cut(text: str, limit: int) -> tuple[str, int]:

@@ -26,6 +26,7 @@ from harness.files import write_output, write_rows
 from harness.records.cells import CellRecord
 from harness.records.files import json_bytes, read_json
 from harness.records.rows import number
+from harness.visible import component
 
 UNSAFE = re.compile(r'["<>:/|\\?*\[\]]+')  # what the library replaces in names of files
 MERGED = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
@@ -46,7 +47,7 @@ def export(cells: Sequence[CellRecord], out: Path) -> list[Path]:
 
 def safe(name: str) -> str:
     """A name as the library writes it into the name of a file."""
-    return UNSAFE.sub("__", name)
+    return component(UNSAFE.sub("__", name))
 
 
 def folders(cells: Sequence[CellRecord]) -> list[Folder]:

@@ -75,9 +75,8 @@ class Actor:
     def run(self, work: Work, job: Job) -> Ended:
         """One job, in this process. Its output is appended to the job's log."""
         with printing_to(job.log):
-            print(
-                f"# job {job.number}, process {os.getpid()} on {platform.node()}: {' '.join(job.overrides)}", flush=True
-            )
+            given = visible(" ".join(job.overrides))
+            print(f"# job {job.number}, process {os.getpid()} on {platform.node()}: {given}", flush=True)
             try:
                 ended = Ended(int(self._returned(work, job).return_value or 0))
             except UserError as error:
