@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from harness.records.locks import is_held
@@ -131,3 +134,33 @@ def test_subprocesses_are_real():
     """The commands above are `heed` itself."""
     done = subprocess.run([*runs.HEED, "--version"], capture_output=True, text=True, env=runs.environment(), check=True)
     assert done.stdout.startswith("heed ")
+
+
+def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_path, monkeypatch):
+    from harness import calibrate, prepare
+    from tests.faults.toys import Toy
+    from tests.toy import ByteTokens
+
+    monkeypatch.setattr("os.getpid", lambda: 1)  # as in two containers
+    meeting = threading.Barrier(2)
+
+    class Slow(Toy):
+        def examples(self, tokens):
+            yield from super().examples(tokens)
+            meeting.wait(10)  # both have written all, and neither has renamed its file
+
+    def build():
+        prepare.prepared(Slow(n=4), ByteTokens(), tmp_path)
+
+    def learn():
+        meeting.wait(10)
+        for _ in range(20):
+            calibrate._write(tmp_path / "a.safetensors", {"x": torch.ones(1000)}, {"model": {}})
+
+    for work in (build, learn):
+        with ThreadPoolExecutor(2) as pool:
+            for one in [pool.submit(work) for _ in range(2)]:
+                one.result()
+    assert len(prepare.prepared(Slow(n=4), ByteTokens(), tmp_path)) == 4
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["x"], torch.ones(1000))
+    assert not list(tmp_path.glob(".*"))

@@ -129,5 +129,6 @@ def comparable(found: dict[str, bytes], together: bool) -> dict[str, Any]:
             rows = [json.loads(line) for line in data.splitlines()]
             out[name] = [{k: v for k, v in row.items() if k != "shared"} for row in rows]
         else:
-            out[name] = {k: v for k, v in json.loads(data).items() if k != "samples_sha256"}
+            out[name] = json.loads(data)
+            out[name].get("files", {}).pop("samples.jsonl", None)
     return out
