@@ -61,6 +61,16 @@ def test_rows_that_stop_at_once_do_not_disturb_the_others():
     assert member.report() == alone.report()
 
 
+def test_every_stop_id_of_the_checkpoint_ends_an_answer_also_where_nothing_was_generated_before():
+    samples, limits, view = [Sample(p) for p in EQUAL], [9] * 3, small.view("llama")
+    stop = next(t for t in generate(view, samples, limits)[1].ids[1:])
+    fresh = small.view("llama")
+    fresh.model.generation_config.eos_token_id = [1, stop]  # the tokenizer alone knows the first
+    member = prepared(fresh, next(c.acts for c in SHARING if c.acts.name == "snapkv"))
+    prefill(fresh, samples, limits, [member])
+    assert fresh.stop_ids == [1, stop]
+
+
 def test_the_model_is_what_it_was_and_only_one_prefill_ran():
     view, calls = small.view("llama"), []
     handle = view.layers[0].register_forward_pre_hook(

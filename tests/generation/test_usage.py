@@ -12,9 +12,12 @@ from torch import Tensor
 from harness.attention.attach import attach, prepared
 from harness.attention.usage import of_sample, report
 from harness.contracts.method import Call, Draft, Method, Request
+from harness.contracts.task import Example
 from harness.generation.ask import transformed
 from harness.generation.decoding import Decoding
+from harness.generation.dialogue import converse
 from harness.generation.generate import Generation, generate
+from harness.generation.loglikelihood import respond
 from harness.generation.nll import nll
 from harness.generation.side_by_side import prefill
 from harness.models.inputs import Sample, sample_of
@@ -113,6 +116,30 @@ def test_a_method_that_goes_on_from_a_dense_prefill_has_read_it_itself() -> None
     with attach(view, method) as attached:
         assert shared == generate(view, samples, [4, 7], attached)
     assert of_sample(shared[1].usage)["kv_tokens_kept"] == 12 + 6
+
+
+def test_requests_and_dialogues_count_everything_that_was_asked() -> None:
+    view = small.view("llama")
+    asked = [{"type": "loglikelihood", "context": 0, "continuation": text} for text in ("x", "yz")]
+    asked.append({"type": "generate_until", "context": 0, "until": ["zq"], "max_new_tokens": 5})
+    example = Example("a", meta={"contexts": ["a" * 70], "requests": asked})
+    with attach(view, STREAMING) as attached:
+        one = respond(view, [example], attached)[0]["usage"]
+        both = [g.usage for g in converse(view, [sample_of(view, Draft("a", "b" * 60))], [["c" * 30]], [4], attached)]
+    read = (71, 71, 72)  # the second continuation has two tokens, of which the last is only predicted
+    rows = sum(1 for n in read for _ in range(n))
+    assert one["keys_read_prefill"] * rows == pytest.approx(sum(_reads(n) for n in read))
+    assert one["kv_tokens_seen"] == 71 + 4 and one["kv_bytes_logical"] == 75 * 3 * 2 * 2 * 8 * 4
+    assert len(both[0]) == 2 and report(both[0])["pairs_visible"] == sum(
+        c.visible["prefill"] + c.visible["decode"] for c in both[0]
+    )
+
+
+def _reads(n: int) -> int:
+    """Keys that one head reads over a prompt of n under `STREAMING`."""
+    with attach(small.view("llama"), STREAMING) as attached:
+        nll(attached.view, [tuple(range(3, 3 + n))], [1], attached)
+        return report(attached.counted([0]) or [])["pairs_read"] // (3 * 4)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

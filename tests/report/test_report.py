@@ -402,6 +402,38 @@ def test_samples_that_are_denses_are_told_beside_the_number(tmp_path: Path) -> N
     assert re.search(r"^1024 .* = dense ", raw.getvalue(), re.M) and "their answers are dense's" in raw.getvalue()
 
 
+def test_a_method_that_changed_nearly_nothing_is_called_inactive(tmp_path: Path) -> None:
+    """Two samples in which it acted in the decode, and then one call of many: the floor is half a percent."""
+    dense = grid(0.9)
+
+    def acting(changed: float) -> list[dict[str, Any]]:
+        used = {
+            "changed": changed,
+            "phases": ["decode"] if changed else [],
+            "layers_dense": [0, 1] if changed else [0, 1, 2],
+        }
+        return [r | {"usage": used} for r in grid(0.4, seed=1)[:-1]] + [
+            r | {"usage": {"changed": None}} for r in dense[-1:]
+        ]
+
+    store(tmp_path, "dense", dense)
+    store(tmp_path, "acts", acting(0.006), dense)
+    store(tmp_path, "sleeps", acting(0.004), dense)
+    found = reported(tmp_path)
+    assert kinds(found) == {"dense": [], "acts": [], "sleeps": ["inactive"]}
+    raw = io.StringIO()
+    render(read_cells(tmp_path), Console(file=raw, width=200))
+    assert (
+        len(re.findall("^sleeps .* inactive", raw.getvalue(), re.M)) == 1
+        and "inactive: the method changed" in raw.getvalue()
+    )
+    assert not re.search("^acts .* inactive", raw.getvalue(), re.M)
+    (cell,) = [c for c in read_cells(tmp_path) if c.labels["method"] == "acts"]
+    assert cell.metrics["acted"] == {
+        "phases": ["decode"], "layers_dense": [0, 1], "changed": pytest.approx(0.006), "inactive": False,
+    }  # fmt: skip
+
+
 def test_a_yes_no_task_at_chance_and_a_task_that_states_its_level(tmp_path: Path) -> None:
     facts = {"metrics": [{"name": "accuracy"}, {"name": "yes_ratio"}], "by": []}
     rows = [row(f"e{i}", f"{i}", accuracy=float(i % 2), yes_ratio=1.0) for i in range(40)]
