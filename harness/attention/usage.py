@@ -56,20 +56,21 @@ class Counts:
 
 
 class Usage:
-    """Everything since the last reset: finished samples, and the tally of the request that is running."""
+    """Everything since the last reset: finished samples, and the tallies of requests that nobody has counted yet."""
 
     def __init__(self) -> None:
         self.done: list[Counts] = []
-        self.tally = Tally()
+        self.earlier: list[Tally] = []
+        self.tally = Tally()  # of the request that is running
 
     def next_request(self) -> None:
-        """A new prompt comes. What nobody asked for (bare forwards) counts with all its rows and steps."""
-        self.counted(None, None)
+        """A new prompt comes. The clock may be running, so the last one is put aside as it is."""
+        if self.tally.steps or self.tally.early:
+            self.earlier.append(self.tally)
+        self.tally = Tally()
 
-    def counted(self, samples: int | None, steps: Sequence[int] | None) -> list[Counts]:
-        """End the request that is running: the counts of its samples, `steps[b]` decode steps of each. None: every row of
-        the last forward is a sample, every step belongs to it.
-        """
+    def counted(self, samples: int, steps: Sequence[int]) -> list[Counts]:
+        """End the request that is running: the counts of its samples, `steps[b]` decode steps of each."""
         found = [Counts(**facts) for facts in self.tally.close(samples, steps)]
         self.tally = Tally()
         self.done += found
@@ -80,9 +81,9 @@ class Usage:
         self.tally.tell(name, value)
 
     def report(self) -> dict[str, Any]:
-        """The report of everything since the last reset."""
-        running = [Counts(**facts) for facts in self.tally.close(None, None)]
-        return report([*self.done, *running])
+        """The report of everything since the last reset. Forwards that nobody counted count with all rows and steps."""
+        rest = [Counts(**facts) for tally in (*self.earlier, self.tally) for facts in tally.close(None, None)]
+        return report([*self.done, *rest])
 
 
 def report(counts: Sequence[Counts]) -> dict[str, Any]:
