@@ -53,6 +53,13 @@ def test_figures_writes_picture_table_and_numbers(tmp_path: Path) -> None:
     assert (stored["reach"], stored["label"], stored["mean"]) == (256, "power", 0.875)
 
 
+def test_a_length_on_which_the_method_could_not_act_is_marked(tmp_path: Path) -> None:
+    rows = [r | {"idle": True} if r["meta"]["length"] == 256 else r for r in ROWS]
+    assert matrix(rows).idle == [4, 0] and matrix(ROWS).idle == [0, 0]
+    plain, marked = (Passkey().figures(of, tmp_path / name)[0] for of, name in ((ROWS, "plain"), (rows, "marked")))
+    assert plain.read_bytes() != marked.read_bytes()  # "= dense" under the length
+
+
 def test_figures_of_nothing_are_nothing(tmp_path: Path) -> None:
     assert Passkey().figures([], tmp_path) == []
     assert Passkey().figures([{"id": "1", "meta": {}, "metrics": {"accuracy": 1.0}}], tmp_path) == []
