@@ -92,7 +92,7 @@ class CellRun:
         if turn is None or not (turn.once and self.view.facts.rereads and remembers):
             return
         asked = zip(self.lengths, self.new, self.plain, strict=True)
-        crossing = [n for n, new, s in asked if n - s.tail <= turn.at < n + new]
+        crossing = [len(s) for n, new, s in asked if len(s) - s.tail <= turn.at < n + new]
         if crossing:
             raise Unsupported(
                 f"Method '{self.cell.method_label}' cannot follow this model here: at {turn.at} tokens it changes its rotary "

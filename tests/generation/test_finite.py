@@ -128,7 +128,8 @@ def test_a_cell_never_ends_with_a_score_from_it(tmp_path: Path) -> None:
         NAN  # not among the tokens that are tried on loading
     )
     save_file(weights, tmp_path / "bad" / "model.safetensors", metadata={"format": "pt"})
-    for outcome in run(tmp_path / "bad", tmp_path / "b", *PERPLEXITY):
+    acting = ("method.power.block_size=8", "method.power.window_blocks=2")
+    for outcome in run(tmp_path / "bad", tmp_path / "b", *PERPLEXITY, *acting):
         assert outcome.status == "failed" and not outcome.bug and "Model 'bad'" in outcome.reason
         assert "the embedding" in outcome.reason
     assert rows(tmp_path / "a", dense)
