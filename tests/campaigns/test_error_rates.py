@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import special
 
-from benchmarks.error_rates import BEYOND, METRICS, Case, Rates, cases, measure
+from benchmarks.error_rates import BEYOND, METRICS, Case, Rates, cases, measure, others
 from harness.records.statistics import paired
 from tests.campaigns import FULL
 
@@ -60,3 +60,9 @@ def test_a_real_difference_is_found_where_the_clusters_allow_it():
         for kind, data, names in Case(metric, "equal", 30).draws(60):
             found += paired(kind, data.c, data.a, names).significant
         assert found > 30, f"{metric}: {found} of 60"
+
+
+def test_what_was_rejected_errs_far_more_often_on_the_same_data():
+    few = others(Case("perplexity", "equal", 3), 100)
+    assert few["percentile bootstrap"] > 0.15 and few["CR1, t with G-1"] < 0.15
+    assert others(Case("numbers", "halving", 10), 100)["CR1, t with G-1"] > 0.1
