@@ -290,7 +290,8 @@ def _others(metric: Metric, sums: np.ndarray) -> list[float]:
     moves = a.moves() - b.moves()
     plain = a.moves() * np.sqrt(1 - w) - b.moves() * np.sqrt(1 - b.shares[:, 0])
     cr1, cr2 = math.sqrt(count / (count - 1) * (plain**2).sum()), math.sqrt((moves**2).sum())
-    d, q = w / (1 - w), w**2 / (1 - w)
+    rest = np.maximum(1 - w, 1e-12)  # one cluster may have all of a denominator
+    d, q = w / rest, w**2 / rest
     df = 1 / ((d**2).sum() - 2 * (d * q).sum() + q.sum() ** 2)
     ts = ((count - 1, cr1), (df, cr2))
     return [min(1.0, 2 * share), *(2 * float(special.stdtr(f, -gap / error)) if error else 1.0 for f, error in ts)]

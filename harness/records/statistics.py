@@ -103,6 +103,8 @@ def aggregate(
     if found is None:
         return Estimate(None, None, None, len(used), count, missing)
     binary = metric.kind == "mean" and metric.percent and {float(row[metric.name]) for row in chosen} <= {0.0, 1.0}
+    if not found.totals.any():  # 0 / 0: what it counts as is a convention
+        return Estimate(found.value, None, None, len(used), count, missing)
     low, high, reason = _interval(metric, estimated(found), len(used), count, binary, confidence)
     return Estimate(found.value, low, high, len(used), count, missing, reason)
 

@@ -324,6 +324,11 @@ def test_a_ratio_near_its_bound_has_the_interval_of_as_many_answers():
     assert (one.low, one.high) == pytest.approx(clopper_pearson(71, 72), abs=0.02) and one.high < 1
 
 
+def test_what_nothing_divided_by_nothing_counts_as_is_no_estimate():
+    got = aggregate(RATE, [{"hits": 0.0, "asked": 0.0}] * 9)
+    assert (got.value, got.low, got.high) == (0.0, None, None)
+
+
 def test_few_changed_answers_leave_room_on_both_sides():
     """One answer of thirty lost: the losses may be as frequent as Clopper and Pearson say, and there may be gains."""
     got = paired(ACC, rows([0] + [1] * 29), rows([1] * 30))
