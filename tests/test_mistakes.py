@@ -39,6 +39,7 @@ NUMBERS = [
     ([*IMAGES, "method=opera", f"method.opera.num_beams={BIG}"], ["method.opera.num_beams", "from 2 to 256"]),
     ([*IMAGES, "method=opera", "method.opera.weight=inf"], ["method.opera.weight=inf", "finite"]),
     (["run", "method=kvpress", "method.kvpress.kwargs={window_size: -1}"], ["kwargs.window_size=-1", "from 1 to"]),
+    (["run", "method=kvpress", "method.kvpress.kwargs={kernel_size: 4}"], ["kwargs.kernel_size=4", "odd"]),
     (["run", "method=kvpress", "method.kvpress.kwargs={kernel_size: 0}"], ["kwargs.kernel_size=0", "from 1 to"]),
     (
         ["run", "method=kvpress", "method.kvpress.kwargs={press: {name: SnapKVPress, window_size: -1}}"],

@@ -156,6 +156,10 @@ def _check_counts(kwargs: Mapping[str, Any], options: str) -> None:
                 raise UserError(
                     f"{options}.{key}={value} is out of range: it must be a whole number from {least} to {MOST}."
                 )
+            if key == "kernel_size" and value % 2 == 0:
+                raise UserError(
+                    f"{options}.{key}={value}: it must be odd, for each key stands in the middle of its window."
+                )
 
 
 def make(press: str, kwargs: Mapping[str, Any], where: str) -> Any:
