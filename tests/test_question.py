@@ -125,7 +125,7 @@ def test_a_task_that_declares_no_question_is_refused_with_the_remedy(folder, tmp
         made = [type(c)(**{**vars(c), "task": Mute(lengths=[300], depths=[0], trials=1)}) for c in made]
     planned = refusal(made[0], Facts(4096, False), "greedy")
     [outcome] = execute(made, Settings(tmp_path, efficiency="off"))
-    assert outcome.status == ("refused" if kind == "requests" else "failed") and not outcome.bug
+    assert outcome.status == "refused" and not outcome.bug
     expected = "Set method.quest.question=prefill" if kind == "requests" else "acts only after the prompt"
     assert expected in outcome.reason and "\n" not in outcome.reason
     assert planned and planned in outcome.reason  # the dry run says the same
