@@ -159,8 +159,9 @@ _CONFIG = _keys(
     method_facts=_keys(paper=_maybe(_text), needs=_listed(_text), budget=_maybe(_text)),
 )
 _SOME = _maybe(_number)
-_ESTIMATE = _keys(value=_SOME, low=_SOME, high=_SOME, n=_SOME, n_missing=_SOME)
-_CHANGE = _keys(value=_SOME, low=_SOME, high=_SOME, p=_SOME, n=_SOME, significant=_flag)
+_NUMBERS = dict.fromkeys(("value", "low", "high", "p", "error", "n", "n_clusters", "n_missing"), _SOME)
+_ESTIMATE = _keys(reason=_maybe(_text), **_NUMBERS)
+_CHANGE = _keys(reason=_maybe(_text), test=_maybe(_text), significant=_flag, **_NUMBERS)
 _PARTS: dict[str, Shape] = {"values": _each(_ESTIMATE), "vs_dense": _maybe(_each(_CHANGE))}
 _GROUP = _keys(("by", "values"), by=_each(_scalar), n=_count, **_PARTS)
 _ACTED = _keys(
