@@ -56,7 +56,7 @@ ROW = {
     "id": "a", "task": "", "split": "", "prompt": "x", "answer_prefix": "", "images": [], "turns": ["y"], "references": ["12345"],
     "max_new_tokens": 8, "cluster": "c", "meta": {"task": "vt", "length": 512, "depth": 0},
 }  # fmt: skip
-MESSAGES = ROW | {"prompt": [{"role": "user", "content": "x"}]}
+MESSAGES = ROW | {"prompt": [{"role": "user", "content": "x"}], "meta": {"others": ["x"]}}
 PICTURE = ROW | {"images": ["a.png"], "references": ["yes"], "turns": [], "meta": {"gt": ["dog"], "splits": ["random"]}}
 WINDOW = ROW | {"input_ids": [1, 2, 3], "n_scored": 2, "references": [], "meta": {"words": 1.5}}
 OFFICIAL = {"index": 3, "input": "x", "outputs": ["y"], "answer_prefix": "", "length": 400}
@@ -75,7 +75,8 @@ class Layout:
 
 
 def examples(task: Any) -> Callable[[Path], Any]:
-    return lambda path: read_examples(task, path)
+    """Reads them, and scores an answer to each: what is read can be scored."""
+    return lambda path: [(e, task.score(e, "12345")) for e in read_examples(task, path)]
 
 
 def outputs(task: Any) -> Callable[[Path], Any]:

@@ -175,7 +175,11 @@ class Chair(Task):
         example = Example.from_row(row)
         if "gt" not in example.meta:
             raise KeyError("meta.gt")
-        Entry(example.meta, "meta").texts("gt", ())
+        meta = Entry(example.meta, "meta")
+        (
+            meta.items("gt", empty=True),
+            meta.texts("gt", ()),
+        )  # an image without known objects has an empty list, never null
         return example
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.contracts.task import Example, Metric, Prompt, Score, Skipped, Task, Tokens, example_rng
 from harness.errors import UserError, nearest
 from harness.options import Length, Samples
+from harness.reading import Entry
 from harness.text import words
 from harness.text.fit import largest_fit
 from tasks.recall.dialogue import Dialogue, draw
@@ -91,6 +92,11 @@ class Recall(Task):
                     dialogue = draw(rng, facts, talk)
                     yield self._example(tokens, dialogue, per_exchange, length, sample)
 
+    def read_row(self, row: Mapping[str, Any], index: int) -> Example:
+        example = Example.from_row(row)
+        Entry(example.meta, "meta").texts("others", ())
+        return example
+
     def score(self, example: Example, text: str | None) -> Score:
         """Right if the first word of the answer is the value, in any case. Flags: `empty`, `no_word`, `other_fact`."""
         found = re.search(r"[^\W_]+", text or "")
@@ -98,7 +104,9 @@ class Recall(Task):
         right = bool(word) and word == (example.references or ("",))[0].casefold()
         if not (text or "").strip():
             return Score({"accuracy": 0.0}, "", ("empty",))
-        flag = "no_word" if not word else "other_fact" if word in example.meta.get("others", ()) and not right else ""
+        flag = (
+            "no_word" if not word else "other_fact" if word in (example.meta.get("others") or ()) and not right else ""
+        )
         return Score({"accuracy": float(right)}, word, (flag,) if flag else ())
 
     def _question(self, dialogue: Dialogue) -> str:
