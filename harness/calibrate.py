@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from harness.models.view import View
 
-MODEL = ("weights", "config", "revision", "dtype", "backend")  # what of a model an artifact belongs to
+# What of a model an artifact belongs to: what it computes with, and how it is asked.
+MODEL = ("weights", "config", "tokenizer", "revision", "dtype", "backend", "template", "template_date")
 
 
 def task_of(method: Method) -> Task | None:
