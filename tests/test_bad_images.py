@@ -215,8 +215,8 @@ def test_pope_options(base, tmp_path, capsys, options, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("0\n77\n", "the image 77 is not in the instances file(s)"),
-        ("abc", "holds 'abc', which is no image id: write numbers"),
+        ("0\n77\n", "lists, is not in the instances file(s)"),
+        ("abc", "holds a text (abc), which is no image id: write numbers"),
         ("", "is empty"),
         ("0\n0\n", "holds the image 0 twice"),
     ],

@@ -49,8 +49,9 @@ def test_the_terminal_table_has_them_side_by_side(tmp_path: Path, width: int) ->
     assert all(name in head for name in ("recall", "f1", "length"))
     values = [line.split() for line in lines[lines.index(head) + 1 :] if line.startswith(("dense ", "short "))]
     expected = {"dense": ["50.00", "33.33", "50.00", "57.14", "66.67", "4.5", "100.00"],
-                "short": ["0.00", "0.00", "50.00", "66.67", "100.00", "3", "100.00"]}  # fmt: skip
-    assert {name: cells for name, *cells in values} == expected
+                "short": ["0.00 ?", "0.00 ?", "50.00 ?", "66.67 ?", "100.00 ?", "3 ?", "100.00 ?"]}  # fmt: skip
+    # two pictures tell nothing about a difference
+    assert {name: " ".join(cells) for name, *cells in values} == {name: " ".join(row) for name, row in expected.items()}
     assert all(len(line.rstrip()) <= width for line in lines)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness.commands.data import _export
 from harness.contracts.task import Metric
+from harness.identity import run_id
 from harness.records.statistics import aggregate, paired
 from harness.records.store import CellStore, read_cells
 from harness.records.summarise import as_metric, summarise
@@ -90,8 +91,9 @@ def test_the_table_has_a_column_per_metric_and_a_line_per_question_set(tmp_path,
             {"id": e.id, "cluster": e.cluster, "meta": dict(e.meta), "flags": [],
              "metrics": dict(task.score(e, text or e.references[0]).metrics)} for e in examples
         ]  # fmt: skip
-        config = {"labels": {"model": "m", "method": method, "task": "pope"}, "task_facts": facts, "identity": {}}
-        with CellStore(tmp_path, f"run-{method}", config) as store:
+        config = {"labels": {"model": "m", "method": method, "task": "pope"}, "task_facts": facts}
+        config["identity"] = {"method": {"name": method}}
+        with CellStore(tmp_path, run_id(config["identity"]), config) as store:
             store.append(stored[method])
             store.write_json("efficiency.json", {})
             store.finish(summarise(facts, stored[method], stored["dense"] if text else None))
