@@ -52,7 +52,8 @@ def test_the_terminal_table_has_them_side_by_side(tmp_path: Path, width: int) ->
                 "short": ["0.00 ?", "0.00 ?", "50.00 ?", "66.67 ?", "100.00 ?", "3 ?", "100.00 ?"]}  # fmt: skip
     # two pictures tell nothing about a difference
     assert {name: " ".join(cells) for name, *cells in values} == {name: " ".join(row) for name, row in expected.items()}
-    assert all(len(line.rstrip()) <= width for line in lines)
+    notes = ("?",)  # left to the terminal to wrap
+    assert all(len(line.rstrip()) <= width for line in lines if not line.startswith(notes))
 
 
 @pytest.mark.parametrize(("width", "intervals"), [(80, False), (200, True)])
