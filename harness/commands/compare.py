@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from rich.text import Text
 
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
+from harness.records.columns import Column, tables
 from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
 from harness.records.rows import question, status_of
-from harness.records.table import RULE, interval, shown
+from harness.records.table import interval, shown
 from harness.report.notes import notes
 from harness.terminal import Terminal
 from harness.visible import plain
@@ -160,14 +161,10 @@ def _print(
     whole = [r for r in rows if not r.by]
     parts = [r for r in rows if len(r.by) == 1]
     ps = [headline, *(r.difference.p for r in whole[1:]), *holm([r.difference.p for r in parts])]
-    table = Table(box=RULE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for head in ("metric", "part", "A", "B", "A - B", "95 % interval", "p", "n", "n needed"):
-        table.add_column(head, justify="left" if head in ("metric", "part") else "right", overflow="fold")
-    for row, p in zip([*whole, *parts], ps, strict=True):
-        table.add_row(*(Text(text) for text in _row(row, p, effect)))
     sides = ", ".join(f"{x} = {_named(label, cell)}" for x, label, cell in zip("AB", labels, (a, b), strict=True))
     console.print(Text(f"\n{plain(name)}: {sides}", style="bold"))
-    console.print(table)
+    for table in _tables([*zip([*whole, *parts], ps, strict=True)], effect, console.width):
+        console.print(table)
     console.print(Text("\n".join(_facts(a, b, whole[0], effect, left_out)), style="dim"), soft_wrap=True)
 
 
@@ -177,20 +174,41 @@ def _named(label: str, cell: CellRecord) -> str:
     return plain(label) + (f" (question in the {phase})" if phase else "")
 
 
-def _row(row: Compared, p: float | None, effect: float) -> list[str]:
-    d, metric = row.difference, row.metric
-    mark = " *" if p is not None and p < 0.05 else ""
-    needed = examples_for(d, effect) if metric.percent and not row.by else None
-    return [
-        plain(metric.name) + (" %" if metric.percent else ""),
-        ", ".join(f"{plain(str(k))}={plain(str(v))}" for k, v in row.by.items()) or "all",
-        *("-" if v is None else shown(v, metric) for v in (row.a, row.b)),
-        shown(d.value or 0.0, metric, True) + mark,
-        interval(asdict(d), metric, True) if d.low is not None else "-",
-        (d.reason or "-") if p is None else f"{p:.2g}",
-        str(d.n),
-        "-" if needed is None else f"{needed:,}",
-    ]
+def _tables(rows: Sequence[tuple[Compared, float | None]], effect: float, width: int) -> list[Table]:
+    """One line for each number, in as few tables as fit `width`."""
+
+    def column(heads: tuple[str, ...], cell: Callable[[Compared, float | None], tuple[str, ...]]) -> Column:
+        return Column(heads, [tuple(map(Text, cell(row, p))) for row, p in rows])
+
+    return tables(
+        column(("metric",), lambda row, p: (_name(row),)),
+        [
+            column(("A",), lambda row, p: ("-" if row.a is None else shown(row.a, row.metric),)),
+            column(("B",), lambda row, p: ("-" if row.b is None else shown(row.b, row.metric),)),
+            column(("A - B", "95 % interval"), _difference),
+            column(("p",), lambda row, p: ((row.difference.reason or "-") if p is None else f"{p:.2g}",)),
+            column(("n",), lambda row, p: (str(row.difference.n),)),
+            column(("n needed",), lambda row, p: (_needed(row, effect),)),
+        ],
+        width,
+    )
+
+
+def _name(row: Compared) -> str:
+    part = ", ".join(f"{plain(str(k))}={plain(str(v))}" for k, v in row.by.items()) or "all"
+    return plain(row.metric.name) + (" %" if row.metric.percent else "") + f"  {part}"
+
+
+def _difference(row: Compared, p: float | None) -> tuple[str, str]:
+    d, mark = row.difference, " *" if p is not None and p < 0.05 else ""
+    return shown(d.value or 0.0, row.metric, True) + mark, (
+        interval(asdict(d), row.metric, True) if d.low is not None else "-"
+    )
+
+
+def _needed(row: Compared, effect: float) -> str:
+    needed = examples_for(row.difference, effect) if row.metric.percent and not row.by else None
+    return "-" if needed is None else f"{needed:,}"
 
 
 def _facts(a: CellRecord, b: CellRecord, headline: Compared, effect: float, left_out: int) -> list[str]:
