@@ -1,7 +1,7 @@
 """The command line: `heed run | data | score | compare | gate | report | export |
 bench | claims | calibrate | list | doctor | status | sync`.
 
-This module imports only the standard library; each verb imports what it needs, so `heed --help` and a wrong key answer at once.
+Imported here is only what needs the standard library alone; each verb imports the rest, so `heed --help` answers at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from harness import __version__
 from harness.errors import UserError
@@ -125,7 +126,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"heed {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _measuring(verbs)
+    _judging(verbs)
+    _managing(verbs)
+    return parser
 
+
+Verbs = Any  # argparse's own type of a group of verbs is private
+
+
+def _measuring(verbs: Verbs) -> None:
+    """Verbs that make something: cells, examples, scores, calibrations; and what there is to make them of."""
     run = verbs.add_parser("run", help="run models x methods x tasks and print the table")
     run.add_argument("-m", "--multirun", action="store_true", help="sweep: commas make jobs (Hydra multirun)")
     run.add_argument(
@@ -156,18 +167,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--deep", action="store_true", help="also compile FlexAttention once (half a minute)")
     doctor.set_defaults(verb=_doctor)
 
+
+def _judging(verbs: Verbs) -> None:
+    """Verbs that read records and say what they mean."""
     compare = verbs.add_parser(
         "compare", help="two runs, methods or models: paired differences, speed ratios, what differs"
     )
     compare.add_argument("a", metavar="A", help="a method, a model, a run id, or a run's folder")
     compare.add_argument("b", metavar="B", help="what A is compared with")
     compare.add_argument("--results", default="results", metavar="DIR", help="default: results")
+    about = "the difference, in points, that power is stated for"
     compare.add_argument(
-        "--margin",
-        type=number("--margin", 0, 100, "points"),
-        default=1.0,
-        metavar="POINTS",
-        help="the difference, in points, that power is stated for",
+        "--margin", type=number("--margin", 0, 100, "points"), default=1.0, metavar="POINTS", help=about
     )
     compare.set_defaults(verb=_compare)
 
@@ -176,20 +187,11 @@ def _parser() -> argparse.ArgumentParser:
         "--baseline", required=True, metavar="DIR", help="a results folder, for example results/reference"
     )
     gate.add_argument("--candidate", default="results", metavar="DIR", help="a results folder (default: results)")
-    gate.add_argument(
-        "--margin",
-        type=number("--margin", 0, 100, "points of accuracy that may be lost"),
-        default=1.0,
-        metavar="POINTS",
-        help="points of accuracy that may be lost (default: 1)",
-    )
-    gate.add_argument(
-        "--slower",
-        type=number("--slower", 1, 1000, "tolerated ratio of times and memory"),
-        default=1.25,
-        metavar="RATIO",
-        help="tolerated ratio of times and memory (default: 1.25)",
-    )
+    lost, ratio = "points of accuracy that may be lost", "tolerated ratio of times and memory"
+    points = number("--margin", 0, 100, lost)
+    gate.add_argument("--margin", type=points, default=1.0, metavar="POINTS", help=f"{lost} (default: 1)")
+    slower = number("--slower", 1, 1000, ratio)
+    gate.add_argument("--slower", type=slower, default=1.25, metavar="RATIO", help=f"{ratio} (default: 1.25)")
     gate.add_argument("--markdown", metavar="FILE", help="also write a summary for a pull request")
     gate.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
     gate.set_defaults(verb=_gate)
@@ -201,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", default=None, metavar="DIR", help="where to write (default: DIR/leaderboard)")
     report.set_defaults(verb=_report)
 
+
+def _managing(verbs: Verbs) -> None:
+    """Verbs for other programs, for speed, for claims, and for what is under way."""
     export = verbs.add_parser("export", help="finished cells in the layout of another program (lm-eval)")
     export.add_argument("which", nargs="*", metavar="CELL", help="run ids, or labels of models, methods and tasks")
     export.add_argument("--format", required=True, metavar="LAYOUT", help="lm-eval")
@@ -221,22 +226,15 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="finished, running, failed and pending cells, from the records alone")
     status.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="results=DIR")
     status.add_argument("--results", default="results", metavar="DIR", help="default: results")
-    status.add_argument(
-        "--watch",
-        nargs="?",
-        type=number("--watch", 0.1, 86400, "seconds until it is shown again"),
-        const=5.0,
-        default=None,
-        metavar="SECONDS",
-        help="show it again (default: 5)",
-    )
+    seconds = number("--watch", 0.1, 86400, "seconds until it is shown again")
+    again = "show it again (default: 5)"
+    status.add_argument("--watch", nargs="?", type=seconds, const=5.0, default=None, metavar="SECONDS", help=again)
     status.set_defaults(verb=_status)
 
     sync = verbs.add_parser("sync", help="write finished cells to Weights & Biases again, from the records")
     sync.add_argument("--force", action="store_true", help="also cells that were written before")
     _overrides(sync, "results=DIR tracking=online|offline")
     sync.set_defaults(verb=_sync)
-    return parser
 
 
 def _overrides(parser: argparse.ArgumentParser, text: str = "group=[a,b] or key=value") -> None:

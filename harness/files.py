@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.reading import is_file, read_bytes, user_path
+from harness.reading import is_file, user_path
 from harness.records.files import disk_error, line_of, write_bytes
 
 THROUGH = (stat.S_ISFIFO, stat.S_ISCHR)  # written into as they are: pipes, terminals, /dev/null
@@ -136,8 +136,3 @@ def make_parent(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(path, error) from error
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()

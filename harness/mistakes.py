@@ -224,8 +224,7 @@ def _elsewhere(rest: str, walked: Sequence[str], cfg: DictConfig) -> Iterator[st
             yield f"{group}.{rest}"
         yield from (f"{group}.{label}.{rest}" for label in nodes if rest in (nodes[label] or ()))
     if not walked:
-        sections = ("tracking", "decoding", "bench")
-        yield from (f"{section}.{rest}" for section in sections if rest in cfg[section])
+        yield from (f"{section}.{rest}" for section in schema.SECTIONS if rest in cfg[section])
         for (group, label), keys in _files().items():
             if label not in (cfg[group] or ()) and rest in keys:
                 yield f"{group}.{label}.{rest} (with {group}=[{label}])"

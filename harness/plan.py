@@ -17,6 +17,7 @@ from harness.content import file_digest
 from harness.errors import UserError, nearest
 from harness.generation.decoding import Decoding
 from harness.options import check_types
+from harness.records import seal
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -227,4 +228,4 @@ def data_digests(task: Task) -> dict[str, str]:
 
 def is_done(root: Path, run: str) -> bool:
     """Whether a cell's folder says DONE (its content is checked when it is opened)."""
-    return (root / "runs" / run / "DONE").exists()
+    return seal.is_there(root / "runs" / run)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.refusals import check_scored
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,8 +21,6 @@ def prove(work: CellRun, artifact: dict[str, Any]) -> dict[str, Any]:
 
     method, view = work.cell.method, work.view
     i, scored = _chosen(work)
-    if scored:
-        check_scored(method)
     sample = work.plain[i]
     changed = sample if scored else work.transformed([sample])[0]
     return prove(

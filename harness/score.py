@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from harness.content import file_digest
 from harness.contracts.task import Example, Score, Task
 from harness.errors import UserError
-from harness.files import sha256, write_output
+from harness.files import write_output
 from harness.reading import Entry, named, read_entries
 from harness.records.files import json_bytes, line_of
 from harness.records.statistics import Estimate, aggregate, groups
@@ -57,7 +58,7 @@ def rescore(task: Task, examples: Path | None, outputs: Path, out: Path) -> dict
         "n_empty": sum(not (text or "").strip() for text in given),
         "n_missing": len(read) - len(given),
         "n_error": sum(row.get("finish") == "error" for row in answers.values()),
-        "data_sha256": sha256(examples) if examples else _digest(task, read),
+        "data_sha256": file_digest(examples) if examples else _digest(task, read),
         **_scoring(task),
         **_numbers(task, read, scores),
         "groups": _groups(task, read, scores),

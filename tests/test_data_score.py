@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.content import file_digest
 from harness.contracts.task import Example
 from harness.data import write_examples
 from harness.errors import UserError
-from harness.files import sha256, write_rows
+from harness.files import write_rows
 from harness.models.load import ModelSpec
 from harness.reading import read_entries
 from harness.score import rescore
@@ -50,7 +51,7 @@ def test_data_writes_one_line_per_example_and_counts_what_it_skips(tmp_path: Pat
     task = Passkey(lengths=[40, 512], depths=[0, 100], trials=1)
     summary = write_examples(task, ByteTokens(), tmp_path / "new" / "data.jsonl")
     assert (summary["n"], summary["n_skipped"]) == (2, 2)
-    assert summary["sha256"] == sha256(tmp_path / "new" / "data.jsonl")
+    assert summary["sha256"] == file_digest(tmp_path / "new" / "data.jsonl")
     assert list(summary["reasons"].values()) == [2] and summary["skipped"][0]["id"] == "grid-40-d0-0"
     rows = [entry.values for entry in read_entries(tmp_path / "new" / "data.jsonl")]
     assert [Example.from_row(row) for row in rows] == [e for e in task.examples(ByteTokens()) if isinstance(e, Example)]
@@ -133,7 +134,7 @@ def test_scores_take_no_model(data: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_scores_say_what_was_scored_with_numbers_intervals_and_groups(data: Path) -> None:
     result = scored(data, answers(data, wrong=2))
     assert (result["task"], result["scorer"], result["n"]) == ("passkey", "passkey/first_digits", 8)
-    assert result["metrics"] == {"accuracy": 0.75} and result["data_sha256"] == sha256(data)
+    assert result["metrics"] == {"accuracy": 0.75} and result["data_sha256"] == file_digest(data)
     low, high = result["intervals"]["accuracy"]
     assert 0 <= low < 0.75 < high <= 1
     cells = {tuple(g["by"].items()): (g["n"], g["metrics"]["accuracy"]) for g in result["groups"]}

@@ -17,7 +17,6 @@ import transformers as hf
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers import models as token_models
-from torch import Tensor
 
 from harness.models.load import ModelSpec
 from harness.models.view import View
@@ -134,11 +133,6 @@ def fresh_view(family: str, seed: int = 0, backend: str = "sdpa", **decoder: Any
     """A view of a model of one's own."""
     with tempfile.TemporaryDirectory() as folder:
         return spec(save(family, Path(folder) / f"tiny-{family}", seed, **decoder), backend=backend).load()
-
-
-def ids_of(view: View, text: str, n_images: int = 0) -> Tensor:
-    """Token ids `[1, T]` of a prompt, images not yet expanded."""
-    return torch.tensor([view.prompt_ids(text, n_images=n_images)])
 
 
 def processor(family: str, pictures: Any, words: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from harness.attention.meta import Meta, Span
 from harness.attention.plan import build
 from harness.contracts.method import Blocks
 
-Lowering = Literal["auto", "dense", "gather", "flex"]
 LOWERINGS: tuple[str, ...] = ("auto", "dense", "gather", "flex")
 FLEX_FROM = 1024  # query rows from which a compiled kernel pays on a GPU
 

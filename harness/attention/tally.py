@@ -34,9 +34,8 @@ class Step:
     rows: int
     start: int = 0
     n: int = 0
-    layers: list[tuple[int, Window, int, Held]] = field(
-        default_factory=list
-    )  # layer, window, heads, its cache after it
+    # of each call: layer, window, heads, the layer's cache after it
+    layers: list[tuple[int, Window, int, Held]] = field(default_factory=list)
     reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads
     edits: list[tuple[int, Any]] = field(default_factory=list)  # layer, bool [rows]: what a hook changed
     told: list[Told] = field(default_factory=list)
@@ -166,8 +165,6 @@ class Tally:
             seen = mine[-1].seen[b]
             held = {i: Held(min(one.keys, int(seen)), one.state) for i, _, _, one in mine[-1].step.layers}
             facts |= {"seen": int(seen), "held": held}
-        if self.everywhere:
-            facts |= {"changed": found["calls"], "prompt": facts["layers"], "acted": facts["layers"]}
         return facts
 
 

@@ -71,7 +71,7 @@ class Usage:
 
     def counted(self, samples: int, steps: Sequence[int]) -> list[Counts]:
         """End the request that is running: the counts of its samples, `steps[b]` decode steps of each."""
-        found = [Counts(**facts) for facts in self.tally.close(samples, steps)]
+        found = _counts(self.tally, samples, steps)
         self.tally = Tally()
         self.done += found
         return found
@@ -82,8 +82,14 @@ class Usage:
 
     def report(self) -> dict[str, Any]:
         """The report of everything since the last reset. Forwards that nobody counted count with all rows and steps."""
-        rest = [Counts(**facts) for tally in (*self.earlier, self.tally) for facts in tally.close(None, None)]
+        rest = [one for tally in (*self.earlier, self.tally) for one in _counts(tally)]
         return report([*self.done, *rest])
+
+
+def _counts(tally: Tally, samples: int | None = None, steps: Sequence[int] | None = None) -> list[Counts]:
+    """One for each sample of a request: see `Tally.close`."""
+    found = [Counts(**facts) for facts in tally.close(samples, steps)]
+    return [one.everywhere() for one in found] if tally.everywhere else found
 
 
 def report(counts: Sequence[Counts]) -> dict[str, Any]:

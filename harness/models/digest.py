@@ -122,9 +122,14 @@ def code_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where heed keeps what it can make again: `$XDG_CACHE_HOME/heed`, by default `~/.cache/heed`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heed"
+
+
 def cache_file() -> Path:
-    """Where the parts of weight digests are kept: `$XDG_CACHE_HOME/heed/weights.json`, by default under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heed" / "weights.json"
+    """Where the parts of weight digests are kept."""
+    return cache_folder() / "weights.json"
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

@@ -11,7 +11,6 @@ No torch is imported here, and the package never is: it may depend on what is no
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -23,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.content import file_digest
 from harness.errors import UserError
 from harness.models import digest
 from harness.models.checkpoint import weight_files
@@ -71,9 +71,7 @@ def shipped(name: str) -> Path | None:
 def place(name: str) -> Path:
     """Where the checkpoint folder is, or will be."""
     given = os.environ.get("HEED_MODELS")
-    root = (
-        Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heed" / "models"
-    )
+    root = Path(given) if given else digest.cache_folder() / "models"
     return root.expanduser() / f"{name}-{MEMBERS[name].sha256[:12]}-{RECIPE}"
 
 
@@ -136,17 +134,15 @@ def _convert(name: str, made: Path) -> None:
 
     member, source = MEMBERS[name], shipped(name)
     assert source is not None
-    found = _sha256(source)
+    found = file_digest(source)
     if found != member.sha256:
         raise UserError(
             f"{source} is not the file that model '{name}' means (sha256 {found[:16]}..., expected {member.sha256[:16]}...). "
             f"Install the version in constraints.txt again: {member.install}"
         )
     logging.getLogger(__name__).warning("making %s from %s, once", made, source.name)
-    part = made.with_name(
-        f".{made.name}.part"
-    )  # the lock is ours, so a folder of this name was left by a killed process
-    shutil.rmtree(part, ignore_errors=True)
+    part = made.with_name(f".{made.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # the lock is ours, so a killed process left it
     try:
         part.mkdir()
         convert(source, part, member.digits)
@@ -166,8 +162,3 @@ def _record(member: Packaged, made: Path) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
     weights = digest.weights_digest(weight_files(made))
     return {"file": member.file, "sha256": member.sha256, "weights": weights, "versions": versions, "recipe": RECIPE}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

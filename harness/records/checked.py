@@ -12,7 +12,7 @@ from typing import Any
 from harness.records.summarise import as_metric
 
 Shape = Callable[[Any, str], None]
-LARGEST = 1e300  # a float can hold it, and its square is no number that anybody stored
+LARGEST = 1e300  # larger ones are damage: their sums would overflow a float
 
 
 class Malformed(ValueError):

@@ -35,11 +35,6 @@ def warmup_then(step: int, peak: float, warmup: int) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup))
 
 
-def between(step: int, start: int, end: int, first: float, last: float) -> float:
-    """Linear from ``first`` at ``start`` to ``last`` at ``end``."""
-    return first + (last - first) * min(1.0, max(0.0, (step - start) / max(1, end - start)))
-
-
 def optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.requires_grad and p.dim() >= 2]
     others = [p for p in model.parameters() if p.requires_grad and p.dim() < 2]

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 GENERAL = "Write a general description of the image."
 SUFFIX = " Answer the question using a single word or phrase."
-LAYERS = (20, 25)  # for models of every depth
-OF = 32  # depth at which a shallower model's share of it is taken
+LAYERS = (20, 25)  # published, whatever the model's depth
+OF = 32  # layers of the model that a shallower one's shares of depth are taken from: 20 / 32 and 25 / 32
 STEPS = {"paper": "end", "release": "full"}
 SHARE = {"paper": 0.4, "release": 0.2}
 
