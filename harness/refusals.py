@@ -140,6 +140,11 @@ def check_scored(method: Method) -> None:
             f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
             "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
         )
+    check_fixed(method)
+
+
+def check_fixed(method: Method) -> None:
+    """`Unsupported` for a method that writes another prompt, where the task gives the token ids themselves."""
     if method.overrides("transform"):
         raise Unsupported(
             f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
@@ -175,6 +180,8 @@ def _check(cell: Cell, model: Facts, search: str) -> None:
     task, _ = fitting(cell.task, cell.task_label, cell.model_label, model.positions)
     if task.kind == "nll":
         check_scored(method)
+    if task.kind == "requests":  # whether some of them are scored, only its examples say
+        check_fixed(method)
     most = task.lengths_needed()  # no prompt is longer: a budget that covers this covers all
     if most and (why := method.idle(most)):
         raise unchanged(method, why)

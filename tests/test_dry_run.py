@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.attention.attach import attach
 from harness.commands.dry_run import settings_of, show, show_sweep
 from harness.config import compose
+from harness.contracts.method import Method
 from harness.efficiency import formulas
 from harness.generation.batches import plan_batches
 from harness.generation.generate import generate
@@ -32,8 +33,10 @@ from harness.pricing.price import Pricing
 from harness.pricing.requests import Group
 from harness.pricing.speed import Speeds
 from harness.pricing.total import total
+from harness.refusals import Facts, refusal
 from harness.run import execute
 from harness.terminal import Terminal
+from tests.golden import Requested
 from tests.models import small
 
 SPEEDS = Speeds(flops=1e11, bandwidth=1e10, small=5e-7)
@@ -396,6 +399,18 @@ def test_the_plan_refuses_what_the_run_refuses_in_the_same_words(tmp_path):
             assert outcome.reason.removeprefix(f"{cell.label}: ") == said_before
     for labels in REFUSED:
         assert found[" / ".join(labels)], labels
+
+
+def test_a_method_that_rewrites_prompts_is_refused_where_the_task_gives_token_ids():
+    class Rewriting(Method):
+        def transform(self, view, draft, ask):
+            return draft
+
+    (cell,) = plan("baseline=false", "method=[power]")[0]
+    facts = Facts(4096, False)
+    assert not refusal(replace(cell, method=Rewriting()), facts, "greedy")  # its task generates from a prompt
+    assert "rewrites the prompt" in refusal(replace(cell, task=Requested(), method=Rewriting()), facts, "greedy")
+    assert not refusal(replace(cell, task=Requested()), facts, "greedy")
 
 
 def test_what_is_refused_has_no_price_and_is_named_once():

@@ -36,6 +36,7 @@ PLAN = (
     "+method.snapkv_d=${method.snapkv}", "method.snapkv_d.question=decode", "+method.h2o_d=${method.h2o}",
     "method.h2o_d.question=decode", "method.quest.dense_layers=0", "method.quest_d.dense_layers=0",
     "task=passkey", "task.passkey.lengths=[300,340]", "task.passkey.depths=[0,100]",
+    "task.passkey.trials=1",
 )  # fmt: skip
 
 

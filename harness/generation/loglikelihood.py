@@ -24,7 +24,7 @@ from torch import Tensor
 from harness.attention.usage import Counts, of_sample
 from harness.contracts.method import Draft
 from harness.contracts.task import Example
-from harness.errors import Unsupported, UserError
+from harness.errors import UserError
 from harness.generation.batches import plan_batches
 from harness.generation.decoding import GREEDY, Decoding
 from harness.generation.generate import Generation, generate
@@ -32,6 +32,7 @@ from harness.generation.nll import LOGITS, _capped, _hidden_states, keywords, no
 from harness.generation.requests import LIKELIHOODS, Asked, asked
 from harness.models.inputs import Sample, ids_digest
 from harness.models.view import View
+from harness.refusals import check_fixed
 
 if TYPE_CHECKING:
     from harness.attention.attach import Attached
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 IMPOSSIBLE = -1e30  # in place of minus infinity (a token that a method rules out), which JSON does not have
 
 Row = tuple[int, ...]  # token ids
-Found = tuple[
-    float, bool, tuple["Counts", ...]
-]  # log-likelihood, whether greedy decoding would write it, what was read
+# log-likelihood, whether greedy decoding would write it, what was read
+Found = tuple[float, bool, tuple[Counts, ...]]
 Scored = tuple[int, float, bool, tuple[Counts, ...]]  # the same of the request with this number
 
 
@@ -58,11 +58,8 @@ def respond(
     Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
     other than greedy where something is generated, and for methods that rewrite prompts.
     """
-    if attached is not None and attached.method.overrides("transform"):
-        raise Unsupported(
-            f"Method '{attached.method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
-            "token by token; choose a task that generates from a plain prompt."
-        )
+    if attached is not None:
+        check_fixed(attached.method)
     parts = [asked(view, e.meta, view.max_positions) for e in examples]
     flat = [(i, one) for i, of_example in enumerate(parts) for one in of_example]
     budget = len(examples) * max((one.positions for _, one in flat), default=1)

@@ -38,23 +38,8 @@ BUDGETS = (1, 450, 8192)
 WAYS = tuple((budget, share) for budget in BUDGETS for share in (False, True))  # the first is every sample alone
 CLOSE = 2e-4  # nats, and shares: float32 through a few layers with large random weights
 WORDS = (
-    "the",
-    "key",
-    "of",
-    "a",
-    "red",
-    "door",
-    "is",
-    "in",
-    "my",
-    "old",
-    "box",
-    "under",
-    "her",
-    "bed",
-    "nobody",
-    "knows",
-)
+    "the", "key", "of", "a", "red", "door", "is", "in", "my", "old", "box", "under", "her", "bed", "nobody", "knows",
+)  # fmt: skip
 STOPS = 24  # of about 260 ids: about every eleventh token ends its row
 
 
@@ -166,6 +151,7 @@ def rows(kind: str, family: str, seed: int, chosen: Sequence[str] = (), n: int =
             ended = [f"{o.cell.label}: {o.status}: {o.reason}" for o in outcomes if o.status not in ("done", "refused")]
             assert not ended, "\n".join(ended)  # refused: calibration needs a model that knows something
             done = [o.cell for o in outcomes if o.status == "done"]
+            assert len(done) > 1, "no method ran but dense"
             files = {c.method_label: root / "runs" / c.run_id / "samples.jsonl" for c in done}
             yield (
                 (budget, share),

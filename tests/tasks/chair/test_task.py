@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from harness.contracts.task import Example, Skipped
 from harness.errors import UserError
+from harness.plan import task_identity
 from tasks.chair import Chair
 from tasks.chair.choice import choose, read_ids
 from tests.tasks.chair.material import IMAGES, write_coco
@@ -253,23 +254,21 @@ def test_the_scorer_and_the_provenance_name_normaliser_and_vocabulary() -> None:
 
 
 def test_results_of_different_normalisers_cannot_share_an_identity(tmp_path: Path, files: dict[str, str]) -> None:
-    plan = pytest.importorskip("harness.plan")
     (tmp_path / "own.txt").write_text("dog\nperson\ncat\ncouch\nbus\n")
     tasks = [Chair(**files), Chair(**files, normaliser="singular"), Chair(**files, count_men=True),
              Chair(**files, synonyms=str(tmp_path / "own.txt"))]  # fmt: skip
-    assert len({json.dumps(plan.task_identity(task), sort_keys=True) for task in tasks}) == 4
-    assert plan.task_identity(tasks[0]) == plan.task_identity(dataclasses.replace(tasks[0]))
+    assert len({json.dumps(task_identity(task), sort_keys=True) for task in tasks}) == 4
+    assert task_identity(tasks[0]) == task_identity(dataclasses.replace(tasks[0]))
 
 
 def test_other_annotations_and_other_images_have_another_identity_wherever_they_stand(tmp_path: Path) -> None:
-    plan = pytest.importorskip("harness.plan")
     files = write_coco(tmp_path / "a")
-    found = [plan.task_identity(Chair(**files))]
+    found = [task_identity(Chair(**files))]
     moved = write_coco(tmp_path / "b")
     other = write_coco(tmp_path / "c", {**IMAGES, 7: (("bus",), ("A bed.",))})
-    found += [plan.task_identity(Chair(**{**files, "instances": moved["instances"], "captions": moved["captions"]}))]
-    found += [plan.task_identity(Chair(**{**files, "captions": other["captions"]}))]
+    found += [task_identity(Chair(**{**files, "instances": moved["instances"], "captions": moved["captions"]}))]
+    found += [task_identity(Chair(**{**files, "captions": other["captions"]}))]
     (tmp_path / "a" / "images" / "000042.jpg").write_bytes(b"other")
-    found += [plan.task_identity(Chair(**files))]
+    found += [task_identity(Chair(**files))]
     first, same, *others = (json.dumps(one, sort_keys=True) for one in found)
     assert first == same and len({first, *others}) == 3
