@@ -64,15 +64,18 @@ def prove(
         if method.overrides("generate"):
             method.generate(attached.request, [max(steps, 2)] * len(inputs.samples), view.stop_ids)
         report = attached.report()
-    after = look(None)
+    _check_restored(method, before, look(None))
+    moved = float(_finite(before - during).abs().max())
+    _judge(view, method, report, moved, size + max(new - 1, 0), bool(new))
+    return {**report, "logits_moved": moved, "restored": True}
+
+
+def _check_restored(method: Method, before: Tensor, after: Tensor) -> None:
     if not torch.equal(before, after):
         raise NotEngaged(
             f"Method '{method.name}' left traces: dense numbers before and after it differ by up to "
             f"{float((before - after).abs().max()):.3g}. They must be bit-equal; it changed weights or global state."
         )
-    moved = float(_finite(before - during).abs().max())
-    _judge(view, method, report, moved, size + max(new - 1, 0), bool(new))
-    return {**report, "logits_moved": moved, "restored": True}
 
 
 def _finite(difference: Tensor) -> Tensor:

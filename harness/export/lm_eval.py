@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -105,36 +105,12 @@ def _results(folder: Folder, moment: datetime) -> dict[str, Any]:
 
 def _about(folder: Folder, moment: datetime) -> dict[str, Any]:
     """Model, settings and environment."""
-    cell = folder.cells[0][0]
-    identity = cell.config.get("identity") or {}
-    last = (cell.provenance.get("sessions") or [{}])[-1]
+    last = _last_session(folder.cells[0][0])
     versions = last.get("versions") or {}
     asked = next((p.asked for _, p in folder.cells if p.asked), {})
     system = asked.get("system_instruction")
     return {
-        "config": {
-            "model": "heed",
-            "model_args": f"pretrained={cell.labels['model']},method={cell.labels['method']}",
-            "model_dtype": (identity.get("model") or {}).get("dtype"),
-            "model_revision": (identity.get("model") or {}).get("revision"),
-            "batch_size": None,
-            "batch_sizes": [],
-            "device": (last.get("device") or cell.efficiency.get("device")),
-            "use_cache": None,
-            "limit": asked.get("limit"),
-            "bootstrap_iters": 0,
-            "gen_kwargs": asked.get("gen_kwargs"),
-            "random_seed": 0,
-            "numpy_seed": 1234,
-            "torch_seed": None,
-            "fewshot_seed": asked.get("fewshot_seed"),
-            "heed": {
-                "version": last.get("heed", __version__),
-                "method": identity.get("method"),
-                "decoding": identity.get("decoding"),
-                "runs": {c.labels["task"]: c.run_id for c, _ in folder.cells},
-            },
-        },
+        "config": _config(folder, asked),
         "git_hash": last.get("commit") or None,
         "date": moment.timestamp(),
         "pretty_env_info": "\n".join(
@@ -154,6 +130,39 @@ def _about(folder: Folder, moment: datetime) -> dict[str, Any]:
         "chat_template_sha": None,
         "total_evaluation_time_seconds": str(sum(_seconds(c) for c, _ in folder.cells)),
     }
+
+
+def _config(folder: Folder, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The library's `config`. `asked`: the settings under which its tasks were built."""
+    cell = folder.cells[0][0]
+    identity, last = cell.config.get("identity") or {}, _last_session(cell)
+    return {
+        "model": "heed",
+        "model_args": f"pretrained={cell.labels['model']},method={cell.labels['method']}",
+        "model_dtype": (identity.get("model") or {}).get("dtype"),
+        "model_revision": (identity.get("model") or {}).get("revision"),
+        "batch_size": None,
+        "batch_sizes": [],
+        "device": (last.get("device") or cell.efficiency.get("device")),
+        "use_cache": None,
+        "limit": asked.get("limit"),
+        "bootstrap_iters": 0,
+        "gen_kwargs": asked.get("gen_kwargs"),
+        "random_seed": 0,
+        "numpy_seed": 1234,
+        "torch_seed": None,
+        "fewshot_seed": asked.get("fewshot_seed"),
+        "heed": {
+            "version": last.get("heed", __version__),
+            "method": identity.get("method"),
+            "decoding": identity.get("decoding"),
+            "runs": {c.labels["task"]: c.run_id for c, _ in folder.cells},
+        },
+    }
+
+
+def _last_session(cell: CellRecord) -> dict[str, Any]:
+    return (cell.provenance.get("sessions") or [{}])[-1]
 
 
 def task_hash(rows: Sequence[dict[str, Any]]) -> str:

@@ -64,9 +64,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     headline: Compared | None = None
     ratios: tuple[Ratio, ...] = ()
-    times: Mapping[str, str] = field(
-        default_factory=dict
-    )  # the times that were judged -> what is said; empty: not slower
+    times: Mapping[str, str] = field(default_factory=dict)  # each time judged -> what is said; empty: not slower
 
 
 def judge(baseline: Path, candidate: Path, rules: Rules) -> list[Verdict]:

@@ -21,9 +21,8 @@ from typing import Any
 KINDS = ("beats dense", "at chance", "unknown answers", "barely engaged", "partly dense", "inactive", "not finite")
 UNREAD = 0.05  # share of answers that may be unreadable without an alarm
 NEARLY_ALL = 0.95  # of the keys
-LEAVES_OUT = re.compile(
-    r"(tokens|blocks|pages|keys|share of the (keys|tokens|blocks|pages|cache|prompt))\b"
-)  # a budget of reading
+# how a budget of what is read begins
+LEAVES_OUT = re.compile(r"(tokens|blocks|pages|keys|share of the (keys|tokens|blocks|pages|cache|prompt))\b")
 UNREADABLE = ("unknown", "unparsed", "empty")  # flags of samples
 
 
