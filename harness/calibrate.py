@@ -17,6 +17,7 @@ from harness.contracts.method import Draft, Method, Request
 from harness.contracts.task import Example, Task
 from harness.errors import UserError
 from harness.identity import canonical, libraries, sha256
+from harness.reading import is_file, user_path
 from harness.records.files import disk_error, write_bytes
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def given_files(method: Method) -> dict[str, str]:
     path = getattr(method, "artifact", None)
     if not path:
         return {}
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = user_path(path)
+    if not is_file(file):
         raise UserError(
             f"method.{method.name}.artifact {path} is not a file; make one with `heed calibrate`, or leave the key out: "
             "then it is made when it is needed."
@@ -66,7 +67,7 @@ def given_files(method: Method) -> dict[str, str]:
 def place(method: Method, identity: Mapping[str, Any], root: Path) -> Path:
     """Where the artifact lies: the file that the user named, or one under `root`."""
     if given := getattr(method, "artifact", None):
-        return Path(given).expanduser()
+        return user_path(given)
     return root / "artifacts" / f"{method.name}-{sha256(canonical(identity))[:16]}.safetensors"
 
 

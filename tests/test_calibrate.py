@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.calibrate import given_files
 from harness.cli import main
 from harness.config import compose
+from harness.errors import UserError
+from harness.models import shapes
 from harness.plan import cells
+from methods.activations.iri import Injection
 from tests import tiny_vlm
 
 SMALL = ["task=[chair]", "task.chair.source=scenes", "task.chair.scenes=2", "task.chair.n_images=null",
@@ -87,3 +91,11 @@ def test_an_artifact_of_another_method_or_of_other_settings_is_refused(tmp_path:
             _read(tmp_path / "a.safetensors", Injection(), mine)
     _write(tmp_path / "a.safetensors", {}, mine | {"method": {**mine["method"], "source": "of an older version"}})
     assert _read(tmp_path / "a.safetensors", Injection(), mine) == {}
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/found", "x" * 300, "gone"])
+def test_a_name_that_nothing_has_is_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(UserError, match="is not a file; make one with"):
+        given_files(Injection(artifact=name))
+    with pytest.raises(UserError, match="There is no shape"):
+        shapes.shape(name)

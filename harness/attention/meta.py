@@ -93,9 +93,8 @@ class Meta:
         mask = self.kwargs.get("attention_mask")
         if mask is None:
             return torch.zeros(self.kwargs["batch_size"], dtype=torch.long, device=self.device)
-        return (
-            mask[:, : self.q_offset + self.n_q].int().argmax(dim=1)
-        )  # no need to wait whether there is padding at all
+        # without asking first whether there is padding at all: a device would have to be waited for
+        return mask[:, : self.q_offset + self.n_q].int().argmax(dim=1)
 
     @cached_property
     def spans(self) -> list[Span]:

@@ -26,6 +26,7 @@ from harness.content import file_digest
 from harness.errors import UserError
 from harness.models import digest
 from harness.models.checkpoint import weight_files
+from harness.reading import user_path
 from harness.records.files import disk_error, write_json
 from harness.records.locks import Lock
 
@@ -71,8 +72,8 @@ def shipped(name: str) -> Path | None:
 def place(name: str) -> Path:
     """Where the checkpoint folder is, or will be."""
     given = os.environ.get("HEED_MODELS")
-    root = Path(given) if given else digest.cache_folder() / "models"
-    return root.expanduser() / f"{name}-{MEMBERS[name].sha256[:12]}-{RECIPE}"
+    root = user_path(given) if given else digest.cache_folder() / "models"
+    return root / f"{name}-{MEMBERS[name].sha256[:12]}-{RECIPE}"
 
 
 def ready(name: str) -> bool:

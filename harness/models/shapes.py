@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from harness.errors import UserError, nearest
 from harness.models import checkpoint
 from harness.models.families import Family, family_of
+from harness.reading import is_folder, user_path
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "shape"
 
@@ -37,8 +38,8 @@ def shape(name: str) -> Shape:
     if name in names():
         config: Any = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
         return Shape(name, config, family_of(config))
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = user_path(name)
+    if not is_folder(folder):
         raise UserError(
             f"There is no shape '{name}': {nearest(name, names())} A shape is also any folder with a config.json "
             "(./my-model; the weights need not be there)."
