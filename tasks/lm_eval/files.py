@@ -56,8 +56,7 @@ def refuse_code(index: Mapping[str, Any], names: Sequence[str], package: Path) -
         for path, node in nodes:
             if node.tag.startswith("!") or "python" in node.tag:
                 raise _unsafe(name, path, node, f"runs Python code ({node.tag} {node.value if _scalar(node) else ''})")
-        if not any(_scalar(node) and node.value == "process_results" for _, node in nodes):
-            _refuse_metrics(name, nodes)
+        _refuse_metrics(name, nodes)
 
 
 def _refuse_metrics(name: str, nodes: Sequence[tuple[Path, Any]]) -> None:

@@ -342,6 +342,8 @@ PROOF = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n\ndef 
         ("x: {y: [1, !function os.system]}", r"runs Python code \(!function os\.system\)"),
         ("metric_list: [{metric: ./code}]", r"metric './code', which is none of the library's own"),
         ("metric_list: [{metric: accuracy, hf_evaluate: true}]", r"metric 'accuracy', which is none"),
+        ("description: process_results\nmetric_list: [{metric: ./code}]", r"metric './code', which is none"),
+        ("process_results: null\nmetric_list: [{metric: ./code}]", r"metric './code', which is none"),
     ],
 )
 def test_code_that_a_file_of_an_include_folder_names_is_not_run_unasked(tmp_path, extra, message) -> None:
