@@ -448,9 +448,9 @@ def test_narrow_terminals_keep_numbers_whole():
 
 @pytest.mark.slow
 def test_a_large_plan_is_priced_soon_and_summed_up():
-    overrides = ["method=[dense,power]", "task=[passkey]", "results=nowhere"]
+    overrides = ["method=[dense,quest]", "task=[passkey]", "results=nowhere"]
     for i in range(98):
-        overrides += [f"+method.p{i}=${{method.power}}", f"method.p{i}.window_blocks={i + 6}"]
+        overrides += [f"+method.q{i}=${{method.quest}}", f"method.q{i}.budget={i + 65}"]
     for i in range(99):
         overrides += [f"+task.t{i}=${{task.passkey}}", f"task.t{i}.trials={i + 3}"]
     made, settings = plan(*overrides)

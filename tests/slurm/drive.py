@@ -20,8 +20,8 @@ from tests.test_run import records
 ROOT = Path(__file__).parents[2]
 SECONDS = 400  # that a sweep may take on a busy machine
 MATRIX = (
-    "method=[power,quest]", "task=[passkey,recall]", "task.passkey.lengths=[512]", "task.passkey.trials=4", "task.recall.lengths=[512]",
-    "task.recall.facts=[2]", "task.recall.samples=20", "batch_tokens=600", "efficiency=off", "tracking=disabled",
+    "method=[power,quest]", "task=[passkey,recall]", "task.passkey.lengths=[512]", "task.passkey.trials=12", "task.recall.lengths=[512]",
+    "task.recall.facts=[2]", "task.recall.samples=60", "batch_tokens=600", "efficiency=off", "tracking=disabled",
 )  # fmt: skip
 
 
