@@ -123,8 +123,11 @@ def _problems(one: Line) -> list[Problem]:
 
 def _blocks(cells: Sequence[CellRecord]) -> list[Block]:
     members: dict[str, list[CellRecord]] = {}
-    for cell in cells:
-        members.setdefault(_setting(cell), []).append(cell)
+    settings: dict[tuple[str, str], str] = {}  # model and task -> the first setting of theirs that is known
+    for cell in sorted(cells, key=lambda cell: bool(cell.problem)):  # of a damaged cell only the labels can be believed
+        setting = _setting(cell)
+        first = settings.setdefault((cell.labels.get("model", "?"), cell.labels.get("task", "?")), setting)
+        members.setdefault(first if cell.problem else setting, []).append(cell)
     blocks = [_block(group) for group in members.values()]
     blocks.sort(key=lambda b: (b.model, b.task, b.preset, -len(b.lines)))
     _tell_apart(blocks)
@@ -145,8 +148,8 @@ def _block(group: Sequence[CellRecord]) -> Block:
     lines = [Line(stored[row["run_id"]], row) for row in rows]
     facts = [one.cell.config.get("task_facts") or {} for one in sorted(lines, key=lambda o: o.row["status"] != "done")]
     metrics = [as_metric(m) for m in (facts[0].get("metrics") or [] if facts else [])]
-    presets = dict.fromkeys(str(one.cell.config.get("preset") or "-") for one in lines)
-    return Block(rows[0]["model"], rows[0]["task"], ", ".join(presets), "", metrics, lines)
+    presets = dict.fromkeys(str(one.cell.config["preset"]) for one in lines if one.cell.config.get("preset"))
+    return Block(rows[0]["model"], rows[0]["task"], ", ".join(presets) or "-", "", metrics, lines)
 
 
 def _tell_apart(blocks: Sequence[Block]) -> None:
@@ -177,5 +180,5 @@ def _part(one: Line, keys: Sequence[str]) -> dict[str, Any]:
 
 def _plain_setting(block: Block) -> dict[str, Any]:
     identities = [one.cell.config.get("identity") for one in block.lines]
-    identity = next((found for found in identities if isinstance(found, dict)), {})
+    identity = next((found for found in identities if found), {})
     return {k: v for k, v in identity.items() if k not in METHOD_ONLY}
