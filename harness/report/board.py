@@ -180,5 +180,5 @@ def _part(one: Line, keys: Sequence[str]) -> dict[str, Any]:
 
 def _plain_setting(block: Block) -> dict[str, Any]:
     identities = [one.cell.config.get("identity") for one in block.lines]
-    identity = next((found for found in identities if found), {})
+    identity = next((found for found in identities if isinstance(found, dict) and found), {})
     return {k: v for k, v in identity.items() if k not in METHOD_ONLY}
