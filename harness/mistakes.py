@@ -42,8 +42,8 @@ def check_text(overrides: Sequence[str]) -> None:
 
 
 def check_groups(overrides: Sequence[str]) -> None:
-    """What Hydra would take silently or cannot read: an optional suite that is not there, several presets, numbers for names,
-    new keys at the root.
+    """What Hydra would take silently or cannot read: an optional suite that is not there, several presets, numbers for names
+    or for true and false, new keys at the root.
     """
     for text in overrides:
         key, _, value = text.partition("=")
@@ -57,6 +57,10 @@ def check_groups(overrides: Sequence[str]) -> None:
             raise UserError(f"preset={value}: a run has one preset; {nearest(value, schema.options('preset'))}")
         if key in (*schema.GROUPS, "preset", "hydra"):
             _check_names(text, key, value)
+        if hints(schema.RunConfig).get(key) is bool and re.fullmatch(r"\s*[+-]?[\d_]+\s*", value):
+            raise UserError(
+                f"{text} does not fit: it must be {words(bool)}."
+            )  # OmegaConf takes any number but 0 for true
         if key.startswith("+") and (root := key.lstrip("+").split(".")[0]) not in (*schema.GROUPS, "hydra"):
             plain = f"it is there already: write {text.lstrip('+')} without a plus." if root in schema.ROOT_KEYS else ""
             raise UserError(f"Unknown key '{key.lstrip('+')}': {plain or nearest(key.lstrip('+'), schema.ROOT_KEYS)}")

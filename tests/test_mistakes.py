@@ -58,6 +58,8 @@ NUMBERS = [
     (["run", "limit=0"], ["limit=0"]),
     (["run", "batch_tokens=0"], ["batch_tokens=0", "with padding"]),
     (["run", "allow_errors=-1"], ["allow_errors=-1", "from 0"]),
+    (["run", "baseline=-1"], ["baseline=-1", "true or false"]),
+    (["run", f"dry_run={BIG}"], [f"dry_run={BIG}", "true or false"]),
     (["run", f"seed={BIG}"], [f"seed={BIG}"]),
     (["run", "decoding.temperature=1e-38", "decoding.search=sample"], ["decoding.temperature=1e-38", "from 0.0001"]),
     (["run", "decoding.temperature=inf"], ["decoding.temperature=inf"]),
