@@ -58,9 +58,8 @@ def check_groups(overrides: Sequence[str]) -> None:
         if key in (*schema.GROUPS, "preset", "hydra"):
             _check_names(text, key, value)
         if hints(schema.RunConfig).get(key) is bool and re.fullmatch(r"\s*[+-]?[\d_]+\s*", value):
-            raise UserError(
-                f"{text} does not fit: it must be {words(bool)}."
-            )  # OmegaConf takes any number but 0 for true
+            # OmegaConf takes 0 for false and every other number for true
+            raise UserError(f"{text} does not fit: it must be {words(bool)}.")
         if key.startswith("+") and (root := key.lstrip("+").split(".")[0]) not in (*schema.GROUPS, "hydra"):
             plain = f"it is there already: write {text.lstrip('+')} without a plus." if root in schema.ROOT_KEYS else ""
             raise UserError(f"Unknown key '{key.lstrip('+')}': {plain or nearest(key.lstrip('+'), schema.ROOT_KEYS)}")
