@@ -76,7 +76,7 @@ class TextTokens:
             tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=trust_remote_code, model_max_length=UNLIMITED
             )
-        except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        except (OSError, ValueError, ImportError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
         tokenizer.chat_template = _processor_template(folder) or tokenizer.chat_template
         digest = tokenizer_digest(folder)

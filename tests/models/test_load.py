@@ -280,6 +280,10 @@ def broken_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
 
 
+def deep_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
 SEEN_ON_LOADING = [
     (wrong_shape, r"'model\.layers\.0\.mlp\.down_proj\.weight' has shape \[32, 48\].*asks for \[32, 64\]"),
     (wrong_shape_of_one, r"'model\.norm\.weight' has shape \[33\].*\[32\] \(wrong shapes: 1\)"),
@@ -289,6 +293,7 @@ SEEN_ON_LOADING = [
     (odd_head_count, r"cannot be loaded.*not a multiple.*config\.json"),
     (unknown_activation, r"cannot be loaded.*'foo'.*config\.json"),
     (broken_tokenizer, r"tokenizer in .* cannot be read"),
+    (deep_tokenizer, r"tokenizer in .* cannot be read"),
 ]
 
 
