@@ -17,13 +17,15 @@ SOME = (
     ("pictures", "llava", 0),
 )
 ALL = [
-    *((kind, family, seed) for kind in ("generate", "nll", "requests") for family in small.FAMILIES for seed in range(3)),
-    *(("pictures", family, seed) for family in tiny_vlm.FAMILIES for seed in range(3)),
-]  # fmt: skip
+    *(("generate", family, 0) for family in small.FAMILIES),
+    *(("pictures", family, 0) for family in tiny_vlm.FAMILIES),
+    *(("requests", family, 2) for family in small.FAMILIES),
+    *(("nll", family, 0) for family in small.FAMILIES),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "family", "seed"), ALL if FULL else SOME)
+@pytest.mark.parametrize(("kind", "family", "seed"), sorted({*SOME, *ALL}) if FULL else SOME)
 def test_nothing_depends_on_batches_or_sharing(kind: str, family: str, seed: int) -> None:
-    found = differences(kind, family, seed, n=24 if FULL else 12)
+    found = differences(kind, family, seed)
     assert not found, "\n".join([f"{len(found)} differences, the first ones:", *found[:8]])
