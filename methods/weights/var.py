@@ -121,7 +121,7 @@ class VAR(InLayers):
         ctx.count("sink_channels", dims.sum(1))
         ctx.count("sinks", sinks.sum(1))
         ctx.count("image_sinks", on_image)
-        ctx.request.state["sinks", ctx.layer] = sinks if bool(on_image.any()) else None
+        ctx.request.state["sinks", ctx.layer] = sinks
         return x
 
     def probs(self, ctx: Call, a: Tensor) -> Tensor | None:
