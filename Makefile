@@ -49,10 +49,10 @@ types: $(STAMP)
 check: lint types test slow
 
 zoo-lm: $(STAMP)        ## train micro-lm again from scratch (a quarter of an hour to an hour of one core); overwrites the checkpoint
-	$(BIN)/python -m harness.models.zoo.lm_train --out harness/models/zoo/micro_lm
+	$(BIN)/python -m zoo.recipes.lm_train --out zoo/micro_lm
 
 zoo-vlm: $(STAMP)       ## train micro-vlm and micro-vlm-careful again from scratch (an hour of one core); overwrites both checkpoints
-	$(BIN)/python -m harness.models.zoo.vlm_train --out harness/models/zoo
+	$(BIN)/python -m zoo.recipes.vlm_train --out zoo
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

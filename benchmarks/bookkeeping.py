@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from harness.attention.attach import attach
-from harness.config import compose
-from harness.contracts.method import Call, Method
+from harness.config.compose import compose
+from harness.contracts.call import Call
+from harness.contracts.method import Method
 from harness.efficiency import measure
 from harness.models.inputs import Sample
-from harness.plan import cells
+from harness.plan.cells import cells
 from methods.dense import Dense
 
 STEPS = 64

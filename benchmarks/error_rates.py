@@ -23,9 +23,9 @@ from functools import partial
 import numpy as np
 from scipy import special
 
-from harness.contracts.task import Metric
-from harness.records.clusters import cluster_sums, ratios
-from harness.records.statistics import aggregate, paired
+from harness.analysis.clusters import cluster_sums, ratios
+from harness.analysis.statistics import aggregate, paired
+from harness.contracts.metric import Metric
 
 CLUSTERS = (2, 3, 5, 6, 8, 10, 30)
 Rows = list[dict[str, float]]

@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 
-from harness import calibrate
+from harness.asking.transform import transformed
 from harness.attention.attach import attach
-from harness.config import BASELINE, compose
+from harness.config.compose import BASELINE, compose
 from harness.efficiency.measure import measure
 from harness.errors import UserError
-from harness.generation.ask import transformed
 from harness.models.inputs import Sample, sample_of
 from harness.models.view import View
-from harness.plan import Cell, cells
+from harness.plan.cells import Cell, cells
+from harness.running import calibrate
 
 METHODS = (
     "vcd", "icd", "vdd", "m3id", "dola", "pai", "vaf", "paint", "var", "vhr", "vista", "iri", "carve", "cca", "opera",

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import torch
 
-from harness.config import compose
-from harness.contracts.task import Example
-from harness.generation.batches import plan_batches
-from harness.plan import cells
-from harness.run import Settings, execute, task_data
+from harness.asking.batches import plan_batches
+from harness.config.compose import compose
+from harness.contracts.example import Example
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute, task_data
 
 
 def bare(view, examples: list[Example], budget: int) -> list[str]:

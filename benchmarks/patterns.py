@@ -30,10 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.masking_utils import causal_mask_function
 
-from harness.attention.flex import block_mask
-from harness.attention.lower import lower
-from harness.attention.meta import Meta
-from harness.attention.plan import build, pairs
+from harness.attention.lowering.flex import block_mask
+from harness.attention.lowering.lower import lower
+from harness.attention.lowering.tiles import build, pairs
+from harness.attention.mask import Meta
 from methods.patterns.dilated import DilatedWindow
 from methods.patterns.longnet import LongNet
 from methods.patterns.power import PowerAttention

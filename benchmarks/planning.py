@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.config import compose
-from harness.plan import cells, is_done
+from harness.config.compose import compose
+from harness.plan.cells import cells, is_done
 
 
 def overrides(methods: int, tasks: int) -> list[str]:

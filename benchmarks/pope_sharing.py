@@ -22,13 +22,13 @@ from dataclasses import replace
 
 import torch
 
-from harness.calibrate import draft_of
-from harness.config import compose
-from harness.generation.batches import plan_batches, plan_groups
-from harness.generation.generate import generate
+from harness.asking.batches import plan_batches, plan_groups
+from harness.asking.generate import generate
+from harness.config.compose import compose
 from harness.models.inputs import Sample, memory, sample_of
 from harness.models.view import View
-from harness.plan import cells
+from harness.plan.cells import cells
+from harness.running.calibrate import draft_of
 
 BUDGET = 8192  # padded tokens per batch, the default of a run
 

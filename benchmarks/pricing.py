@@ -38,8 +38,8 @@ PLANS = {
 def priced(overrides: list[str]):
     """The dry run's total."""
     from harness.commands.dry_run import settings_of
-    from harness.config import compose
-    from harness.plan import cells
+    from harness.config.compose import compose
+    from harness.plan.cells import cells
     from harness.pricing.price import Pricing
     from harness.pricing.total import total
 

@@ -8,7 +8,7 @@ How it is measured. One layer of attention in the shape of LLaVA-1.5-7B: batch 1
 random keys, an image of 576 tokens from column 35 on; float32 on a CPU, bfloat16 on a GPU. Two methods: `pai` edits the
 last query row, `vaf` all rows after the image. Each is computed twice: `eager` is the library's eager maths with the
 edit between the mask and the softmax, as the released codes have it, and `split` is causal SDPA for all rows plus
-`harness.attention.rows.edit_rows` for those that are edited (in decode the one row is computed there alone, as in a
+`harness.attention.edited_rows.edit_rows` for those that are edited (in decode the one row is computed there alone, as in a
 run). `decode` is one query row on a cache of T keys. Per round
 every variant runs once, so that whatever else the machine does meets all of them alike; after 2 warm-up rounds the
 median over the rounds is reported, with the 20 % and 80 % quantiles of the ratio eager / split of the same round. A GPU
@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.attention.rows import edit_rows
+from harness.attention.edited_rows import edit_rows
 from methods.weights.boost import boosted
 from methods.weights.vaf import factors
 

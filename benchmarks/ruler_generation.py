@@ -3,7 +3,7 @@
     python benchmarks/ruler_generation.py [--length 4096] [--samples 100]
 
 How it measures. A byte-level BPE tokenizer (vocabulary 4096, a leading bos) is trained in memory on the built-in
-essays and word lists; training is not timed. All 13 tasks are then built once through `harness.prepare.prepared` into
+essays and word lists; training is not timed. All 13 tasks are then built once through `harness.running.examples.prepared` into
 an empty folder (`generate`: texts, token counts, writing the file) and asked for a second time (`read back`: the file
 alone). Both are wall clock of one process; `TOKENIZERS_PARALLELISM=false`, so that one core does the work. The
 built-in questions, essays and word lists are used, hence nothing is downloaded. The process's CPU seconds stand
@@ -25,11 +25,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from harness.models.tokens import TextTokens
-from harness.prepare import prepared
-from harness.text import words
+from harness.running.examples import prepared
 from tasks.ruler import Ruler
+from zoo.material.text import words
 
 BOS = "<s>"
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness import __version__
+from harness.contracts.options import number
 from harness.errors import UserError
-from harness.options import number
-from harness.visible import visible
+from harness.terminal.visible import visible
 
 EPILOG = """examples:
   heed run                                             dense micro-lm on passkey: works offline on any machine

@@ -3,7 +3,7 @@
     python -m tests.golden            # add what the file lacks; all numbers anew if VERSION was raised since
     python -m tests.golden --force    # all numbers anew under the same VERSION: only before a VERSION was released
 
-`golden.json` holds what the engine gave when it was written, under the `VERSION` of `harness/identity.py` that it had.
+`golden.json` holds what the engine gave when it was written, under the `VERSION` of `harness/identity/run_id.py` that it had.
 The run id holds that VERSION, so numbers that move while it stays would be stored under the ids of the old ones:
 `tests/test_golden.py` fails then. Tasks and methods are small ones of this file, so that only the engine and the zoo's models
 decide the numbers.
@@ -26,9 +26,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.contracts.method import Blocks, Call, Method
-from harness.contracts.task import Example, Metric, Score, Task, Tokens
-from harness.identity import VERSION, libraries
+from harness.contracts.call import Blocks, Call
+from harness.contracts.example import Example
+from harness.contracts.method import Method
+from harness.contracts.metric import Metric, Score
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
+from harness.identity.run_id import VERSION, libraries
 
 FILE = Path(__file__).with_name("golden.json")
 CLOSE = (
@@ -109,10 +113,10 @@ class Pictured(_Asked):
 
 def answered(task: str, model: str = "micro-lm") -> list[Any]:
     """What the samples of a cell say, on the whole road from the configuration to the records."""
-    from harness.config import compose
-    from harness.plan import cells
+    from harness.config.compose import compose
+    from harness.plan.cells import cells
     from harness.records.cells import read_cells
-    from harness.run import Settings, execute
+    from harness.running.run import Settings, execute
 
     target = f"+task.golden={{_target_: tests.golden.{task}}}"
     plan = cells(compose([f"model={model}", "method=[]", "task=[]", target]))
@@ -269,7 +273,7 @@ CELLS: dict[str, Callable[[], list[Any]]] = {
     "attention module hooks": partial(losses, Hooked),
 }
 COMPILED = {"attention flex"}  # takes a compiler and a minute
-MOVED = "the engine's numbers moved: raise VERSION in harness/identity.py and run `python -m tests.golden`"
+MOVED = "the engine's numbers moved: raise VERSION in harness/identity/run_id.py and run `python -m tests.golden`"
 
 
 def compare(name: str, stored: dict[str, Any], found: list[Any]) -> str:

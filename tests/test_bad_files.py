@@ -21,7 +21,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.score import output_rows, read_examples
+from harness.exchange.score import output_rows, read_examples
 from tasks.chair import Chair
 from tasks.chair.choice import read_ids
 from tasks.coco import read_captions, read_instances

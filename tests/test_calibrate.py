@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.calibrate import given_files
 from harness.cli import main
-from harness.config import compose
+from harness.config.compose import compose
 from harness.errors import UserError
 from harness.models import shapes
-from harness.plan import cells
+from harness.plan.cells import cells
+from harness.running.calibrate import given_files
 from methods.activations.iri import Injection
 from tests import tiny_vlm
 
@@ -77,8 +77,8 @@ def test_a_method_that_learns_nothing_is_named(capsys: pytest.CaptureFixture[str
 
 
 def test_an_artifact_of_another_method_or_of_other_settings_is_refused(tmp_path: Path) -> None:
-    from harness.calibrate import _read, _write
     from harness.errors import UserError
+    from harness.running.calibrate import _read, _write
     from methods.activations.iri import Injection
 
     model = {"weights": "w"}

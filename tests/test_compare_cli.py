@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.summarise import summarise
 from harness.cli import main
-from harness.contracts.task import Metric
-from harness.identity import run_id
+from harness.contracts.metric import Metric
+from harness.identity.run_id import run_id
 from harness.records.store import CellStore
-from harness.records.summarise import summarise
 
 METRICS = (Metric("accuracy"), Metric("seconds", percent=False, higher_is_better=False))
 

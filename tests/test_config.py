@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from harness.config import compose
+from harness.config.compose import compose
 from harness.errors import UserError
 
 
@@ -74,7 +74,7 @@ def test_a_mistake_gets_one_paragraph_with_the_nearest_name(override, words):
 
 
 def test_every_option_file_composes_under_every_preset():
-    from harness.config import options
+    from harness.config.compose import options
 
     for preset in ("ci", "small", "paper"):
         groups = [f"{g}=[{','.join(options(g))}]" for g in ("model", "method", "task")]
@@ -98,7 +98,7 @@ def test_a_suite_can_be_narrowed():
     ],
 )
 def test_what_hydra_would_take_silently_is_refused(override, words):
-    from harness.plan import cells
+    from harness.plan.cells import cells
 
     with pytest.raises(UserError) as error:
         cells(compose([override]))

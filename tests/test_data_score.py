@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.content import file_digest
-from harness.contracts.task import Example
-from harness.data import write_examples
+from harness.contracts.example import Example
+from harness.disk.content import file_digest
+from harness.disk.output import write_rows
+from harness.disk.reading import read_entries
 from harness.errors import UserError
-from harness.files import write_rows
+from harness.exchange.data import write_examples
+from harness.exchange.score import rescore
 from harness.models.load import ModelSpec
-from harness.reading import read_entries
-from harness.score import rescore
 from tasks.passkey import Passkey
 from tasks.perplexity import Perplexity
 from tasks.ruler import Ruler

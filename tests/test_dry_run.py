@@ -15,16 +15,17 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.asking.batches import plan_batches
+from harness.asking.generate import generate
 from harness.attention.attach import attach
 from harness.commands.dry_run import settings_of, show, show_sweep
-from harness.config import compose
+from harness.config.compose import compose
 from harness.contracts.method import Method
 from harness.efficiency import formulas
-from harness.generation.batches import plan_batches
-from harness.generation.generate import generate
 from harness.models import shapes
 from harness.models.load import ModelSpec
-from harness.plan import cells
+from harness.plan.cells import cells
+from harness.plan.refusals import Facts, refusal
 from harness.pricing import batches, burden, requests, speed, work
 from harness.pricing import model as models
 from harness.pricing.batches import Batch
@@ -33,9 +34,8 @@ from harness.pricing.price import Pricing
 from harness.pricing.requests import Group
 from harness.pricing.speed import Speeds
 from harness.pricing.total import total
-from harness.refusals import Facts, refusal
-from harness.run import execute
-from harness.terminal import Terminal
+from harness.running.run import execute
+from harness.terminal.printing import Terminal
 from tests.golden import Requested
 from tests.models import small
 

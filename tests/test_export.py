@@ -11,11 +11,11 @@ import pytest
 
 from harness.cli import main
 from harness.commands.export import chosen
-from harness.config import compose
+from harness.config.compose import compose
 from harness.errors import UserError
-from harness.plan import cells
+from harness.plan.cells import cells
 from harness.records.cells import read_cells
-from harness.run import Settings, execute
+from harness.running.run import Settings, execute
 from tests.models.small import save
 from tests.tasks.lm_eval.material import write
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from harness.cli import main
 from harness.commands.progress import Bar
 from harness.records.store import CellStore
-from harness.settings import Outcome
-from harness.terminal import Terminal
-from harness.visible import line, plain, visible
+from harness.running.settings import Outcome
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import line, plain, visible
 
 ROOT = Path(__file__).parents[1]
 EVIL = "\x1b[2J\x1b]0;owned\x07[/nope] [bold]\u202egnp.exe\ud800\x9b31m"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.identity import run_id
+from harness.identity.run_id import run_id
 from harness.records.store import CellStore
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.attention import rows
+from harness.attention import edited_rows
 from tests import golden
 
 
@@ -20,8 +20,8 @@ def test_numbers_move_only_with_the_version(name: str) -> None:
 @pytest.mark.parametrize("name", ["attention edited scores", "attention edited weights"])
 @pytest.mark.parametrize("factor", [1.5, 1.01])
 def test_an_engine_that_scales_scores_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, factor: float) -> None:
-    real = rows._attend
-    monkeypatch.setattr(rows, "_attend", lambda q, *args: real(q * factor, *args))
+    real = edited_rows._attend
+    monkeypatch.setattr(edited_rows, "_attend", lambda q, *args: real(q * factor, *args))
     assert "raise VERSION" in golden.compare(name, golden.read(), golden.CELLS[name]())
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from harness.attention.attach import attach
-from harness.config import compose
+from harness.config.compose import compose
 from harness.models.load import ModelSpec
-from harness.plan import cells
-from harness.run import Settings, execute
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 TEXT = (

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness import identity, sources
-from harness.config import compose
-from harness.content import file_digest
-from harness.plan import cells, method_identity
+from harness.config.compose import compose
+from harness.disk.content import file_digest
+from harness.identity import run_id, sources
+from harness.plan.cells import cells, method_identity
 
 CACHES = (
     sources._sources, sources.code_digest, sources.imported, sources.module_file, sources._spec, sources._is_project,
@@ -66,7 +66,7 @@ def test_id_from_the_stored_identity():
 
     for cell in cells(compose(BASE)):
         stored = json.loads(json.dumps(cell.config("ci")))
-        assert identity.run_id(stored["identity"]) == cell.run_id
+        assert run_id.run_id(stored["identity"]) == cell.run_id
 
 
 def test_dense_comes_first_for_each_task():
@@ -87,7 +87,7 @@ def test_what_guessing_scores_is_stored_and_is_no_part_of_the_identity():
     assert cell.config("ci")["task_facts"]["chance"] == dict.fromkeys(
         ("accuracy", "accuracy_random", "accuracy_popular", "accuracy_adversarial"), 0.5
     )
-    assert "chance" not in identity.canonical(cell.identity)
+    assert "chance" not in run_id.canonical(cell.identity)
 
 
 def test_the_path_of_a_data_file_is_replaced_by_its_content(tmp_path):
@@ -104,7 +104,7 @@ def test_whole_numbers_are_written_one_way():
     class Part:
         x: float
 
-    assert identity.extension_identity(Part(2.0))["params"] == identity.extension_identity(Part(2))["params"]
+    assert run_id.extension_identity(Part(2.0))["params"] == run_id.extension_identity(Part(2))["params"]
 
 
 def test_source_follows_imports_of_the_same_package():
@@ -198,15 +198,13 @@ def test_code_that_cannot_be_parsed_counts_by_its_bytes(tmp_path):
 def test_versions_of_what_computes_are_in_the_id(monkeypatch):
     before = ids()
     assert set(cells(compose(BASE))[0].identity["libraries"]) == {"torch", "transformers"}
-    real = identity.metadata.version
+    real = run_id.metadata.version
     for installed, same in (("99.1.5", False), (real("torch") + ".post1", True)):
-        identity.libraries.cache_clear()
-        monkeypatch.setattr(
-            identity.metadata, "version", lambda name, v=installed: v if name == "torch" else real(name)
-        )
+        run_id.libraries.cache_clear()
+        monkeypatch.setattr(run_id.metadata, "version", lambda name, v=installed: v if name == "torch" else real(name))
         assert (ids() == before) is same
     monkeypatch.undo()
-    identity.libraries.cache_clear()
+    run_id.libraries.cache_clear()
 
 
 def test_no_path_of_calibration_data_is_in_the_id(tmp_path):
@@ -218,7 +216,7 @@ def test_no_path_of_calibration_data_is_in_the_id(tmp_path):
         file = tmp_path / name / f"{name}.txt"
         file.write_text("one two three. " * 50)
         node = {"_target_": "tasks.perplexity.Perplexity", "path": str(file)}
-        same.append(identity.canonical(method_identity(Injection(calibrate_on=node))))
+        same.append(run_id.canonical(method_identity(Injection(calibrate_on=node))))
     assert same[0] == same[1] and str(tmp_path) not in same[0]
     written_out = Injection(calibrate_on={**QUESTIONS, "scenes": 60})
     assert (
@@ -257,6 +255,4 @@ def test_a_limit_that_takes_nothing_away_does_not_count():
 
 def test_golden_run_id():
     """A change here means that every stored result gets a new id: raise VERSION and say so in the changelog."""
-    assert (
-        identity.run_id({"version": 2, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "7ed7022f53ac897d"
-    )
+    assert run_id.run_id({"version": 2, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "7ed7022f53ac897d"

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import pytest
 
-from harness.config import compose
+from harness.config.compose import compose
+from harness.contracts.options import fits
 from harness.errors import UserError
-from harness.options import fits
-from harness.plan import cells
+from harness.plan.cells import cells
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.disk.output import output, write_output, write_rows
 from harness.errors import UserError
-from harness.files import output, write_output, write_rows
 from tests.test_gate import cell
 
 DATA = ["data", "task=passkey", "task.passkey.lengths=[256]", "task.passkey.depths=[0]", "task.passkey.trials=1"]

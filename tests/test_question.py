@@ -11,22 +11,22 @@ import pytest
 import yaml
 from rich.console import Console
 
+from harness.analysis.board_rows import rows_for_table
+from harness.asking.decoding import GREEDY
 from harness.commands.compare import _named
-from harness.config import compose
-from harness.generation.decoding import GREEDY
-from harness.models import held
+from harness.config.compose import compose
+from harness.models import kept_model
 from harness.models.load import ModelSpec
-from harness.plan import cells
+from harness.plan.cells import cells
+from harness.plan.refusals import Facts, refusal
+from harness.plan.sharing import groups
 from harness.pricing.burden import Burden
 from harness.pricing.burden import of as burden_of
 from harness.records.cells import read_cell
-from harness.records.rows import rows_for_table
-from harness.records.table import render
-from harness.refusals import Facts, refusal
 from harness.report import markdown, table_csv
 from harness.report.board import board
-from harness.run import Settings, execute
-from harness.sharing import groups
+from harness.report.terminal import render
+from harness.running.run import Settings, execute
 from methods.selection.quest import Quest
 from tests.models.small import save
 
@@ -177,7 +177,7 @@ def test_tasks_say_where_their_question_begins(name):
         "qa": ("Answer the question based on the given documents.",), "passkey": ("What is the pass key?",),
         "recall": ("User: What is my favorite", "What is my favorite"),
     }  # fmt: skip
-    view = held.load(ModelSpec(path="micro-lm"))
+    view = kept_model.load(ModelSpec(path="micro-lm"))
     for example in (e for e in task.examples(view) if hasattr(e, "question")):
         last = example.prompt if isinstance(example.prompt, str) else example.prompt[-1]["content"]
         assert last.endswith(example.question)

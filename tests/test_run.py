@@ -6,11 +6,11 @@ import json
 import pytest
 
 from harness.commands.run import print_skipped
-from harness.config import compose
-from harness.data import evenly
-from harness.plan import cells
-from harness.run import Settings, execute
-from harness.terminal import Terminal
+from harness.config.compose import compose
+from harness.exchange.data import evenly
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute
+from harness.terminal.printing import Terminal
 from tests.models.small import save
 from tests.records import sealed
 
@@ -117,14 +117,14 @@ def test_efficiency_is_added_later_without_recomputing_samples(folder, tmp_path)
 
 
 def test_limit_covers_the_groups_evenly():
-    from harness.contracts.task import Example
+    from harness.contracts.example import Example
 
     examples = [Example(id=f"{length}-{i}", meta={"length": length}) for length in (1, 2) for i in range(3)]
     assert [e.id for e in evenly(examples, ["length"])][:4] == ["1-0", "2-0", "1-1", "2-1"]
 
 
 def test_a_limit_smaller_than_the_groups_covers_every_value_of_every_key():
-    from harness.contracts.task import Example
+    from harness.contracts.example import Example
 
     def grid(tasks, lengths, samples=4):
         return [
@@ -145,8 +145,8 @@ def test_a_limit_smaller_than_the_groups_covers_every_value_of_every_key():
 
 
 def test_what_a_limit_leaves_out_is_named():
-    from harness.contracts.task import Example
-    from harness.data import left_out
+    from harness.contracts.example import Example
+    from harness.exchange.data import left_out
 
     examples = [Example(id=str(i), meta={"task": f"t{i}", "length": 8 * (i % 2)}) for i in range(12)]
     ordered = evenly(examples, ["task", "length"])

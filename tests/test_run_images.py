@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import compose
-from harness.plan import Cell, cells
-from harness.run import Settings, execute
+from harness.config.compose import compose
+from harness.plan.cells import Cell, cells
+from harness.running.run import Settings, execute
 from tests import tiny_vlm
 from tests.records import sealed
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from harness.config import compose
-from harness.generation.decoding import GREEDY, Decoding
-from harness.plan import cells
-from harness.run import Settings, execute
-from harness.sharing import groups
+from harness.asking.decoding import GREEDY, Decoding
+from harness.config.compose import compose
+from harness.plan.cells import cells
+from harness.plan.sharing import groups
+from harness.running.run import Settings, execute
 from tests.models.small import save
 
 METHODS = "method=[quest,snapkv,h2o,streaming_kv,power]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from harness.contracts.task import Prompt
+from harness.contracts.tokens import Prompt
 
 
 @dataclass

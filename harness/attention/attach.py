@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from harness import refusals
-from harness.attention import dispatch, module_hooks
 from harness.attention.cache import tracked_cache
-from harness.attention.lower import LOWERINGS
+from harness.attention.doors import dispatch, modules
+from harness.attention.lowering.lower import LOWERINGS
 from harness.attention.request import LinkedCache, LiveRequest, LiveStream
 from harness.attention.runtime import Runtime
 from harness.attention.usage import Counts, Usage
-from harness.contracts.method import HOOKS, Method
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
 from harness.errors import Unsupported, UserError, nearest
 from harness.models.inputs import Inputs
+from harness.plan import refusals
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -138,7 +139,7 @@ def serving(view: View, runtime: Runtime) -> Iterator[None]:
     handles = []
     try:
         view.set_attn(dispatch.NAME)
-        handles = module_hooks.install(runtime)
+        handles = modules.install(runtime)
         with runtime.around():
             yield
     finally:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness import idle, refusals
+from harness.asking import apart
+from harness.asking.finite import blame
+from harness.attention import idle
 from harness.attention.attach import Attached, attach
-from harness.contracts.method import HOOKS, Method
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
 from harness.errors import NotEngaged
-from harness.generation import question
-from harness.generation.finite import blame
 from harness.models.inputs import Inputs, of_ids
+from harness.plan import refusals
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -100,7 +102,7 @@ def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -
         shown = inputs if attached is None else attached.begin(changed or inputs)
         rows, given = [], shown.prefill()
         if shown.tail:
-            cache = question.read(view, shown, cache)
+            cache = apart.read(view, shown, cache)
             given = {"input_ids": shown.ids[:, -1:]} | shown.further(1, -1)
         for i in range(steps + 1):
             out = view.lm(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)

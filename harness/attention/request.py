@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.contracts.method import Call, Draft, Method
+from harness.contracts.call import Call, Draft
+from harness.contracts.method import Method
 from harness.errors import UserError
 from harness.models.inputs import Inputs, Sample, collate, sample_of, without_image
 

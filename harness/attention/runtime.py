@@ -13,14 +13,16 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from harness.attention.cache import TrackedLayer
-from harness.attention.gather import gather_selected, grouped
-from harness.attention.lower import choose, lower
-from harness.attention.meta import Meta
+from harness.attention.edited_rows import edit_rows
+from harness.attention.lowering.gather import gather_selected, grouped
+from harness.attention.lowering.lower import choose, lower
+from harness.attention.mask import Meta
 from harness.attention.request import LiveRequest
-from harness.attention.rows import edit_rows
 from harness.attention.tally import Held
 from harness.attention.usage import Usage
-from harness.contracts.method import HOOKS, Call, Method
+from harness.contracts.call import Call
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
 from harness.errors import UserError
 
 if TYPE_CHECKING:

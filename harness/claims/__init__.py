@@ -10,9 +10,9 @@ micro model, or by stored results. Importing this package is cheap; torch is loa
 
 from __future__ import annotations
 
+from harness.claims.claim_files import load
 from harness.claims.decide import decide
 from harness.claims.figures import published
-from harness.claims.files import load
-from harness.claims.model import Check, Claim, Finding, Verdict
+from harness.claims.words import Check, Claim, Finding, Verdict
 
 __all__ = ["Check", "Claim", "Finding", "Verdict", "decide", "load", "published"]

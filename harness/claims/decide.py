@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.claims.bench import Bench
 from harness.claims.kinds import expectation, judge, measurement
-from harness.claims.model import Claim, Finding, Status, Verdict
+from harness.claims.loans import Bench
 from harness.claims.records import findings
+from harness.claims.words import Claim, Finding, Status, Verdict
 from harness.errors import UserError
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from harness import config
-from harness.claims.files import FOLDER, read
+from harness.claims.claim_files import FOLDER, read
+from harness.config import compose
 
 UNITS = {"length": "words"}  # whatever stands beside it
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
@@ -36,7 +36,7 @@ def published(method: str) -> list[dict[str, Any]]:
     """Figures of `method`, one dictionary per number: `paper` (arXiv id) `table` `model` `protocol` `task` `metric`
     `setting` (of the number within its row; mostly empty) `value` (as printed) `unit` `read` `suite` (name or "").
     """
-    return [dict(row) for row in _all(method, FOLDER, config.CONFIGS / "suite")]
+    return [dict(row) for row in _all(method, FOLDER, compose.CONFIGS / "suite")]
 
 
 @cache

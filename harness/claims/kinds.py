@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.claims.model import Claim, Finding
+from harness.claims.words import Claim, Finding
 
 Judgement = tuple[bool, str]  # whether it holds, and why not (or what to know although it does)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import config
+from harness.analysis.statistics import untold
 from harness.claims.figures import suite
 from harness.claims.kinds import equal
-from harness.claims.model import Claim, Finding
-from harness.config import BASELINE
+from harness.claims.words import Claim, Finding
+from harness.config import compose
+from harness.config.compose import BASELINE
 from harness.records.cells import CellRecord
-from harness.records.statistics import untold
 
 
 def findings(claim: Claim, cells: Sequence[CellRecord]) -> tuple[dict[str, Finding], str]:
@@ -82,7 +82,7 @@ def _models(claim: Claim, base: bool = False) -> list[str]:
 
 
 def file_of(claim: Claim) -> dict[str, Any]:
-    return suite(config.CONFIGS / "suite" / f"{claim.cells['suite']}.yaml")
+    return suite(compose.CONFIGS / "suite" / f"{claim.cells['suite']}.yaml")
 
 
 def models_of(given: Mapping[str, Any]) -> list[str]:

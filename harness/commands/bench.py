@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from harness.config import BASELINE, compose, expand_random
+from harness.config.compose import BASELINE, compose, expand_random
 from harness.efficiency.bench_settings import Settings
 from harness.errors import UserError
-from harness.plan import group
-from harness.terminal import Terminal
+from harness.plan.cells import group
+from harness.terminal.printing import Terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,10 +54,10 @@ def _check_random(cfg: DictConfig, specs: Mapping[str, Any]) -> None:
 
 def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, console: Console) -> int:
     from harness.commands.bench_progress import Bar
+    from harness.disk.whole import read_json
     from harness.efficiency import bench, bench_files, bench_table, hardware
     from harness.efficiency.bench_records import BenchRecord
     from harness.efficiency.machine import peaks
-    from harness.records.files import read_json
 
     with console.status(f"loading {spec.name}"):
         subject = _subject(cfg, spec, methods, settings)
@@ -107,7 +107,7 @@ def _about(
     cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, machine: str
 ) -> dict[str, Any]:
     """What the record's id is made of: repeats and budget make a number surer, not another one."""
-    from harness.plan import method_identity
+    from harness.plan.cells import method_identity
 
     return {
         "model": spec.identity(),

@@ -9,11 +9,11 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from harness import calibrate
-from harness.config import compose
+from harness.config.compose import compose
 from harness.errors import UserError
-from harness.plan import group, method_identity, task_identity
-from harness.terminal import Terminal
+from harness.plan.cells import group, method_identity, task_identity
+from harness.running import calibrate
+from harness.terminal.printing import Terminal
 
 
 def make(overrides: list[str]) -> int:

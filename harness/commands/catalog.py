@@ -7,9 +7,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from harness.config import CONFIGS
-from harness.plan import target_class
-from harness.terminal import Terminal
+from harness.config.compose import CONFIGS
+from harness.plan.cells import target_class
+from harness.terminal.printing import Terminal
 
 
 def show(what: str | None) -> int:
@@ -62,7 +62,8 @@ def _tasks() -> Table:
 
 
 def _models() -> Table:
-    from harness.models import packaged, zoo
+    import zoo
+    from harness.models import packaged
 
     table = _table("models", "name", "source", "dtype", "attention backend")
     for name, node in entries("model").items():

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.claims import Claim, Verdict, decide, load
-from harness.claims.model import STATUSES
-from harness.terminal import Terminal
+from harness.claims.words import STATUSES
+from harness.terminal.printing import Terminal
 
 _STYLES = {"reproduced": "green", "not reproduced": "bold red", "not tested": "dim"}
 

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.board_rows import question, status_of
+from harness.analysis.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
-from harness.records.columns import Column, tables
-from harness.records.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
-from harness.records.rows import question, status_of
-from harness.records.table import interval, shown
 from harness.report.notes import notes
-from harness.terminal import Terminal
-from harness.visible import plain
+from harness.report.terminal import interval, shown
+from harness.terminal.columns import Column, tables
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import plain
 
 Pairing = tuple[str, CellRecord, CellRecord]  # what both have in common, A, B
 

@@ -14,22 +14,23 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from harness.config import compose
-from harness.contracts.task import Skipped, Task
+from harness.config.compose import compose
+from harness.contracts.example import Skipped
+from harness.contracts.task import Task
+from harness.disk.output import output, output_folder
+from harness.disk.reading import user_path
+from harness.disk.whole import disk_error
 from harness.errors import UserError
-from harness.files import output, output_folder
 from harness.models.tokens import TextTokens
-from harness.plan import group
-from harness.reading import user_path
-from harness.records.files import disk_error
-from harness.refusals import facts, fitting
-from harness.run import tokens_of
-from harness.terminal import Terminal
+from harness.plan.cells import group
+from harness.plan.refusals import facts, fitting
+from harness.running.run import tokens_of
+from harness.terminal.printing import Terminal
 
 
 def write(overrides: list[str]) -> int:
     """Write the examples of one task, a JSON object per line; with `folder=` also the source data of a generated task."""
-    from harness.data import write_examples
+    from harness.exchange.data import write_examples
 
     files, rest = _files(overrides, "out", maybe=("folder",))
     folder = output_folder("folder=", files["folder"]) if "folder" in files else None
@@ -83,7 +84,7 @@ def _export(task: Any, folder: Path, console: Console) -> None:
 
 def score(overrides: list[str]) -> int:
     """Score an outputs file against an examples file, or against the task's own examples where it has some."""
-    from harness.score import rescore
+    from harness.exchange.score import rescore
 
     files, rest = _files(overrides, "outputs", "out", maybe=("examples",))
     if any(o.partition("=")[0].split(".")[0] == "model" for o in rest):

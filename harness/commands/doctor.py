@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 
 EXTRAS = {
     "wandb": "tracking on Weights & Biases",
@@ -109,7 +109,7 @@ def _login() -> Iterator[Row]:
 
 
 def _zoo() -> Iterator[Row]:
-    from harness.models import zoo
+    import zoo
 
     for name in zoo.MEMBERS:
         there = (zoo.path(name) / "model.safetensors").is_file()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from harness.plan import Cell, decoding
+from harness.plan.cells import Cell, decoding
 from harness.pricing import earlier
 from harness.pricing.price import Price, Pricing
 from harness.pricing.total import Saving, Total, total
 from harness.pricing.words import clock, short, size
-from harness.settings import Settings
+from harness.running.settings import Settings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -65,7 +65,7 @@ def show_sweep(found: Sweep, console: Console) -> None:
 
 def settings_of(cfg: DictConfig) -> Settings:
     """What of a configuration decides its price."""
-    from harness.config import fraction
+    from harness.config.compose import fraction
 
     return Settings(
         Path(cfg.results), cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.text import Text
 
+from harness.analysis.board_rows import status_of
+from harness.disk.output import output_folder
 from harness.errors import UserError, nearest
-from harness.files import output_folder
 from harness.records.cells import CellRecord, read_cells
-from harness.records.rows import status_of
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 
 FORMATS = ("lm-eval",)
 KINDS = ("model", "method", "task")
@@ -27,7 +27,7 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
     done = [cell for cell in cells if states[cell.run_id][0] == "done"]
     if not done:
         raise UserError(f"no cell of {results} that was named is finished, so there is nothing to export.")
-    from harness.export.lm_eval import export
+    from harness.exchange.lm_eval import export
 
     files = export(done, folder)
     console = Terminal()

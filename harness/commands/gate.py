@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.gate import EXIT, NOT_COMPARABLE, WORSE, Rules, Verdict, judge, worst
+from harness.disk.output import output, write_output
 from harness.errors import UserError
-from harness.files import output, write_output
-from harness.records.gate import EXIT, NOT_COMPARABLE, WORSE, Rules, Verdict, judge, worst
-from harness.records.table import RULE, interval, shown
-from harness.terminal import Terminal
-from harness.visible import plain, visible
+from harness.report.terminal import RULE, interval, shown
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import plain, visible
 
 STYLE = {WORSE: "bold red", NOT_COMPARABLE: "yellow"}
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from harness.settings import Outcome, Progress
+from harness.running.settings import Outcome, Progress
 
 
 class _Rate(ProgressColumn):

@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from harness.disk.output import output_folder, write_output
 from harness.errors import UserError
-from harness.files import output_folder, write_output
 from harness.records.cells import CellRecord, read_cells
 from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
-from harness.report.data import pages
-from harness.terminal import Terminal
-from harness.visible import line
+from harness.report.page_data import pages
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import line
 
 SHOWN = 12  # problems that the terminal names
 OLD = (

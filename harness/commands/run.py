@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from harness.config import BASELINE, compose, fraction
+from harness.config.compose import BASELINE, compose, fraction
 from harness.errors import UserError
-from harness.plan import Cell, cells, decoding, is_done, part
-from harness.terminal import Terminal
+from harness.plan.cells import Cell, cells, decoding, is_done, part
+from harness.terminal.printing import Terminal
 
 SKIPS = 10  # reasons for skipped examples that are shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from harness.run import Outcome
+    from harness.running.run import Outcome
 
 
 def once(overrides: list[str], group: str | None = None) -> int:
@@ -40,7 +40,7 @@ def once(overrides: list[str], group: str | None = None) -> int:
 
 def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | None) -> int:
     from harness.commands.progress import Bar
-    from harness.run import Settings, execute
+    from harness.running.run import Settings, execute
 
     root = Path(cfg.results)
     settings = Settings(
@@ -82,7 +82,7 @@ def _check_writable(root: Path) -> None:
 def print_table(root: Path, plan: Sequence[Cell], console: Console, told: Collection[str] = ()) -> None:
     """The terminal table, read back from the records in plan order. `told`: run ids whose reasons follow below it."""
     from harness.records.cells import read_cell
-    from harness.records.table import render
+    from harness.report.terminal import render
 
     render([read_cell(root / "runs" / c.run_id) for c in plan], console, told)
 
@@ -137,7 +137,7 @@ def report_failures(outcomes: Sequence[Outcome], console: Console, in_sweep: boo
 
 def sweep_id(plan: Sequence[Cell]) -> str:
     """A name for the group of runs on the tracker: equal plans share it."""
-    from harness.identity import sha256
+    from harness.identity.run_id import sha256
 
     return "sweep-" + sha256(" ".join(sorted(c.run_id for c in plan)))[:10]
 

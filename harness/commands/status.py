@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
-from harness.records.status import STATES, CellState, SweepState, read_status, reasons
-from harness.records.table import RULE
-from harness.terminal import Terminal
-from harness.visible import plain
+from harness.report.status import STATES, CellState, SweepState, read_status, reasons
+from harness.report.terminal import RULE
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import plain
 
 CELLS = 24  # unfinished cells of a sweep that are listed one by one; more are summed up
 REASONS = 8  # reasons of failures that are shown

@@ -23,14 +23,14 @@ from harness.errors import UserError
 from harness.launch.expand import Job, Sweep, expand
 from harness.launch.options import Options, launcher, split
 from harness.launch.task import Task
-from harness.plan import Cell, decoding, is_done
-from harness.records import planned
-from harness.terminal import Terminal
+from harness.plan import planned
+from harness.plan.cells import Cell, decoding, is_done
+from harness.terminal.printing import Terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from harness.settings import Outcome
+    from harness.running.settings import Outcome
 
 
 def sweep(overrides: list[str]) -> int:
@@ -111,8 +111,8 @@ def _conclude(found: Sweep, root: Path, name: str, console: Console) -> int:
 
 
 def _finish(cfg: DictConfig, plan: list[Cell], root: Path, name: str, console: Console) -> list[Outcome]:
-    from harness.run import execute
-    from harness.settings import Settings
+    from harness.running.run import execute
+    from harness.running.settings import Settings
 
     settings = Settings(
         root, cfg.preset.name, cfg.limit, efficiency="off", decoding=decoding(cfg), share=cfg.share, allow_errors=cfg.allow_errors
@@ -122,9 +122,9 @@ def _finish(cfg: DictConfig, plan: list[Cell], root: Path, name: str, console: C
 
 def _failure(cell: Cell, root: Path) -> Outcome | None:
     """How an unfinished cell ended, from its records; None if it only stopped, or never began."""
+    from harness.analysis.board_rows import status_of
     from harness.records.cells import read_cell
-    from harness.records.rows import status_of
-    from harness.settings import Outcome
+    from harness.running.settings import Outcome
 
     folder = root / "runs" / cell.run_id
     if not folder.is_dir():

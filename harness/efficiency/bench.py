@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 
-from harness.config import BASELINE
+from harness.config.compose import BASELINE
 from harness.contracts.method import Method
 from harness.efficiency.bench_settings import Settings
 from harness.efficiency.formulas import Work

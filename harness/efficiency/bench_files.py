@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import BASELINE
+from harness.config.compose import BASELINE
+from harness.disk.whole import write_bytes
 from harness.efficiency import bound
-from harness.records.files import write_bytes
 
 # Okabe and Ito's colours, told apart by people who see colours differently; every line has its own marker as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")

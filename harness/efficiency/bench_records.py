@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.disk.whole import disk_error, read_json, write_json
 from harness.efficiency.machine import Peaks
 from harness.errors import UserError
-from harness.identity import canonical, sha256
+from harness.identity.run_id import canonical, sha256
 from harness.records import provenance
-from harness.records.files import disk_error, read_json, write_json
 
 VERSION = 1
 

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.config import BASELINE
+from harness.config.compose import BASELINE
 from harness.efficiency import bound
 from harness.efficiency.crossing import Crossing, crossing
 from harness.efficiency.machine import Peaks, si
-from harness.records.table import RULE, size
-from harness.visible import plain
+from harness.report.terminal import RULE, size
+from harness.terminal.visible import plain
 
 Row = Mapping[str, Any]
 WIDE = 126

@@ -18,7 +18,7 @@ How it is measured, so that a number can be trusted or repeated:
    warm-up shows that they would take more than about a second together; n is reported.
 7. Peak memory is reset after the warm-up, when what is not used any more was given back, and covers all repetitions;
    pictures that the harness keeps to save time are left out (see `memory.py` for what the number is). Key-value bytes are
-   read from all caches that the last request holds, those of second streams included (see `harness/generation/kv.py`);
+   read from all caches that the last request holds, those of second streams included (see `harness/asking/cache_bytes.py`);
    prompt tokens are those that were really read, after `transform`.
 
 Times depend on the machine: they are compared within one machine only, and `hardware` says which it was; `other_load` says
@@ -39,11 +39,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from harness.asking import apart, cache_bytes
 from harness.efficiency import hardware
 from harness.efficiency.load import OtherLoad
 from harness.efficiency.memory import PeakMemory, settle
 from harness.efficiency.pace import Pace
-from harness.generation import kv, question
 from harness.models.inputs import Sample, collate, memory
 from harness.models.view import View
 
@@ -69,12 +69,12 @@ class Left:
     @property
     def logical(self) -> int | None:
         """Bytes of keys and values of all rows."""
-        return sum(sum(kv.logical(cache, rows)) for cache, rows in self.caches) if self.caches else None
+        return sum(sum(cache_bytes.logical(cache, rows)) for cache, rows in self.caches) if self.caches else None
 
     @property
     def physical(self) -> int | None:
         """Bytes of the storages behind them."""
-        return kv.physical(*(cache for cache, _ in self.caches)) if self.caches else None
+        return cache_bytes.physical(*(cache for cache, _ in self.caches)) if self.caches else None
 
 
 @torch.no_grad()
@@ -177,7 +177,7 @@ def _library_search(
     start = first if inputs.positions is None else inputs.positions
     given = inputs.prefill() | {"position_ids": start}
     if inputs.tail:
-        question.read(view, inputs, cache)
+        apart.read(view, inputs, cache)
         given = {"input_ids": inputs.ids[:, -1:], "position_ids": start[..., -1:]}
     token = _step(view, given, cache)
     t1 = now(devices)

@@ -18,14 +18,15 @@ from transformers import DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from harness.asking import cache_bytes
 from harness.attention.attach import Attached, attach
-from harness.attention.dispatch import previous
-from harness.contracts.method import HOOKS, Method
+from harness.attention.doors.dispatch import previous
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
 from harness.efficiency import formulas
 from harness.efficiency.measure import now, timed_request
 from harness.efficiency.memory import PeakMemory, settle
 from harness.errors import UserError
-from harness.generation import kv
 from harness.models.inputs import Sample
 from harness.models.view import View
 
@@ -150,9 +151,9 @@ class AttentionAlone:
             steps = [self._forward(attached, caches, range(prompt + i, prompt + i + 1)) for i in range(self.steps)]
             usage = attached.report() if watch else {}
         one = SimpleNamespace(layers=caches[0].layers[:1])
-        logical = sum(kv.logical(one, [prompt + self.steps] * self.qkv[0].shape[0]))
+        logical = sum(cache_bytes.logical(one, [prompt + self.steps] * self.qkv[0].shape[0]))
         seconds = sum(step for _, step in steps) / self.steps
-        return Took(first, seconds, max(lists, 0.0), usage, logical, kv.physical(one), **memory)
+        return Took(first, seconds, max(lists, 0.0), usage, logical, cache_bytes.physical(one), **memory)
 
     def _cache(self, attached: Attached) -> Any:
         """A cache in which every layer up to the one that is timed is that one: the library asks for sizes by index."""

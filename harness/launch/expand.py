@@ -19,10 +19,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from harness import config, mistakes
-from harness.config import BASELINE, CONFIGS, GROUPS
+from harness.config import compose, mistakes
+from harness.config.compose import BASELINE, CONFIGS, GROUPS
 from harness.errors import UserError
-from harness.plan import Cell, cells, part
+from harness.plan.cells import Cell, cells, part
 
 Variant = tuple[str, str, str, list[str]]  # group, new label, label it is a copy of, keys
 CUTS = ("part", "shard")
@@ -91,9 +91,9 @@ def expand(overrides: Sequence[str], n_jobs: int = 1, n_shards: int = 1, alone: 
     becomes a job of its own instead of a cell that many jobs would want to compute. Mistakes are `UserError`s.
     """
     mistakes.check_text(overrides)
-    shared, variants = config.split_variants(list(overrides))
+    shared, variants = compose.split_variants(list(overrides))
     kept = [o for o in overrides if o not in shared]
-    found = _dimensions(config.expand_models([config._tracking_short(o) for o in shared]))
+    found = _dimensions(compose.expand_models([compose._tracking_short(o) for o in shared]))
     _refuse(found)
     if not alone:
         found = _own_baseline(found)
@@ -120,7 +120,7 @@ def _dimensions(overrides: Sequence[str]) -> list[Dimension]:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         try:
             parsed = parser.parse_overrides(list(overrides))
-        except config.HydraException as error:
+        except compose.HydraException as error:
             raise UserError(mistakes.explain(error, overrides)) from error
         return [_dimension(text, o) for text, o in zip(overrides, parsed, strict=True)]
 
@@ -131,9 +131,9 @@ def _dimension(text: str, override: Any) -> Dimension:
         return Dimension(key, (text,))
     if not override.is_discrete_sweep():
         raise UserError(f"{text}: jobs need values one by one, for example {key}=0.1,0.5 or {key}=range(0,10,2).")
-    values = tuple(itertools.islice(override.sweep_string_iterator(), config.MOST_PARTS + 1))
-    if len(values) > config.MOST_PARTS:
-        raise UserError(f"{text}: that is more than {config.MOST_PARTS} values, and each makes a job. Give fewer.")
+    values = tuple(itertools.islice(override.sweep_string_iterator(), compose.MOST_PARTS + 1))
+    if len(values) > compose.MOST_PARTS:
+        raise UserError(f"{text}: that is more than {compose.MOST_PARTS} values, and each makes a job. Give fewer.")
     return Dimension(key, tuple(f"{key}={value}" for value in values))
 
 
@@ -202,7 +202,7 @@ def _number(found: Sequence[Dimension], texts: Sequence[str]) -> int:
 
 
 def _matrix(texts: list[str], variants: list[str]) -> tuple[DictConfig, list[Cell]]:
-    cfg = config.compose([*texts, *variants])
+    cfg = compose.compose([*texts, *variants])
     return cfg, cells(cfg)
 
 
@@ -276,7 +276,7 @@ def _named(jobs: list[Job]) -> list[Job]:
 
 def fitting_variants(texts: Sequence[str], cfg: DictConfig) -> list[str]:
     """The variants, with their keys, of which the composed configuration of a job holds the original."""
-    _, found = config.split_variants(list(texts))
+    _, found = compose.split_variants(list(texts))
     gone = {(group, new) for group, new, old, _ in found if old not in (cfg[group] or ())}
     return [t for t in texts if (name := _place(t)) is None or name not in gone]
 

@@ -18,9 +18,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf
 
-from harness import config, mistakes
+from harness.config import compose as config
+from harness.config import mistakes
 from harness.errors import UserError, nearest
-from harness.plan import target_class
+from harness.plan.cells import target_class
 
 LAUNCHERS = {"local": "basic", "slurm": "slurm", "ray": "heed_ray"}  # our name: the option of hydra/launcher
 SWEEP_ONLY = ("launcher", "jobs", "shards")

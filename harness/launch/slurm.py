@@ -25,12 +25,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as SubmititLauncher
 from submitit.helpers import DelayedSubmission
 
+from harness.disk.whole import write_bytes, write_json
 from harness.errors import UserError
 from harness.launch import queue
 from harness.launch.ended import JobBug, JobLost
 from harness.launch.waiting import Submitted, Waiting
-from harness.records.files import write_bytes, write_json
-from harness.visible import visible
+from harness.terminal.visible import visible
 
 SHARED = (
     "timeout_min",

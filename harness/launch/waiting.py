@@ -13,7 +13,7 @@ from typing import Any
 import submitit
 
 from harness.launch import queue
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 
 FIRST, SLOWEST = 1.0, 10.0  # seconds between two looks
 GRACE = 10.0  # seconds that a result may need to become visible on a shared folder after its job left the queue

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.content import state
+from harness.disk.content import state
+from harness.disk.reading import read_object
+from harness.disk.whole import write_bytes
 from harness.errors import UserError
-from harness.reading import read_object
-from harness.records.files import write_bytes
 
 CHUNK = 1 << 22  # bytes per read
 MODULUS = 1 << 256

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from harness.contracts.method import Draft
+from harness.contracts.call import Draft
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -79,7 +79,7 @@ def sample_of(view: View, draft: Draft) -> Sample:
     if not draft.images:
         return Sample(tuple(view.prompt_ids(draft.prompt, draft.answer_prefix)), draft)
     if view.vision is None:
-        from harness.refusals import blind
+        from harness.plan.refusals import blind
 
         raise blind(view.name)
     text = view.tokens.prompt_text(draft.prompt, draft.answer_prefix, n_images=len(draft.images))

@@ -19,6 +19,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from harness.contracts.options import Within
 from harness.errors import UserError, nearest
 from harness.models import checkpoint, digest
 from harness.models.families import FAMILIES, Family, family_of
@@ -26,7 +27,6 @@ from harness.models.quiet import quiet
 from harness.models.source import Source, locate
 from harness.models.template import DATE
 from harness.models.tokens import TEMPLATES, TextTokens
-from harness.options import Within
 
 if TYPE_CHECKING:
     from harness.models.view import View

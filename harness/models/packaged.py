@@ -22,13 +22,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.content import file_digest
+from harness.disk.content import file_digest
+from harness.disk.locks import Lock
+from harness.disk.reading import user_path
+from harness.disk.whole import disk_error, write_json
 from harness.errors import UserError
 from harness.models import digest
 from harness.models.checkpoint import weight_files
-from harness.reading import user_path
-from harness.records.files import disk_error, write_json
-from harness.records.locks import Lock
 
 RECIPE = 1  # raise it when `gguf.convert` writes something else from the same file
 RECORD = "made_from.json"

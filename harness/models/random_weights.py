@@ -16,12 +16,12 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
+from harness.contracts.options import Within
 from harness.errors import UserError, nearest
-from harness.identity import canonical, sha256
+from harness.identity.run_id import canonical, sha256
 from harness.models.load import DTYPES, _readable, cuda_available
 from harness.models.rotary import forget_lengths
 from harness.models.shapes import Shape, shape
-from harness.options import Within
 
 if TYPE_CHECKING:
     from harness.models.view import View

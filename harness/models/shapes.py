@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from harness.disk.reading import is_folder, user_path
 from harness.errors import UserError, nearest
 from harness.models import checkpoint
 from harness.models.families import Family, family_of
-from harness.reading import is_folder, user_path
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "shape"
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.task import Prompt
+from harness.contracts.tokens import Prompt
 from harness.errors import UserError
 from harness.models.digest import read_json, tokenizer_digest
 from harness.models.template import DATE, ChatTemplate

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contracts.task import Prompt
+from harness.contracts.tokens import Prompt
 from harness.errors import UserError
 from harness.models.families import Family, family_of
 from harness.models.rotary import Turn, forget_lengths, turn_of

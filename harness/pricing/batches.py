@@ -1,4 +1,4 @@
-"""Which requests are computed together: the rules of `harness/generation/batches.py`, for counts in place of examples.
+"""Which requests are computed together: the rules of `harness/asking/batches.py`, for counts in place of examples.
 
 The plan of ten thousand examples is a handful of batches, each so many times.
 """

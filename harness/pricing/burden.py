@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import HOOKS
+from harness.contracts.hooks import HOOKS
 from harness.pricing.requests import QUESTION
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.identity import canonical
-from harness.plan import Cell
+from harness.identity.run_id import canonical
+from harness.plan.cells import Cell
 
 ROWS = 2000  # samples of one cell that are looked at
 EACH = 3  # cells of one model and method, and of one model and task, that are read

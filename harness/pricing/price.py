@@ -8,10 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.contracts.task import Skipped, Task
+from harness.contracts.example import Skipped
+from harness.contracts.task import Task
 from harness.errors import UserError
-from harness.identity import canonical
-from harness.plan import Cell, is_done
+from harness.identity.run_id import canonical
+from harness.plan.cells import Cell, is_done
+from harness.plan.refusals import Facts, facts, fitting, refusal
 from harness.pricing import burden, earlier, model, requests
 from harness.pricing.burden import Burden
 from harness.pricing.cost import Cost, cost, request
@@ -19,8 +21,7 @@ from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
 from harness.pricing.requests import Requests
 from harness.pricing.speed import Speeds, measured, of_gpu
-from harness.refusals import Facts, facts, fitting, refusal
-from harness.settings import Settings
+from harness.running.settings import Settings
 
 CELL = 0.2  # seconds for the records and the statistics of a cell
 

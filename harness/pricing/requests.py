@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.contracts.task import Example, Task
+from harness.contracts.example import Example
+from harness.contracts.task import Task
 from harness.pricing.model import Model
 
 ANSWER = Example(id="").max_new_tokens  # tokens of an answer where the task does not say: the contract's default

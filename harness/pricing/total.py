@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.plan import Cell
+from harness.plan.cells import Cell
+from harness.plan.sharing import groups, route
 from harness.pricing.model import Model
 from harness.pricing.price import Price, Pricing
 from harness.pricing.speed import LOAD, SETTLE
 from harness.pricing.work import Memory
-from harness.settings import Settings
-from harness.sharing import groups, route
+from harness.running.settings import Settings
 
 
 @dataclass(frozen=True)

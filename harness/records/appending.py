@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records.files import disk_error, line_of, sync_folder, whole_rows
+from harness.disk.whole import disk_error, line_of, sync_folder, whole_rows
 
 
 class Appended:

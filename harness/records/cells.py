@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.disk.whole import finite, read_json, remedy, unreadable, whole_rows
 from harness.errors import UserError
-from harness.identity import run_id as id_of
+from harness.identity.run_id import run_id as id_of
 from harness.records import checked, seal, shards
-from harness.records.files import finite, read_json, remedy, unreadable, whole_rows
 
 SCHEMA = 1
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.disk.whole import appears, create_json, read_json, remedy, write_json
 from harness.errors import UserError
 from harness.records.cells import SCHEMA, check_schema
 from harness.records.differing import differing
-from harness.records.files import appears, create_json, read_json, remedy, write_json
 
 
 class Described:

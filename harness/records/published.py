@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.config import BASELINE
+from harness.config.compose import BASELINE
 from harness.records.cells import CellRecord
 
 

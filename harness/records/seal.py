@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.disk.whole import appears, lines_and_digest, read_json, remedy, unreadable, write_json
 from harness.errors import UserError
-from harness.records.files import appears, lines_and_digest, read_json, remedy, unreadable, write_json
 
 NAME = "DONE"
 OLD, SCHEMA = 1, 2

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.disk.whole import remove, write_json
 from harness.records import provenance, shards
-from harness.records.files import remove, write_json
 
 NAME = "provenance.json"
 

@@ -17,9 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.disk.whole import read_json, remedy, remove, rows_of, sync_folder, unreadable, whole_file, whole_rows
 from harness.errors import UserError
 from harness.records import seal
-from harness.records.files import read_json, remedy, remove, rows_of, sync_folder, unreadable, whole_file, whole_rows
 
 Shard = tuple[int, int]
 _NAME = re.compile(r"\.(\d+)of(\d+)\.jsonl?")

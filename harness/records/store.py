@@ -25,11 +25,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import seal, shards
-from harness.records.appending import Appended
-from harness.records.cells import SCHEMA, CellRecord, check_done, read_cells
-from harness.records.described import Described
-from harness.records.files import (
+from harness.disk.locks import NAME as LOCK
+from harness.disk.locks import Busy, Lock, is_held
+from harness.disk.whole import (
     disk_error,
     finite,
     line_of,
@@ -38,8 +36,10 @@ from harness.records.files import (
     write_bytes,
     write_json,
 )
-from harness.records.locks import NAME as LOCK
-from harness.records.locks import Busy, Lock, is_held
+from harness.records import seal, shards
+from harness.records.appending import Appended
+from harness.records.cells import SCHEMA, CellRecord, check_done, read_cells
+from harness.records.described import Described
 from harness.records.sessions import Session
 
 __all__ = ["SCHEMA", "Busy", "CellRecord", "CellStore", "is_held", "read_cells"]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.contracts.task import Metric
+from harness.analysis.board_rows import rows_for_table
+from harness.analysis.compare import METHOD_ONLY
+from harness.analysis.summarise import as_metric
+from harness.contracts.metric import Metric
 from harness.records.cells import CellRecord
-from harness.records.compare import METHOD_ONLY
-from harness.records.rows import rows_for_table
-from harness.records.summarise import as_metric
 from harness.report.alarms import Alarm, alarms
 from harness.report.examples import Scan, scan
 from harness.report.notes import notes

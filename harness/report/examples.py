@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.task import Metric
+from harness.analysis.board_rows import asked
+from harness.contracts.metric import Metric
 from harness.errors import UserError
-from harness.records.rows import asked
-from harness.visible import cut, line, visible
+from harness.terminal.visible import cut, line, visible
 
 if TYPE_CHECKING:
     from harness.report.board import Line

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.records.cells import CellRecord
-from harness.visible import line
+from harness.terminal.visible import line
 
 REASON = 1_500  # characters
 SPEEDS = ("ttft_ms", "decode_ms_per_token", "decode_tokens_per_s")

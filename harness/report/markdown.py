@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness import __version__
-from harness.report import figures
+from harness.report import numbers
 from harness.report.board import Block, Board, Line
 from harness.report.origins import Environments
 from harness.report.papers import COLUMNS, papers
-from harness.visible import line
+from harness.terminal.visible import line
 
 HEAD = ("method", "n", "vs dense", "density", "KV", "TTFT ms", "tokens/s", "memory", "alarms")
 LEGEND = """Values are means with 95 % intervals; the difference to dense is paired on the same examples, and `*` marks p < 0.05
@@ -58,8 +58,8 @@ def _table(block: Block) -> Iterator[str]:
     facts = [f"preset {block.preset}", block.note, _measured_on(block.lines)]
     facts += ["lower is better"] if metric and not metric.higher_is_better else []
     yield escape("; ".join(fact for fact in facts if fact)) + "\n"
-    name = figures.title(metric) if metric else "result"
-    extra = [figures.title(m) for m in block.companions]
+    name = numbers.title(metric) if metric else "result"
+    extra = [numbers.title(m) for m in block.companions]
     head = [HEAD[0], name, *extra, *HEAD[1:]]
     yield _cells(map(escape, head))
     yield _cells(["---", *["---:"] * (len(head) - 2), "---"])
@@ -72,26 +72,26 @@ def _row(block: Block, one: Line, front: bool) -> list[str]:
     row, metric = one.row, one.row["metric"]
     values = one.cell.metrics.get("values") or {}
     done = row["status"] == "done"
-    value = f"{figures.value(row['estimate'], metric)} {figures.interval(row['estimate'], metric)}".strip()
-    value += f" ({figures.idle(row)})" if row["idle"] else ""
+    value = f"{numbers.value(row['estimate'], metric)} {numbers.interval(row['estimate'], metric)}".strip()
+    value += f" ({numbers.idle(row)})" if row["idle"] else ""
     change = (
-        f"{figures.difference(row['difference'], metric)} {figures.interval(row['difference'], metric, True)}".strip()
+        f"{numbers.difference(row['difference'], metric)} {numbers.interval(row['difference'], metric, True)}".strip()
     )
     beside = [
-        f"{figures.value(values.get(m.name), m)} {figures.interval(values.get(m.name), m)}".strip()
+        f"{numbers.value(values.get(m.name), m)} {numbers.interval(values.get(m.name), m)}".strip()
         for m in block.companions
     ]
     return [
         line(one.name, 200) + (" ^" if front else ""),
         value if done else row["status"],
         *(beside if done else ["-"] * len(beside)),
-        figures.count(row),
+        numbers.count(row),
         change if done else "-",
-        figures.share(row["density_prefill"], row["density_decode"]),
-        figures.share(row["kv_logical"], row["kv_physical"]),
-        figures.speed(row, "ttft_ms"),
-        figures.speed(row, "decode_tokens_per_s"),
-        figures.memory(row),
+        numbers.share(row["density_prefill"], row["density_decode"]),
+        numbers.share(row["kv_logical"], row["kv_physical"]),
+        numbers.speed(row, "ttft_ms"),
+        numbers.speed(row, "decode_tokens_per_s"),
+        numbers.memory(row),
         ", ".join(alarm.kind for alarm in one.alarms) or "-",
     ]
 

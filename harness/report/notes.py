@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.records.differing import differing
-from harness.visible import line
+from harness.terminal.visible import line
 
 SHOWN = 3  # values that a note has room for
 CHOSEN = ("task.params.", "method.params.", "limit", "decoding.")  # what people set themselves comes first

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.records.cells import CellRecord
-from harness.visible import line
+from harness.terminal.visible import line
 
 
 class Environments:

@@ -17,8 +17,8 @@ from markupsafe import Markup
 
 from harness import __version__
 from harness.report.board import Board
-from harness.report.data import dumps, pages
 from harness.report.markdown import counted
+from harness.report.page_data import dumps, pages
 
 SCRIPTS = ("dom.js", "table.js", "charts.js", "closer.js", "details.js", "main.js")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from harness.claims import published
 from harness.errors import UserError
-from harness.report import figures
+from harness.report import numbers
 from harness.report.board import Block, Board, Line
-from harness.visible import line
+from harness.terminal.visible import line
 
 COLUMNS = ("method", "task", "metric", "value", "measured", "model", "protocol", "source")
 SHOWN = 4  # measured cells beside one published number
@@ -54,6 +54,6 @@ def _measured(method: str, task: str, name: str, done: Sequence[tuple[Block, Lin
         metric = next((m for m in block.metrics if m.name == name), None)
         part = (one.cell.metrics.get("values") or {}).get(name)
         if metric and part and (one.row["method"], one.row["task"]) == (method, task):
-            texts.append(f"{line(block.model, 60)} {figures.value(part, metric)} {figures.interval(part, metric)}")
+            texts.append(f"{line(block.model, 60)} {numbers.value(part, metric)} {numbers.interval(part, metric)}")
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more

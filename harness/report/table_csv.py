@@ -6,10 +6,10 @@ import csv
 import io
 from typing import Any
 
-from harness.records.statistics import untold
+from harness.analysis.statistics import untold
 from harness.report.board import Block, Board, Line
 from harness.report.pareto import axis, cost
-from harness.visible import line
+from harness.terminal.visible import line
 
 COLUMNS = (
     "model", "task", "preset", "setting", "method", "question", "status", "reason", "run_id", "metric", "higher_is_better", "value",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from harness.disk.whole import read_json, write_json
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord
-from harness.records.files import read_json, write_json
 
 MODES = ("auto", "disabled", "offline", "online")
 MEMORY = "tracking.json"  # in the cell's folder

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from harness.analysis.board_rows import number
 from harness.records.cells import CellRecord
-from harness.records.rows import number
 
 PICTURES = (".png", ".jpg", ".jpeg")
 SPEEDS = ("ttft_ms", "decode_ms_per_token", "decode_tokens_per_s")

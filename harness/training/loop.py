@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.records.files import whole_file
+from harness.disk.whole import whole_file
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict
 
 from harness import __version__
 from harness.errors import UserError
-from harness.visible import visible
+from harness.terminal.visible import visible
 from hydra_plugins.heed_ray._jobs import Job
 
 
@@ -67,9 +67,9 @@ class Actor:
                 "all nodes share (a network file system)."
             )
         os.chdir(folder)
-        from harness.models import held
+        from harness.models import kept_model
 
-        held.hold(True)
+        kept_model.hold(True)
         return ""
 
     def run(self, work: Work, job: Job) -> Ended:

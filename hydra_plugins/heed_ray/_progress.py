@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 
 
 class Line:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Call, Method
+from harness.contracts.call import Call
+from harness.contracts.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Request
-from harness.contracts.task import Example
+from harness.contracts.call import Request
+from harness.contracts.example import Example
 from harness.errors import Unsupported, UserError
 from methods.activations.capture import Capture, Kind, Patch
 from methods.contrast.vcd import VCD

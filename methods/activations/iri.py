@@ -25,8 +25,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Call, Method, Request
-from harness.contracts.task import Example
+from harness.contracts.call import Call, Request
+from harness.contracts.example import Example
+from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.activations.fcct import curves
 

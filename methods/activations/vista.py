@@ -27,7 +27,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Call, Method, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.method import Method
 from methods.activations.capture import Capture
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import AfterContext, Call
+from harness.contracts.call import Call
+from harness.contracts.method import AfterContext
 from methods.cache.rows import attention_rows
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import AfterContext, Call
+from harness.contracts.call import Call
+from harness.contracts.method import AfterContext
 from harness.errors import UserError
 from methods.cache import kvpress_library as library
 from methods.cache.kept_columns import columns

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.options import MOST, fits, shown
 from harness.errors import UserError, nearest
-from harness.options import MOST, fits, shown
 
 if TYPE_CHECKING:
     from torch import Tensor

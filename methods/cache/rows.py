@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from harness.contracts.method import AfterContext, Call
-from harness.options import Within
+from harness.contracts.call import Call
+from harness.contracts.method import AfterContext
+from harness.contracts.options import Within
 from methods.cache.rows import attention_rows
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import AfterContext, Call
+from harness.contracts.call import Call
+from harness.contracts.method import AfterContext
 from harness.errors import UserError
 
 if TYPE_CHECKING:

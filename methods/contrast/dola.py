@@ -23,7 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Call, Method
+from harness.contracts.call import Call
+from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.contrast.two_stream import plausible, refuse_soft_cap
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Call, Draft, Request
+from harness.contracts.call import Call, Draft, Request
 from methods.contrast.two_stream import TwoStream, contrast, cut
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from harness.contracts.method import Call, Request
-from harness.options import Within
+from harness.contracts.call import Call, Request
+from harness.contracts.options import Within
 from methods.contrast.two_stream import TwoStream, cut, image_gain
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Call, Method, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.method import Method
 from harness.errors import UserError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Call, Draft, Request
+from harness.contracts.call import Call, Draft, Request
 from methods.contrast.two_stream import TwoStream, contrast, cut
 
 if TYPE_CHECKING:

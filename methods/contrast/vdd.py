@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Call, Request
+from harness.contracts.call import Call, Request
 from harness.errors import UserError
 from methods.contrast.two_stream import TwoStream, contrast, cut
 

@@ -33,8 +33,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Ask, Call, Draft, Method, Request
-from harness.contracts.task import Prompt
+from harness.contracts.call import Ask, Call, Draft, Request
+from harness.contracts.method import Method
+from harness.contracts.tokens import Prompt
 from harness.errors import UserError
 from methods.inputs.grid import Box, base_grid, refuse, shown_box
 from methods.weights.depth import InLayers, layer_number

@@ -10,8 +10,9 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from harness.contracts.method import Blocks, Call, Method
-from harness.options import Within
+from harness.contracts.call import Blocks, Call
+from harness.contracts.method import Method
+from harness.contracts.options import Within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts.method import Blocks
+from harness.contracts.call import Blocks
 from methods.patterns.static import BLOCK, FULL, StaticPattern
 
 

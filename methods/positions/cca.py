@@ -20,7 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.method import Call, Method, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.inputs.grid import base_grid, layout, refuse
 

@@ -36,9 +36,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from harness.contracts.method import Call, Method, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.method import Method
+from harness.contracts.options import Within
 from harness.errors import UserError
-from harness.options import Within
 from methods.inputs.grid import layout
 
 if TYPE_CHECKING:

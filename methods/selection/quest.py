@@ -24,9 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from harness.contracts.method import AfterContext, Call
+from harness.contracts.call import Call
+from harness.contracts.method import AfterContext
+from harness.contracts.options import Within
 from harness.errors import UserError
-from harness.options import Within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.contracts.method import Call, Request
+from harness.contracts.call import Call, Request
 from methods.contrast.two_stream import pai_guidance, refuse_soft_cap, report
 from methods.weights.depth import InLayers
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Call, Request
+from harness.contracts.call import Call, Request
 from harness.errors import UserError
 from methods.weights.boost import RowBoost
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 from methods.weights.depth import InLayers
 
 if TYPE_CHECKING:

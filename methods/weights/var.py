@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 from harness.errors import UserError
 from methods.weights.depth import InLayers
 

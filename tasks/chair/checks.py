@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from harness.disk.reading import is_file, is_folder
 from harness.errors import UserError, nearest
-from harness.reading import is_file, is_folder
 from tasks.chair import lemma
 from tasks.chair.normalise import NORMALISERS
 from tasks.coco.source import absent

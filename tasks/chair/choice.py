@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness.disk.reading import named, parsed, read_text
 from harness.errors import UserError
-from harness.reading import named, parsed, read_text
 
 DIGITS = 18  # of an id: more are no 64 bit number
 

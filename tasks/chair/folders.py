@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.reading import is_file, is_folder
+from harness.disk.reading import is_file, is_folder
 from tasks.coco.source import Paths, paths
 
 SPLITS = ("train2014", "val2014")

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Within
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
+from harness.disk.reading import Entry, user_path
 from harness.errors import UserError
-from harness.options import Length, Within
-from harness.reading import Entry, user_path
 from tasks.chair import lemma
 from tasks.chair.checks import PROMPTS, check, check_images
 from tasks.chair.choice import choose, read_ids

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from harness.disk.reading import decoded, read_bytes
 from harness.errors import UserError
-from harness.reading import decoded, read_bytes
 
 BUILTIN = Path(__file__).parent / "data" / "synonyms.txt"
 

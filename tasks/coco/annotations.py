@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import Entry, as_entry, read_json, regular
 from harness.errors import UserError
-from harness.reading import Entry, as_entry, read_json, regular
 
 REMEDY = {
     "instances": (

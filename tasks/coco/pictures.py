@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.content import file_digest
+from harness.disk.content import file_digest
+from harness.disk.reading import regular
 from harness.errors import UserError
-from harness.reading import regular
 
 if TYPE_CHECKING:
     from PIL import Image

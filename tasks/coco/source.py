@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.disk.reading import is_file, is_folder, user_path
 from harness.errors import UserError, nearest
-from harness.reading import is_file, is_folder, user_path
 from tasks.coco.annotations import Annotations, captions_from_dict, from_dict, read_captions, read_instances
 from tasks.coco.pictures import content_digest, inside, open_image
 
@@ -72,7 +72,7 @@ class Source:
             if self.folder is None:
                 raise UserError(f"There is no folder of images in which to look for {name!r}.")
             return open_image(inside(self.folder, name))
-        from harness import scenes
+        from zoo.material import scenes
 
         try:
             index = scenes.index_of(name)
@@ -96,7 +96,7 @@ class Source:
         """Write generated scenes as COCO data (`images/`, `instances.json`, `captions.json`); nothing for other kinds."""
         if self.kind != "scenes":
             return []
-        from harness import scenes
+        from zoo.material import scenes
 
         scenes.write(folder, SCENE_SEED + self.seed, self.scenes)
         images = [folder / "images" / scenes.file_name(index) for index in range(self.scenes)]
@@ -118,7 +118,7 @@ def paths(value: Paths) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=4)
 def _scene_tables(seed: int, n: int) -> tuple[Annotations, dict[int, tuple[str, ...]]]:
-    from harness import scenes
+    from zoo.material import scenes
 
     instances, captions = scenes.coco(SCENE_SEED + seed, n)
     return from_dict(instances), captions_from_dict(captions)
@@ -126,6 +126,6 @@ def _scene_tables(seed: int, n: int) -> tuple[Annotations, dict[int, tuple[str, 
 
 @lru_cache(maxsize=4)
 def _scene_provenance(seed: int) -> tuple[tuple[str, str], ...]:
-    from harness import scenes
+    from zoo.material import scenes
 
     return tuple(scenes.provenance(SCENE_SEED + seed).items())

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from harness.contracts.task import Example, Skipped, Tokens
+from harness.asking.lm_eval_tokens import Misfit, asked
+from harness.contracts.example import Example, Skipped
+from harness.contracts.options import Within, fits, outside
+from harness.contracts.tokens import Tokens
 from harness.errors import UserError
-from harness.generation.requests import Misfit, asked
-from harness.options import Within, fits, outside
 from tasks.lm_eval.library import applied, library_seeds, quiet
 
 MAX_NEW_TOKENS = 256  # lm_eval.defaults.DEFAULT_MAX_GEN_TOKS

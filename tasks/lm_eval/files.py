@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from harness.disk.reading import is_file, read_entries, read_text, regular
 from harness.errors import UserError
-from harness.reading import is_file, read_entries, read_text, regular
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 JSON = (".json", ".jsonl")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.contracts.task import Metric
+from harness.contracts.metric import Metric
 from harness.errors import UserError
 from tasks.lm_eval.build import INFINITE
 from tasks.lm_eval.library import Loaded

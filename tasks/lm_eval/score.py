@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from harness.contracts.task import Example, Score
+from harness.contracts.example import Example
+from harness.contracts.metric import Score
 from harness.errors import UserError
 from tasks.lm_eval.build import INFINITE, plain
 from tasks.lm_eval.library import Loaded

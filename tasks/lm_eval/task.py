@@ -13,10 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Within
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
+from harness.disk.reading import is_folder, user_path
 from harness.errors import UserError
-from harness.options import Length, Within
-from harness.reading import is_folder, user_path
 from tasks.lm_eval.library import Loaded, Wanted, load
 
 DECLARED = (Metric("the task's own"),)  # of the class, before anybody says which tasks

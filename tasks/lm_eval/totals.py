@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records.files import write_json
+from harness.disk.whole import write_json
 from tasks.lm_eval.build import INFINITE, plain
 from tasks.lm_eval.library import Loaded, version
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.disk.reading import is_file, read_text
 from harness.errors import UserError, nearest
-from harness.reading import is_file, read_text
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.prompts import longlora_characters
 from tasks.passkey.styles import STYLES

@@ -8,15 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens, example_rng
-from harness.options import Length, Samples
-from harness.reading import Entry, read_text
-from harness.text import words
-from harness.text.fit import largest_fit
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Samples
+from harness.contracts.task import Task, example_rng
+from harness.contracts.tokens import Tokens
+from harness.disk.reading import Entry, read_text
 from tasks.passkey import prompts
 from tasks.passkey.checks import ESSAY, check
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.styles import STYLES
+from zoo.material.text import words
+from zoo.material.text.fit import largest_fit
 
 EXTRA_TOKENS = 8  # beyond the digits of a grid key: room for a few words around it and for byte tokenizers
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.disk.reading import is_file, is_folder, read_entries, read_text
 from harness.errors import UserError, nearest
-from harness.reading import is_file, is_folder, read_entries, read_text
-from harness.text import words
+from zoo.material.text import words
 
 KINDS = (".txt", ".jsonl")
 

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
 from harness.errors import UserError
-from harness.options import Length
-from harness.text import words
-from harness.text.fit import largest_fit
 from tasks.perplexity import documents
 from tasks.perplexity.documents import Document
 from tasks.perplexity.windows import Window, bucket_edges, windows
+from zoo.material.text import words
+from zoo.material.text.fit import largest_fit
 
 # Records hold finite numbers only. This many nats stand for a token of probability 0: the perplexity of any text that
 # has one is then infinite, because exp overflows long before.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
-from harness.reading import is_file
 from tasks.coco.source import absent
 from tasks.pope import hub
 from tasks.pope.loaders import files_of

@@ -31,7 +31,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> list[Bar]:
     """Every metric of `RATIOS` for every set that the rows have, and for their mean."""
     from dataclasses import replace
 
-    from harness.records.statistics import aggregate
+    from harness.analysis.statistics import aggregate
 
     metrics = [row["metrics"] for row in rows]
     clusters = [str(row.get("cluster", "")) for row in rows]

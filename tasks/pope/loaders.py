@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.reading import Entry, read_entries, user_path
+from harness.disk.reading import Entry, read_entries, user_path
 from tasks.pope.questions import OTHER, SPLITS, Question
 
 Files = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from harness.contracts.task import Metric
+from harness.contracts.metric import Metric
 from tasks.pope.parsing import UNKNOWN, YES
 from tasks.pope.questions import OTHER, SPLITS
 

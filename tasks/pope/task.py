@@ -11,11 +11,14 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Within
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
+from harness.disk.output import write_rows
+from harness.disk.reading import Entry
 from harness.errors import UserError
-from harness.files import write_rows
-from harness.options import Length, Within
-from harness.reading import Entry
 from tasks.coco import Source
 from tasks.pope import build, hub, loaders
 from tasks.pope.checks import SUFFIXES, check

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from harness.contracts.task import Prompt
-from harness.text import words
+from harness.contracts.tokens import Prompt
+from zoo.material.text import words
 
 FACT = "User: My favorite {noun} is {value}.\nAssistant: OK. Thank you, I will remember that."
 QUESTION = "User: What is my favorite {noun}?"

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from harness.contracts.task import Example, Metric, Prompt, Score, Skipped, Task, Tokens, example_rng
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Samples
+from harness.contracts.task import Task, example_rng
+from harness.contracts.tokens import Prompt, Tokens
+from harness.disk.reading import Entry
 from harness.errors import UserError, nearest
-from harness.options import Length, Samples
-from harness.reading import Entry
-from harness.text import words
-from harness.text.fit import largest_fit
 from tasks.recall.dialogue import Dialogue, draw
+from zoo.material.text import words
+from zoo.material.text.fit import largest_fit
 
 STYLES = ("plain", "messages")
 MOST_FACTS = 64

@@ -8,9 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import Entry, as_entry, parsed, read_text
 from harness.errors import UserError
-from harness.reading import Entry, as_entry, parsed, read_text
-from harness.text.words import digest
+from zoo.material.text.words import digest
 
 
 @dataclass(frozen=True)

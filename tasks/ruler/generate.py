@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.contracts.task import Example, Skipped
+from harness.contracts.example import Example, Skipped
 from tasks.ruler import templates
 from tasks.ruler.catalog import Cwe, Fwe, Niah, Params, Qa, Vt
 from tasks.ruler.job import Job, material

@@ -10,9 +10,9 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+from harness.disk.reading import read_object, read_text
 from harness.errors import UserError
-from harness.reading import read_object, read_text
-from harness.text import words as builtin
+from zoo.material.text import words as builtin
 
 ESSAY = "file of ruler.essay_path"
 Splitter = Callable[[str], list[str]]

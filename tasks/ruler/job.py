@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from harness.contracts.task import Tokens, example_rng
-from harness.text.words import digest
+from harness.contracts.task import example_rng
+from harness.contracts.tokens import Tokens
 from tasks.ruler.catalog import Cwe, Niah, Params, Qa, Spec
 from tasks.ruler.documents import QaSet, load_qa
 from tasks.ruler.haystack import Essay, Splitter, load_essay, split_rules, strict_splitter
 from tasks.ruler.pools import KeyPool, Words, key_pool, load_words
 from tasks.ruler.templates import NEEDLE, NOISE, Built
+from zoo.material.text.words import digest
 
 
 @dataclass(frozen=True)

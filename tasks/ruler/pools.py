@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.text import words as builtin
+from zoo.material.text import words as builtin
 
 LISTS = ("nounlist.txt", "adjectivelist.txt", "verblist.txt")  # inside wonderwords/assets
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
+from harness.disk.reading import Entry
 from harness.errors import UserError
-from harness.reading import Entry
 from tasks.ruler.catalog import CATALOG
 
 

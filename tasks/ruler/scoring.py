@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.contracts.task import Score
+from harness.contracts.metric import Score
 from tasks.ruler.catalog import Metric
 
 _CONTROL = re.compile(r"[\x00-\x1f]")

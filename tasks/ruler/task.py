@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from harness.contracts.task import Example, Metric, Score, Skipped, Task, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Metric, Score
+from harness.contracts.options import Length, Samples
+from harness.contracts.task import Task
+from harness.contracts.tokens import Tokens
+from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
-from harness.options import Length, Samples
-from harness.reading import is_file
 from tasks.ruler import catalog, rows, scoring, summary
 from tasks.ruler.catalog import MIN_LENGTH, TASKS, Niah, Params, Qa, resolve, spec
 from tasks.ruler.generate import examples_of

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from harness.attention import dispatch
+from harness.asking.generate import generate
 from harness.attention.attach import attach
-from harness.contracts.method import Blocks, Call, Draft, Method, Request
+from harness.attention.doors import dispatch
+from harness.contracts.call import Blocks, Call, Draft, Request
+from harness.contracts.method import Method
 from harness.errors import UserError
-from harness.generation.generate import generate
 from harness.models.inputs import Inputs, collate, sample_of
 from methods.cache.snapkv import SnapKV
 from methods.contrast.icd import ICD

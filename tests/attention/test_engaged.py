@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.attention.engaged import prove
-from harness.contracts.method import Call, Method
+from harness.contracts.call import Call
+from harness.contracts.method import Method
 from harness.errors import NotEngaged
 from methods.dense import Dense
 from methods.patterns.power import PowerAttention

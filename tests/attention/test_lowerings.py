@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.attention import flex
 from harness.attention.attach import attach
-from harness.attention.plan import build, pairs, table
-from harness.contracts.method import Blocks, Call, Method
+from harness.attention.lowering import flex
+from harness.attention.lowering.tiles import build, pairs, table
+from harness.contracts.call import Blocks, Call
+from harness.contracts.method import Method
 from methods.patterns.dilated import DilatedWindow
 from methods.patterns.longnet import LongNet
 from methods.patterns.power import PowerAttention

@@ -13,17 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import idle
+from harness.asking.likelihood import nll
+from harness.asking.requests import log_likelihoods, respond
+from harness.attention import idle
 from harness.attention.attach import attach
-from harness.config import compose
-from harness.contracts.method import Call, Draft, Method, Request
-from harness.generation.loglikelihood import log_likelihoods, respond
-from harness.generation.nll import nll
+from harness.config.compose import compose
+from harness.contracts.call import Call, Draft, Request
+from harness.contracts.method import Method
 from harness.models.view import View
-from harness.plan import cells
-from harness.run import Settings, execute
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute
 from tests import tiny
-from tests.generation.test_loglikelihood import choice, example
+from tests.asking.test_loglikelihood import choice, example
 from tests.matrix import CASES, Case
 from tests.models import small
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from harness.attention import rows as module
-from harness.attention.rows import edit_rows
+from harness.attention import edited_rows as module
+from harness.attention.edited_rows import edit_rows
 
 HEADS, D = 6, 8
 

@@ -24,11 +24,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
-from harness.config import compose
+from harness.config.compose import compose
+from harness.contracts.example import Example
 from harness.contracts.method import Method
-from harness.contracts.task import Example, Metric, Score, Task, Tokens, example_rng
-from harness.plan import cells
-from harness.run import Settings, execute
+from harness.contracts.metric import Metric, Score
+from harness.contracts.task import Task, example_rng
+from harness.contracts.tokens import Tokens
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute
 from tests import tiny_vlm
 from tests.matrix import CASES
 from tests.methods import picture_matrix

@@ -6,7 +6,7 @@ import pytest
 from scipy import special
 
 from benchmarks.error_rates import BEYOND, METRICS, Case, Rates, cases, measure, others
-from harness.records.statistics import paired
+from harness.analysis.statistics import paired
 from tests.campaigns import FULL
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.claims import load
-from harness.claims.files import FOLDER, load_file, read
+from harness.claims.claim_files import FOLDER, load_file, read
 from harness.cli import main
-from harness.config import options
+from harness.config.compose import options
 from harness.errors import UserError
 
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.claims.kinds import expectation, exponent, judge, measurement
-from harness.claims.model import Claim, Finding
+from harness.claims.words import Claim, Finding
 
 
 def claim(kind: str, **more: Any) -> Claim:

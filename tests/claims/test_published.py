@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from harness.claims import published
-from harness.config import options
+from harness.config.compose import options
 
 ROOT = Path(__file__).parents[2]
 KEYS = {"paper", "table", "model", "protocol", "task", "metric", "setting", "value", "unit", "read", "suite"}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from harness.claims import decide, load
-from harness.claims.bench import Bench
 from harness.claims.checks.cost import Forwards, Order
 from harness.claims.checks.identity import DensePrompt, Identity
 from harness.claims.checks.patterns import Reach, Reaches
+from harness.claims.loans import Bench
 from harness.cli import main
 from harness.errors import UserError
-from harness.plan import build
+from harness.plan.cells import build
 
 ABSENT = {"kvpress"} if find_spec("kvpress") is None else set()  # methods whose optional package is not installed
 WIRED = [c for c in load() if c.check is not None and c.method not in ABSENT]
@@ -33,7 +33,7 @@ def test_what_is_decided_here_is_reproduced() -> None:
 
 def test_every_method_with_an_identity_setting_claims_it() -> None:
     without = {"dense", "dola", "opera", "carve", "cca", "moda"}
-    from harness.config import options
+    from harness.config.compose import options
 
     claimed = {c.method for c in WIRED if isinstance(c.check, Identity)}
     assert claimed == set(options("method")) - without - ABSENT

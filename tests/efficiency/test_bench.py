@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from harness.attention.plan import pairs
+from harness.attention.lowering.tiles import pairs
 from harness.cli import main
-from harness.config import compose, expand_random
+from harness.config.compose import compose, expand_random
 from harness.efficiency import bench, bench_files, bench_table, bound, machine, rounds
 from harness.efficiency.bench_records import BenchRecord
 from harness.efficiency.bench_settings import Settings
 from harness.efficiency.machine import Peaks
 from harness.efficiency.subjects import AttentionAlone, Took, WholeModel
 from harness.errors import Unsupported, UserError
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 from methods.cache.snapkv import SnapKV
 from methods.contrast.dola import DoLa
 from methods.contrast.vcd import VCD

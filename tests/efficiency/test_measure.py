@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from harness.asking.transform import transformed
 from harness.attention.attach import attach
-from harness.contracts.method import Draft, Method
+from harness.contracts.call import Draft
+from harness.contracts.method import Method
 from harness.efficiency import hardware, measure, memory
 from harness.errors import UserError
-from harness.generation.ask import transformed
 from harness.models import inputs
 from harness.models.inputs import sample_of
 from harness.models.view import View
@@ -23,7 +24,7 @@ from methods.contrast.vcd import VCD
 from methods.dense import Dense
 from methods.inputs.carve import Carve
 from tests import tiny_vlm
-from tests.generation.own_cache import OwnCache
+from tests.asking.own_cache import OwnCache
 from tests.models import small
 
 PROMPT = list(range(10, 74))

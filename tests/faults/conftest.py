@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import Settings, execute
+from harness.running.run import Settings, execute
 from tests.faults import runs
 from tests.faults.toys import VARIABLE
 from tests.models.small import save

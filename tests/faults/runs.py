@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.config import compose
-from harness.plan import Cell, cells
+from harness.config.compose import compose
+from harness.plan.cells import Cell, cells
 from harness.records.cells import CellRecord, read_cells
 from tests.faults.toys import VARIABLE
 from tests.records import sealed

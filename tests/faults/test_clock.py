@@ -20,9 +20,9 @@ __all__ = ["shim"]
 WALL = {"time", "time_ns", "ctime", "localtime", "gmtime", "now", "utcnow", "today", "strftime"}
 SHOWN = {
     "records/provenance.py",  # when a session began and ended
-    "records/status.py",  # how long ago a cell was written to
+    "report/status.py",  # how long ago a cell was written to
     "commands/status.py",
-    "content.py",  # whether a file rests: a clock that is wrong only has it read anew
+    "disk/content.py",  # whether a file rests: a clock that is wrong only has it read anew
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.records.locks import is_held
+from harness.disk.locks import is_held
 from harness.records.store import Busy, CellStore
 from tests.faults import runs
 
@@ -137,7 +137,7 @@ def test_subprocesses_are_real():
 
 
 def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_path, monkeypatch):
-    from harness import calibrate, prepare
+    from harness.running import calibrate, examples
     from tests.faults.toys import Toy
     from tests.toy import ByteTokens
 
@@ -150,7 +150,7 @@ def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_pa
             meeting.wait(10)  # both have written all, and neither has renamed its file
 
     def build():
-        prepare.prepared(Slow(n=4), ByteTokens(), tmp_path)
+        examples.prepared(Slow(n=4), ByteTokens(), tmp_path)
 
     def learn():
         meeting.wait(10)
@@ -161,6 +161,6 @@ def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_pa
         with ThreadPoolExecutor(2) as pool:
             for one in [pool.submit(work) for _ in range(2)]:
                 one.result()
-    assert len(prepare.prepared(Slow(n=4), ByteTokens(), tmp_path)) == 4
+    assert len(examples.prepared(Slow(n=4), ByteTokens(), tmp_path)) == 4
     assert torch.equal(load_file(tmp_path / "a.safetensors")["x"], torch.ones(1000))
     assert not list(tmp_path.glob(".*"))

@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.contracts.method import Call, Method, Request
-from harness.contracts.task import Example, Metric, Score, Task, Tokens, example_rng
+from harness.contracts.call import Call, Request
+from harness.contracts.example import Example
+from harness.contracts.method import Method
+from harness.contracts.metric import Metric, Score
+from harness.contracts.task import Task, example_rng
+from harness.contracts.tokens import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor

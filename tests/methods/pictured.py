@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.asking.decoding import GREEDY, Decoding
+from harness.asking.generate import generate
 from harness.attention.attach import attach
-from harness.contracts.method import Draft, Method
-from harness.generation.decoding import GREEDY, Decoding
-from harness.generation.generate import generate
+from harness.contracts.call import Draft
+from harness.contracts.method import Method
 from harness.models.inputs import Inputs, Sample, collate, sample_of
 from harness.models.view import View
 from methods.dense import Dense

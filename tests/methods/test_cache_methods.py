@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.attention.attach import attach
 from harness.attention.cache import TrackedLayer
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 from harness.errors import UserError
 from methods.cache.h2o import HeavyHitters, tokens
 from methods.cache.snapkv import SnapKV

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.asking.generate import generate
+from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.method import Draft
+from harness.contracts.call import Draft
 from harness.errors import UserError
-from harness.generation.ask import transformed
-from harness.generation.generate import generate
 from harness.models.inputs import collate, sample_of
 from methods.inputs.carve import Carve, Tap, cut, ending_in, fuse, last_said, regions, spread
 from methods.inputs.grid import shown_box

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.asking.decoding import Decoding
+from harness.asking.generate import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.method import Draft
+from harness.contracts.call import Draft
 from harness.errors import UserError
-from harness.generation.decoding import Decoding
-from harness.generation.generate import generate
 from harness.models.inputs import sample_of
 from methods.contrast.dola import DoLa, bucket, contrast_layers, divergence
 from tests import tiny, tiny_vlm

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from harness.contracts.method import HOOKS, Method
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.cache.h2o import HeavyHitters
 from methods.cache.snapkv import SnapKV

@@ -9,11 +9,11 @@ import torch
 
 from harness.attention.request import LiveRequest
 from harness.attention.runtime import Idle
-from harness.calibrate import task_of
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from harness.errors import UserError
 from harness.models.inputs import collate
 from harness.models.view import View
+from harness.running.calibrate import task_of
 from methods.activations import fcct
 from methods.activations.capture import Capture, Patch
 from methods.activations.fcct import KINDS, curves, last_token, positive, recovery, yes_ids

@@ -17,17 +17,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from harness.asking import apart, cache_bytes
+from harness.asking.generate import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.config import compose
+from harness.config.compose import compose
 from harness.errors import NotEngaged, Unsupported, UserError
-from harness.generation import kv, question
-from harness.generation.generate import generate
-from harness.identity import extension_identity
+from harness.identity.run_id import extension_identity
 from harness.models.inputs import Sample, of_ids
 from harness.models.view import View
-from harness.plan import cells
-from harness.run import Settings, execute
+from harness.plan.cells import cells
+from harness.running.run import Settings, execute
 from methods.cache import kvpress_library as library
 from methods.cache.kept_columns import columns
 from methods.cache.kvpress import KVPress, prototype
@@ -221,8 +221,8 @@ def test_what_a_press_remembers_is_counted_as_memory(inside: bool) -> None:
             view.model(steps[:, s : s + 1], past_key_values=cache)
     keys_and_values = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
     hidden = 3 * 2 * 64 * 4  # layers, steps, width, bytes
-    assert kv.logical(cache, [PROMPT + 2]) == [keys_and_values + hidden]
-    assert kv.physical(cache) >= keys_and_values + hidden
+    assert cache_bytes.logical(cache, [PROMPT + 2]) == [keys_and_values + hidden]
+    assert cache_bytes.physical(cache) >= keys_and_values + hidden
 
 
 # -- the library's own run --------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_a_question_after_the_context_reads_what_it_reads_in_the_librarys_pipeli
     sample = Sample(tuple(torch.cat((ids, asked), dim=1)[0].tolist()), context=PROMPT)
     with attach(view, replace(row.method, question="decode")) as attached:
         inputs = attached.begin(replace(of_ids(torch.cat((ids, asked), dim=1)), samples=(sample,)))
-        kept = question.read(view, inputs, attached.new_cache())
+        kept = apart.read(view, inputs, attached.new_cache())
         ours = view.model(inputs.ids[:, -1:], past_key_values=kept).logits[:, -1]
     torch.testing.assert_close(ours, expected, **CLOSE)
 

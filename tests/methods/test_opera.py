@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.asking.decoding import Decoding
+from harness.asking.generate import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.method import Draft
+from harness.contracts.call import Draft
 from harness.errors import UserError
-from harness.generation.decoding import Decoding
-from harness.generation.generate import generate
 from harness.models.inputs import Inputs, collate, of_ids, sample_of
 from harness.models.view import View
 from methods.search import opera

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 from harness.errors import UserError
 from methods.weights.boost import boosted
 from methods.weights.depth import layer_number

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.asking.decoding import Decoding
+from harness.asking.generate import generate
+from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.method import Draft
+from harness.contracts.call import Draft
 from harness.errors import NotEngaged, Unsupported
-from harness.generation.ask import transformed
-from harness.generation.decoding import Decoding
-from harness.generation.generate import generate
 from harness.models.inputs import Sample, collate, sample_of
 from harness.models.view import View
 from tests import tiny_vlm

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.attention.attach import attach
-from harness.contracts.method import Call
+from harness.contracts.call import Call
 from harness.errors import UserError
 from methods.selection.quest import Quest, page_scores
 from tests import tiny

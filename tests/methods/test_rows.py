@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from harness.asking.decoding import Decoding
+from harness.asking.generate import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.method import Draft, Method
+from harness.contracts.call import Draft
+from harness.contracts.method import Method
 from harness.errors import NotEngaged, UserError
-from harness.generation.decoding import Decoding
-from harness.generation.generate import generate
 from harness.models.inputs import Inputs, Sample, collate, sample_of
 from harness.models.view import View
 from methods.contrast.two_stream import pai_guidance

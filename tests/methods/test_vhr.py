@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness.asking.decoding import Decoding
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.generation.decoding import Decoding
 from harness.models.inputs import collate, without_image
 from methods.activations.vhr import HeadReinforcement, above_median, head_divergence, reinforced
 from tests import tiny_vlm

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.asking.decoding import Decoding
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.errors import UserError
-from harness.generation.decoding import Decoding
 from harness.models.inputs import collate, without_image
 from methods.activations.vista import Vista, moved, turned, window
 from tests import tiny_vlm

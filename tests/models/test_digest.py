@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import content
+from harness.disk import content
 from harness.errors import UserError
 from harness.models import digest
 

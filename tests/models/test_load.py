@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import zoo
 from harness.errors import UserError
-from harness.models import load, zoo
+from harness.models import load
 from harness.models.load import ModelSpec
 from tests.models import small
 

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from harness.commands import catalog, doctor
+from harness.disk.whole import write_json
 from harness.errors import UserError
 from harness.models import digest, packaged
 from harness.models.load import ModelSpec
 from harness.models.packaged import Packaged
-from harness.records.files import write_json
 from tests.models import small
 
 FILE = b"GGUF, says the file"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.generation.batches import plan_batches
-from harness.generation.generate import generate
-from harness.generation.nll import nll
+from harness.asking.batches import plan_batches
+from harness.asking.generate import generate
+from harness.asking.likelihood import nll
 from harness.models.rotary import Turn
 from harness.models.view import View
 from tests.attention.test_proof import rows, run

@@ -22,14 +22,14 @@ from transformers import AttentionInterface, AttentionMaskInterface, AutoModelFo
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from harness.config import compose
+from harness.config.compose import compose
 from harness.models import packaged
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
-from harness.plan import Cell, cells
-from harness.run import Settings, execute
-from harness.text import words
+from harness.plan.cells import Cell, cells
+from harness.running.run import Settings, execute
 from methods.cache import kvpress_library
+from zoo.material.text import words
 
 NAME = "smollm2-135m"
 GGUF = packaged.shipped(NAME) if importlib.util.find_spec("gguf") else None

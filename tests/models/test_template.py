@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UserError
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
-from harness.prepare import cache_key
+from harness.running.examples import cache_key
 from tasks.passkey import Passkey
 from tasks.recall import Recall
 from tasks.ruler import Ruler

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import zoo
 from harness.errors import UserError
-from harness.models import zoo
 from harness.models.families import FAMILIES, family_of
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens

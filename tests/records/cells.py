@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts.task import Metric
-from harness.identity import run_id as id_of
+from harness.analysis.summarise import summarise
+from harness.contracts.metric import Metric
+from harness.identity.run_id import run_id as id_of
 from harness.records.store import CellRecord, CellStore, read_cells
-from harness.records.summarise import summarise
 
 ACC = Metric("accuracy")
 PPL = Metric("ppl", "ratio", num="nll", den="tokens", transform="exp", higher_is_better=False, percent=False)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.contracts.task import Metric
+from harness.analysis.compare import compared, differences, examples_for, holm, incomparable, pairs, ratios
+from harness.analysis.statistics import Difference, paired
+from harness.contracts.metric import Metric
 from harness.errors import UserError
-from harness.identity import run_id
+from harness.identity.run_id import run_id
 from harness.records.cells import CellRecord, read_cells
-from harness.records.compare import compared, differences, examples_for, holm, incomparable, pairs, ratios
-from harness.records.statistics import Difference, paired
 from harness.records.store import CellStore
 
 ACC = Metric("accuracy")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.board_rows import rows_for_table
 from harness.cli import main
 from harness.records import seal
 from harness.records.cells import read_cell, read_cells
-from harness.records.rows import rows_for_table
-from harness.records.status import read_status
+from harness.report.status import read_status
 from tests.records.cells import add_cell, sample_rows
 
 DENSE, POWER = sample_rows(0.9), sample_rows(0.5, seed=1)

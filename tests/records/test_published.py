@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.config import CONFIGS, compose
+from harness.config.compose import CONFIGS, compose
 from harness.records.cells import CellRecord
 from harness.records.published import gate, render, rows
-from harness.terminal import Terminal
+from harness.terminal.printing import Terminal
 
 PUBLISHED: dict[str, Any] = {
     "source": "a paper", "protocol": "a model, some pictures", "gate": {"chair_s": 2.5},

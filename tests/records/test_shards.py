@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.disk.locks import Lock
 from harness.errors import UserError
 from harness.records import shards
 from harness.records.cells import read_cell
-from harness.records.locks import Lock
 from harness.records.store import Busy, CellStore, is_held
 from tests.records import sealed
 from tests.records.test_store import CELL, CONFIG, child_env, row, store

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.contracts.task import Metric
-from harness.records.statistics import aggregate, beats, clopper_pearson, groups, paired
+from harness.analysis.statistics import aggregate, beats, clopper_pearson, groups, paired
+from harness.contracts.metric import Metric
 
 ACC = Metric("accuracy")
 TIME = Metric("seconds", percent=False, higher_is_better=False)

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from harness.cli import main
-from harness.identity import run_id
-from harness.records import planned
-from harness.records.status import PIECE, read_status
+from harness.identity.run_id import run_id
+from harness.plan import planned
 from harness.records.store import CellStore
+from harness.report.status import PIECE, read_status
 from tests.models.small import save
 
 HOLD = """
@@ -138,8 +138,8 @@ def test_a_folder_that_holds_nothing_and_a_wrong_word_are_mistakes(tmp_path, cap
 
 
 def test_a_plan_is_written_and_read_again(tmp_path):
-    from harness.config import compose
-    from harness.plan import cells
+    from harness.config.compose import compose
+    from harness.plan.cells import cells
 
     folder = save(tmp_path / "tiny", max_position_embeddings=4096)
     plan = cells(compose([f"model={folder}", "method=[power]", "task.passkey.lengths=[512]", "task.passkey.trials=3"]))

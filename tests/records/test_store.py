@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.identity import run_id
+from harness.identity.run_id import run_id
 from harness.records import seal
 from harness.records.cells import check_done
 from harness.records.store import SCHEMA, CellStore, read_cells

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from harness.identity import run_id
+from harness.analysis.summarise import summarise
+from harness.identity.run_id import run_id
 from harness.records.store import CellStore, read_cells
-from harness.records.summarise import summarise
-from harness.records.table import render, rows_for_table, size
-from harness.terminal import Terminal
+from harness.report.terminal import render, rows_for_table, size
+from harness.terminal.printing import Terminal
 from tests.records.cells import ACC, PPL, add_cell, sample_rows
 
 DENSE = sample_rows(0.8, kv_bytes_logical=1000.0, kv_bytes_physical=1000.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from harness.contracts.task import Metric
-from harness.identity import run_id
-from harness.records.summarise import summarise
+from harness.analysis.summarise import summarise
+from harness.contracts.metric import Metric
+from harness.identity.run_id import run_id
 from tests.records.cells import efficiency
 
 ACC = Metric("accuracy")

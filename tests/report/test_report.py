@@ -15,26 +15,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.analysis.board_rows import rows_for_table
+from harness.analysis.compare import incomparable
+from harness.analysis.gate import Rules, judge
 from harness.claims import decide, load
 from harness.cli import main
 from harness.commands.compare import match
 from harness.errors import UserError
 from harness.records import published
 from harness.records.cells import read_cells
-from harness.records.compare import incomparable
-from harness.records.gate import Rules, judge
-from harness.records.rows import rows_for_table
-from harness.records.status import read_status
-from harness.records.table import render
 from harness.report import markdown, page, table_csv
 from harness.report.board import Board, board
-from harness.report.data import dumps, pages
 from harness.report.examples import KEPT, SCANNED, TEXT
 from harness.report.notes import notes
+from harness.report.page_data import dumps, pages
 from harness.report.pareto import front, fronts
-from harness.terminal import Terminal
+from harness.report.status import read_status
+from harness.report.terminal import render
+from harness.terminal.printing import Terminal
+from harness.terminal.visible import cut, line, visible
 from harness.tracking.payload import payload
-from harness.visible import cut, line, visible
 from tests.report.stored import ACC, CHAIR, HOSTILE, grid, row, seal, store, write
 
 

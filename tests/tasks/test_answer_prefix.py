@@ -9,7 +9,8 @@ import hashlib
 
 import pytest
 
-from harness.contracts.task import Example, Task
+from harness.contracts.example import Example
+from harness.contracts.task import Task
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
 from tasks.passkey import Passkey

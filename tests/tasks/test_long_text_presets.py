@@ -9,7 +9,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from harness.errors import UserError
 from tests.toy import WordTokens
 

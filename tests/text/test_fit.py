@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.text.fit import largest_fit
+from zoo.material.text.fit import largest_fit
 
 
 @pytest.mark.parametrize("most", [None, 0, 3, 17, 40])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harness.text import words
+from zoo.material.text import words
 
 
 @pytest.mark.parametrize(("read", "least"), [(words.nouns, 450), (words.adjectives, 220), (words.verbs, 120)])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.claims.model import Check
+from harness.claims.words import Check
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -24,7 +24,7 @@ class OfMethod(Check):
 
 def built(node: Mapping[str, Any]) -> Method:
     """The method, its parameters checked; what the node leaves out has the published default of its class."""
-    from harness.plan import build
+    from harness.plan.cells import build
 
     method: Method = build(node, "method")
     return method

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.model import Finding
+from harness.claims.words import Finding
 
 if TYPE_CHECKING:
-    from harness.claims.bench import Bench
+    from harness.claims.loans import Bench
 
 
 @dataclass(frozen=True, kw_only=True)

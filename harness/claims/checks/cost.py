@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.model import Check, Finding
+from harness.claims.words import Check, Finding
 
 if TYPE_CHECKING:
-    from harness.claims.bench import Bench
+    from harness.claims.loans import Bench
     from harness.contracts.method import Method
 
 
@@ -103,9 +103,9 @@ def counted(bench: Bench, model: str, method: Method, new: int, artifact: Mappin
     """One request of the bench under `method`."""
     import torch
 
+    from harness.asking.generate import generate
+    from harness.asking.transform import transformed
     from harness.attention.attach import attach
-    from harness.generation.ask import transformed
-    from harness.generation.generate import generate
 
     view, count = bench.view(model), Count()
     tensors = {k: torch.tensor([float(x) for x in v]) for k, v in artifact.items()}

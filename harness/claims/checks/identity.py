@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.model import Finding
+from harness.claims.words import Finding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.claims.bench import Bench
+    from harness.claims.loans import Bench
     from harness.contracts.method import Method
 
 
@@ -45,8 +45,8 @@ class Identity(OfMethod):
 
     def _answers(self, bench: Bench, method: Method, artifact: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
         """Log-probabilities `[steps + 1, V]` and the tokens of a greedy answer."""
+        from harness.asking.generate import generate
         from harness.attention.attach import attach
-        from harness.generation.generate import generate
 
         view, samples = bench.view(self.model), bench.samples(self.model, self.tokens)
         fed = bench.ids(self.model, self.steps)

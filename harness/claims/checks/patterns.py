@@ -10,13 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.model import Finding
+from harness.claims.words import Finding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.claims.bench import Bench
-    from harness.contracts.method import Blocks, Method
+    from harness.claims.loans import Bench
+    from harness.contracts.call import Blocks
+    from harness.contracts.method import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +118,13 @@ def blocks_of(method: Method) -> Blocks:
 
 @cache
 def pairs_of(method: Method, n: int) -> int:
-    from harness.attention.plan import pairs
+    from harness.attention.lowering.tiles import pairs
 
     return pairs(blocks_of(method), n)
 
 
 def table_of(blocks: Blocks, rows: int) -> Tensor:
-    from harness.attention.plan import table
+    from harness.attention.lowering.tiles import table
 
     return table(blocks, range(rows), range(rows))
 

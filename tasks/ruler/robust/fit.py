@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.text.fit import check_growth
+from zoo.material.text.fit import check_growth
 
 PATIENCE = 8  # guided guesses before plain bisection takes over
 FAR = 10**7  # no guess goes beyond this size

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.task import Example
-from harness.records.statistics import aggregate
+from harness.analysis.statistics import aggregate
+from harness.contracts.example import Example
 from tasks.chair import Chair
 from tasks.chair.count import mentions
 from tasks.chair.normalise import normaliser

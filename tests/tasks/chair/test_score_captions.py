@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.commands.data import score as verb
-from harness.data import write_examples
 from harness.errors import UserError
-from harness.score import rescore
+from harness.exchange.data import write_examples
+from harness.exchange.score import rescore
 from tasks.chair import Chair
 from tests.tasks.chair.material import write_coco
 from tests.toy import WordTokens

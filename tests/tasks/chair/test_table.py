@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.identity import run_id
+from harness.analysis.summarise import summarise
+from harness.identity.run_id import run_id
 from harness.records.store import CellStore, read_cells
-from harness.records.summarise import summarise
-from harness.records.table import render
-from harness.terminal import Terminal
+from harness.report.terminal import render
+from harness.terminal.printing import Terminal
 from tasks.chair import Chair
 from tests.tasks.chair.material import example
 

@@ -11,9 +11,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from harness.contracts.task import Example, Skipped
+from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
-from harness.plan import task_identity
+from harness.plan.cells import task_identity
 from tasks.chair import Chair
 from tasks.chair.choice import choose, read_ids
 from tests.tasks.chair.material import IMAGES, write_coco

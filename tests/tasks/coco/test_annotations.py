@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import scenes
 from harness.errors import UserError
 from tasks.coco import captions_from_dict, from_dict, read_captions, read_instances
+from zoo.material import scenes
 
 NAMES = {1: "person", 18: "dog", 62: "chair"}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.contracts.task import Example
-from harness.generation.loglikelihood import respond
+from harness.analysis.statistics import aggregate
+from harness.asking.requests import respond
+from harness.contracts.example import Example
 from harness.models.load import ModelSpec
-from harness.records.statistics import aggregate
 from tasks.lm_eval import LmEval
 from tasks.lm_eval.totals import result
 

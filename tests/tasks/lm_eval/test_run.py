@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.config import compose
-from harness.plan import Cell, cells
-from harness.run import Outcome, Settings, execute
+from harness.config.compose import compose
+from harness.plan.cells import Cell, cells
+from harness.running.run import Outcome, Settings, execute
 from tests.models.small import save
 from tests.records import sealed
 
@@ -105,10 +105,10 @@ def test_documents_that_do_not_fit_are_counted(model: Path, folder: Path, tmp_pa
 
 
 def test_outputs_of_a_run_can_be_scored_again(model: Path, folder: Path, tmp_path: Path) -> None:
-    from harness.data import write_examples
-    from harness.files import write_rows
+    from harness.disk.output import write_rows
+    from harness.exchange.data import write_examples
+    from harness.exchange.score import rescore
     from harness.models.load import ModelSpec
-    from harness.score import rescore
 
     planned = plan(model, folder, "task.lm_eval.tasks=[toy_choice,toy_text]")
     run(planned, tmp_path)

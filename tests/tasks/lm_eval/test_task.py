@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.contracts.task import Example, Skipped
+from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
 from harness.models.tokens import TextTokens
-from harness.plan import task_identity
+from harness.plan.cells import task_identity
 from tasks.lm_eval import LmEval
 from tasks.lm_eval.build import generation, plain
 from tasks.lm_eval.totals import restored, result

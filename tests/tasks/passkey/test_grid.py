@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts.task import Example, Skipped, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 from tasks.passkey import Passkey, prompts
 from tests.toy import ByteTokens, WordTokens

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from harness.errors import UserError
 from tasks.passkey import Passkey, prompts
 from tests.toy import ByteTokens, WordTokens

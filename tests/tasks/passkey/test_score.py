@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from tasks.passkey import Passkey
 from tasks.passkey.policies import POLICIES
 

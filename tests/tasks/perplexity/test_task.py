@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts.task import Example, Skipped, Tokens
+from harness.analysis.statistics import aggregate
+from harness.contracts.example import Example, Skipped
+from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 from harness.models.tokens import TextTokens
-from harness.records.statistics import aggregate
-from harness.text import words
 from tasks.perplexity import Perplexity
 from tests.models import small
 from tests.toy import ByteTokens, WordTokens
+from zoo.material.text import words
 
 
 def built(task: Perplexity, tokens: Tokens) -> list[Example]:

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from harness import scenes
 from harness.errors import UserError
 from tasks.coco import Annotations, from_dict
 from tasks.pope.build import build, poll, question_text
 from tasks.pope.questions import SPLITS, per_split
+from zoo.material import scenes
 
 
 def annotated(*images: str) -> Annotations:

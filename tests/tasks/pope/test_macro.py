@@ -8,14 +8,14 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from harness.analysis.statistics import aggregate, paired
+from harness.analysis.summarise import as_metric, summarise
 from harness.commands.data import _export
-from harness.contracts.task import Metric
-from harness.identity import run_id
-from harness.records.statistics import aggregate, paired
+from harness.contracts.metric import Metric
+from harness.identity.run_id import run_id
 from harness.records.store import CellStore, read_cells
-from harness.records.summarise import as_metric, summarise
-from harness.records.table import render
-from harness.terminal import Terminal
+from harness.report.terminal import render
+from harness.terminal.printing import Terminal
 from tasks.pope import Pope
 from tasks.pope.metrics import METRICS
 

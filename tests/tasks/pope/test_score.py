@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.task import Example
-from harness.records.statistics import aggregate, paired
+from harness.analysis.statistics import aggregate, paired
+from harness.contracts.example import Example
 from tasks.pope import Pope
 from tasks.pope.metrics import METRICS
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import scenes
-from harness.config import compose
-from harness.contracts.task import Example, Skipped
-from harness.data import write_examples
+from harness.config.compose import compose
+from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
-from harness.plan import group, task_identity
-from harness.score import rescore
+from harness.exchange.data import write_examples
+from harness.exchange.score import rescore
+from harness.plan.cells import group, task_identity
 from tasks.pope import Pope
 from tests.toy import ByteTokens
+from zoo.material import scenes
 
 SMALL = Pope(scenes=8)
 

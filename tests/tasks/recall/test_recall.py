@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contracts.task import Example, Skipped, Tokens
+from harness.contracts.example import Example, Skipped
+from harness.contracts.tokens import Tokens
 from harness.errors import UserError
-from harness.text import words
 from tasks.recall import Recall
 from tests.toy import ByteTokens, WordTokens
+from zoo.material.text import words
 
 
 def built(task: Recall, tokens: Tokens) -> list[Example]:

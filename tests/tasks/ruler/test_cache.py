@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts.task import Skipped
-from harness.prepare import cache_key, prepared
+from harness.contracts.example import Skipped
+from harness.running.examples import cache_key, prepared
 from tasks.ruler import Ruler
 from tests.toy import ByteTokens, WordTokens
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.contracts.task import Example, Skipped
+from harness.contracts.example import Example, Skipped
 from tasks.ruler import Ruler
 from tasks.ruler.catalog import CATALOG, TASKS
 from tasks.ruler.robust.fit import largest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.contracts.task import Example
+from harness.contracts.example import Example
 from tasks.ruler import Ruler
 from tasks.ruler.scoring import postprocess, score
 

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 import tasks.ruler.job as job
-from harness.contracts.task import Example, Skipped
+from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
 from tasks.ruler import Ruler
 from tasks.ruler.haystack import split_rules

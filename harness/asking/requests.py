@@ -1,0 +1,269 @@
+"""Answers to the requests of examples (`Task.kind == "requests"`; `requests.py` says what they are).
+
+Log-likelihoods are sums over the scored ids of log-softmax in float32. Rows are padded on the right; texts that differ in
+their last token alone (the letters of a multiple choice) are read once. Only the scored positions get logits, and never
+more than `nll.LOGITS` at once, except for methods that edit logits: they are given the last rows of the forward, as in
+generation.
+
+A generated text ends before the first of its stop strings. The model stops at its own stop ids and at every token whose
+text contains a stop string; a stop string that is spread over several tokens does not end the computation, and what was
+written behind it is cut off. Both ways give the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from harness.asking.batches import plan_batches
+from harness.asking.decoding import GREEDY, Decoding
+from harness.asking.generate import Generation, generate
+from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
+from harness.asking.lm_eval_tokens import LIKELIHOODS, Asked, asked
+from harness.attention.usage import Counts, of_sample
+from harness.contracts.call import Draft
+from harness.contracts.example import Example
+from harness.errors import UserError
+from harness.models.inputs import Sample, ids_digest
+from harness.models.view import View
+from harness.plan.refusals import check_fixed
+
+if TYPE_CHECKING:
+    from harness.attention.attach import Attached
+
+IMPOSSIBLE = -1e30  # in place of minus infinity (a token that a method rules out), which JSON does not have
+
+Row = tuple[int, ...]  # token ids
+# log-likelihood, whether greedy decoding would write it, what was read
+Found = tuple[float, bool, tuple[Counts, ...]]
+Scored = tuple[int, float, bool, tuple[Counts, ...]]  # the same of the request with this number
+
+
+def respond(
+    view: View,
+    examples: Sequence[Example],
+    attached: Attached | None = None,
+    decoding: Decoding = GREEDY,
+) -> list[dict[str, Any]]:
+    """One mapping for each example: `prompt_sha256` (of all ids that are read), `text` (JSON list of the responses to its
+    requests), `n_prompt_tokens` and `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its
+    limit) and `usage` (over all its requests; for generations with the bytes of the largest cache).
+
+    Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
+    other than greedy where something is generated, and for methods that rewrite prompts.
+    """
+    if attached is not None:
+        check_fixed(attached.method)
+    parts = [asked(view, e.meta, view.max_positions) for e in examples]
+    flat = [(i, one) for i, of_example in enumerate(parts) for one in of_example]
+    budget = len(examples) * max((one.positions for _, one in flat), default=1)
+    mode = attached.batching if attached is not None else "any"
+    scored = [(i, one) for i, one in flat if not one.max_new_tokens]
+    open_ = [(i, one) for i, one in flat if one.max_new_tokens]
+    if open_ and decoding.search != "greedy":
+        raise UserError(
+            f"decoding.search={decoding.search}, but the texts that this task asks for are generated greedily; leave out "
+            "decoding.search, or set it to greedy."
+        )
+    values: list[list[Scored]] = [[] for _ in examples]
+    texts: list[list[Any]] = [[] for _ in examples]
+    likelihoods = _likelihoods(view, [one for _, one in scored], attached, budget, mode)
+    for (i, one), value in zip(scored, likelihoods, strict=True):
+        values[i].append((one.request, *value))
+    for (i, one), made in zip(
+        open_, _generations(view, [one for _, one in open_], attached, budget, mode), strict=True
+    ):
+        texts[i].append((one, made))
+    return [_answer(view, e.meta["requests"], parts[i], values[i], texts[i]) for i, e in enumerate(examples)]
+
+
+def longest(view: View, example: Example) -> Sample:
+    """What the model reads at most for one example, as a sample (for batches, the proof and the measurement of speed)."""
+    parts = asked(view, example.meta, view.max_positions)
+    return Sample(max((one.read for one in parts), key=len, default=(view.pad_id,)), Draft(example.id, ""))
+
+
+def scores(example: Example) -> bool:
+    """Whether a number of this example comes from one pass over a text; else everything is generated."""
+    return any(r["type"] in LIKELIHOODS for r in example.meta["requests"])
+
+
+def log_likelihoods(view: View, example: Example, attached: Attached | None) -> Tensor:
+    """Those that an example asks for, as `respond` computes them: float64 `[n]`."""
+    wanted = [one for one in asked(view, example.meta, view.max_positions) if not one.max_new_tokens]
+    mode = attached.batching if attached is not None else "any"
+    found = _likelihoods(view, wanted, attached, max(one.positions for one in wanted), mode)
+    return torch.tensor([value for value, *_ in found], dtype=torch.float64)
+
+
+def _answer(
+    view: View,
+    requests: Sequence[Mapping[str, Any]],
+    parts: Sequence[Asked],
+    values: Sequence[Scored],
+    texts: Sequence[tuple[Asked, Generation]],
+) -> dict[str, Any]:
+    responses: list[Any] = [0.0 if r["type"] == "loglikelihood_rolling" else "" for r in requests]
+    for number, value, is_greedy, _ in values:
+        if requests[number]["type"] == "loglikelihood_rolling":
+            responses[number] += value
+        else:
+            responses[number] = [_finite(value), is_greedy]
+    responses = [_finite(r) if isinstance(r, float) else r for r in responses]
+    ended = True
+    for one, generation in texts:
+        responses[one.request], stopped = _cut(view, generation, one.until)
+        ended = ended and stopped
+    row: dict[str, Any] = {
+        "prompt_sha256": ids_digest([one.read for one in parts]),
+        "text": json.dumps(responses, ensure_ascii=False),
+        "n_prompt_tokens": sum(len(one.read) for one in parts),
+        "n_new_tokens": sum(g.n_new for _, g in texts),
+        "finish": "stop" if ended else "length",
+        "usage": of_sample([c for *_, counts in values for c in counts] + [c for _, g in texts for c in g.usage]),
+    }
+    if texts:
+        row["usage"]["kv_bytes_logical"] = max(g.kv_bytes_logical or 0 for _, g in texts)
+    return row
+
+
+def _finite(value: float) -> float:
+    return round(value, 6) if math.isfinite(value) and value > IMPOSSIBLE else IMPOSSIBLE
+
+
+# -- likelihoods ------------------------------------------------------------------------------------------------------
+
+
+def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any) -> list[Found]:
+    """Log-likelihood and is-greedy of each. What is read twice with different last tokens is computed once."""
+    groups: dict[tuple[Row, int], list[int]] = {}
+    for i, one in enumerate(wanted):
+        groups.setdefault((one.read, one.n_scored), []).append(i)
+    rows, alike = [row for row, _ in groups], list(groups.values())
+    found: dict[int, Found] = {}
+    for batch in plan_batches([len(r) for r in rows], [0] * len(rows), budget, mode, view.turn):
+        members = [[(i, wanted[i]) for i in alike[b]] for b in batch]
+        found |= _forward(view, [rows[b] for b in batch], members, attached)
+    return [found[i] for i in range(len(wanted))]
+
+
+@torch.no_grad()
+def _forward(
+    view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], attached: Attached | None
+) -> dict[int, Found]:
+    """One forward over `rows`; `members[b]` are the numbers and texts that row b answers, all with as many scored ids."""
+    for row in rows:
+        view.check_length(len(row))
+    ids, mask = pad_right(rows, view.pad_id, view.device)
+    start = min(len(row) - one.n_scored for row, group in zip(rows, members, strict=True) for _, one in group)
+    scored = [len(row) - group[0][1].n_scored for row, group in zip(rows, members, strict=True)]
+    inputs = keywords(rows, ids, mask, scored, attached)
+    inputs["logits_to_keep"] = torch.arange(start, ids.shape[1], device=ids.device)
+    targets = _targets(rows, members, start, ids)
+    logprobs, best = _chosen(view, inputs, targets, attached)
+    counts = attached.counted([0] * len(rows)) if attached is not None else None
+    found: dict[int, Found] = {}
+    for b, group in enumerate(members):
+        end = len(rows[b]) - start
+        used = (counts[b],) if counts else ()
+        for column, (i, one) in enumerate(group):
+            span = slice(end - one.n_scored, end)
+            greedy = bool((best[b, span] == targets[b, span, column]).all())
+            value = float(logprobs[b, span, column].double().sum())
+            if math.isnan(value):
+                raise nonfinite(view, rows[b], scored[b], attached)
+            found[i] = (value, greedy, used)
+    return found
+
+
+def _targets(
+    rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], start: int, ids: Tensor
+) -> Tensor:  # fmt: skip
+    """`[B, S, K]`: what positions `start`.. predict in each of the texts that a row answers (they differ at its end)."""
+    width = max(map(len, members))
+    targets = torch.zeros(ids.shape[0], ids.shape[1] - start, width, dtype=torch.long)
+    for b, group in enumerate(members):
+        for column, (_, one) in enumerate(group):
+            targets[b, : len(rows[b]) - start, column] = torch.tensor(one.ids[start + 1 :])
+    return targets.to(ids.device)
+
+
+def _chosen(view: View, inputs: dict[str, Any], targets: Tensor, attached: Attached | None) -> tuple[Tensor, Tensor]:
+    """Log probabilities `[B, S, K]` of `targets`, and the most likely ids `[B, S]`."""
+    per_position = targets.shape[0] * int(view.config.vocab_size)
+    edits = attached is not None and attached.method.overrides("logits")
+    if edits or targets.shape[1] * per_position <= LOGITS:
+        return _pick(view.lm(**inputs).logits, targets)
+    step = max(1, LOGITS // per_position)
+    with _hidden_states(view) as caught:
+        view.lm(**inputs)
+    parts = [
+        _pick(_capped(view.lm_head(hidden), view.final_softcap), part)
+        for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
+    ]
+    return torch.cat([p for p, _ in parts], dim=1), torch.cat([b for _, b in parts], dim=1)
+
+
+def _pick(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits, targets = logits.float(), targets.to(logits.device)
+    chosen = logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
+    return chosen.to(targets.device), logits.argmax(-1)
+
+
+# -- generations ------------------------------------------------------------------------------------------------------
+
+
+def _generations(
+    view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any
+) -> list[Generation]:
+    """Greedy continuations, those with the same stop strings together."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, one in enumerate(wanted):
+        groups.setdefault(one.until, []).append(i)
+    found: dict[int, Generation] = {}
+    for until, members in groups.items():
+        ending = cast(View, Ending(view, stop_ids(view, until)))
+        lengths, limits = [len(wanted[i].ids) for i in members], [wanted[i].max_new_tokens for i in members]
+        for batch in plan_batches(lengths, limits, budget, mode, view.turn):
+            outs = generate(ending, [wanted[members[b]].ids for b in batch], [limits[b] for b in batch], attached)
+            found |= {members[b]: out for b, out in zip(batch, outs, strict=True)}
+    return [found[i] for i in range(len(wanted))]
+
+
+class Ending:
+    """The same view with more ids that end an answer."""
+
+    def __init__(self, view: View, stop: Sequence[int]) -> None:
+        self._view, self.stop_ids = view, sorted({*view.stop_ids, *stop})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+
+_PIECES: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+
+
+def stop_ids(view: View, until: Sequence[str]) -> list[int]:
+    """Ids of the tokens whose own text, special tokens included, contains one of the stop strings."""
+    if view not in _PIECES:
+        size = len(view.tokenizer)
+        _PIECES[view] = view.tokenizer.batch_decode([[i] for i in range(size)], skip_special_tokens=False)
+    strings = [s for s in until if s]
+    return [i for i, piece in enumerate(_PIECES[view]) if any(s in piece for s in strings)]
+
+
+def _cut(view: View, generation: Generation, until: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether the answer came to an end before its limit."""
+    text = view.decode(generation.ids)
+    eos = view.tokenizer.eos_token_id
+    ends = [*until, view.tokenizer.decode([eos])] if eos is not None else list(until)
+    short = text
+    for end in ends:
+        short = short.split(end)[0] if end else short
+    return short, generation.finish == "stop" or short != text

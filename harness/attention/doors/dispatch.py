@@ -1,0 +1,83 @@
+"""What transformers calls while a method is attached: one attention function and one mask function under one permanent
+name.
+
+Registration in transformers is global and cannot be undone, so the registered pair only looks up which attachment is
+active for the text config it is called with. Without a mask function of the same name the library would silently drop
+causality and padding.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from harness.attention.mask import Meta
+
+if TYPE_CHECKING:
+    from harness.attention.runtime import Runtime
+
+NAME = "heed_dispatch"  # no '/', 'flash', 'sdpa' or 'flex': the library treats names with these specially
+
+_active: dict[int, list[Runtime]] = {}  # id of a text config -> attachments, the innermost last
+
+
+def push(config: Any, runtime: Runtime) -> None:
+    """Make `runtime` the one that serves `config`."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, _mask)
+    _active.setdefault(id(config), []).append(runtime)
+
+
+def pop(config: Any) -> None:
+    """Undo the last `push` for `config`."""
+    _active[id(config)].pop()
+    if not _active[id(config)]:
+        del _active[id(config)]
+
+
+def outer(config: Any) -> Runtime | None:
+    """The attachment that is active now."""
+    return _active[id(config)][-1] if id(config) in _active else None
+
+
+@contextmanager
+def silenced(config: Any) -> Iterator[None]:
+    """Inside, the model of `config` runs as if none of the methods that are active now were attached."""
+    with ExitStack() as stack:
+        for runtime in _active.get(id(config), ()):
+            stack.enter_context(runtime.silent())
+        yield
+
+
+def previous(config: Any, name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(attention, mask) functions behind `name`: what untouched calls go to, whatever it was."""
+    if (enclosing := outer(config)) is not None:
+        return enclosing.attention, enclosing.mask
+    return (_eager if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]), ALL_MASK_ATTENTION_FUNCTIONS[name]
+
+
+def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Eager attention differs between families (sinks, soft caps); each modeling file has its own."""
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
+
+
+def _mask(**kwargs: Any) -> Meta:
+    return _runtime(kwargs["config"]).mask(**kwargs)
+
+
+def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
+    return _runtime(module.config).attention(module, q, k, v, attention_mask, **kwargs)
+
+
+def _runtime(config: Any) -> Runtime:
+    found = outer(config)
+    if found is None:
+        raise RuntimeError(f"attention '{NAME}' is set on a config to which no method is attached (a copied model?)")
+    return found

@@ -1,0 +1,48 @@
+"""Samples on which a method cannot act, because they are shorter than its budget: their answers are dense's by
+construction, and counting them as the method's would move its number towards dense. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.contracts.hooks import HOOKS
+from harness.contracts.method import Method
+from harness.plan.sharing import ALLOWED
+
+READS = ("pattern", "select", "edit_cache")  # hooks that leave keys out, and nothing else
+
+
+def reason(method: Method, prompt: int, new: int) -> str:
+    """Why `method` changes nothing about a prompt of `prompt` tokens that is answered with `new` ones (0: the prompt itself
+    is scored, in one pass); empty if it acts. A question that is read token by token counts among the new ones.
+    """
+    if new == 1 and method.prefill_is_dense and _acts(method) <= set(ALLOWED):
+        return "it acts only after the prompt, whose last position already gives the one token that is generated"
+    return method.idle(context(method, prompt, new))
+
+
+def context(method: Method, prompt: int, new: int) -> int:
+    """The tokens that `Method.idle` is asked about. The last new token is chosen and never read; keys that are dropped
+    after a forward are missed by the next one only.
+    """
+    if method.budget_on == "prompt":
+        return prompt
+    steps = max(new - 1, 0)
+    drops = method.overrides("edit_cache") and not method.overrides("pattern", "select")
+    return prompt + max(steps - 1, 0) if drops else prompt + steps
+
+
+def equals_dense(method: Method, prompt: int, new: int, usage: Mapping[str, Any]) -> bool:
+    """Whether a sample's answer is dense's by construction: by arithmetic, or because a method that only leaves keys out left
+    none out in any step (`usage` of this sample: a sliding model shows no more keys than the budget anyway).
+    """
+    acts = _acts(method)
+    if not acts:
+        return False  # dense itself
+    return bool(reason(method, prompt, new)) or (acts <= {*READS, "around"} and usage.get("changed") == 0)
+
+
+def _acts(method: Method) -> set[str]:
+    return {hook for hook in HOOKS if method.overrides(hook)}

@@ -1,0 +1,40 @@
+"""Which cells are computed side by side, from one dense prefill of each batch. Imports no torch.
+
+A method joins if reading the prompt is dense for it (`prefill_is_dense`) and it acts through `select` and `edit_cache`
+alone (`around` lets it look on): then nothing but its own cache tells its prefill from dense. Cells of one task and model
+with equal batches (the same `batching`) and equal prefills (of the prompt, or of the context before its question) stand
+together; a cell without company runs by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.contracts.hooks import HOOKS
+
+if TYPE_CHECKING:
+    from harness.asking.decoding import Decoding
+    from harness.plan.cells import Cell
+
+PREFILL = "prefill"
+ALLOWED = ("select", "edit_cache", "around")
+
+
+def route(cell: Cell, decoding: Decoding) -> str | None:
+    """`prefill` if the cell can go on from a dense prefill that others use too; None if it runs by itself."""
+    method, task = cell.method, cell.task
+    acts = {hook for hook in HOOKS if method.overrides(hook)}
+    able = method.prefill_is_dense and acts <= set(ALLOWED) and method.batching != "one"
+    plain = task.kind == "generate" and not task.needs_images
+    return PREFILL if able and plain and decoding.search in ("greedy", "sample") else None
+
+
+def groups(cells: Sequence[Cell], decoding: Decoding, share: bool = True) -> list[list[Cell]]:
+    """The cells of one task and model, those side by side in one list; dense comes first, the order is kept."""
+    found: dict[object, list[Cell]] = {}
+    for cell in cells:
+        way, method = route(cell, decoding) if share else None, cell.method
+        name = (way, method.batching, method.question_phase == "decode") if way else cell.run_id
+        found.setdefault(name, []).append(cell)
+    return list(found.values())

@@ -1,0 +1,327 @@
+"""One cell from its records on disk to its records on disk: what is missing, the proof, the end. The samples themselves
+are computed in `sampling`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis.summarise import summarise
+from harness.attention import idle
+from harness.contracts.example import Example
+from harness.disk.whole import read_json
+from harness.errors import Unsupported, UserError
+from harness.plan.cells import Cell
+from harness.plan.refusals import check_question, check_search
+from harness.records.cells import CellRecord, read_cell
+from harness.records.store import CellStore
+from harness.running import calibrate
+from harness.running.once import Lazy
+from harness.running.settings import Progress, Settings
+
+if TYPE_CHECKING:
+    from harness.asking.batches import Mode
+    from harness.attention.attach import Attached
+    from harness.models.inputs import Sample
+    from harness.models.view import View
+
+LEVELS = ("off", "quick", "full")
+MORE_ERRORS = 10  # failing samples beyond the allowed ones, after which the rest is not tried
+
+
+class CellRun:
+    """`begin`, then the samples of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
+
+    def __init__(
+        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, settings: Settings, progress: Progress
+    ) -> None:  # fmt: skip
+        self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
+        self._view, self._data, self._plain = view, data, samples
+        self._artifact = Lazy(self._calibrated)
+        self._fields: dict[int, float | None] = {}
+        self.todo: set[int] = set()  # the samples that this process has to compute
+        self.n_errors = 0
+        self.seconds, self.tokens = 0.0, 0  # of this session
+
+    @property
+    def view(self) -> View:
+        return self._view()
+
+    @property
+    def examples(self) -> list[Example]:
+        return self._data()[0]
+
+    @cached_property
+    def plain(self) -> list[Sample]:
+        """What the model reads of each example, before the method's `transform`."""
+        if self.cell.method.question_phase != "decode" or self.cell.task.kind == "nll":
+            return self._plain()
+        from harness.asking.apart import apart
+
+        return [apart(self.view, sample) for sample in self._plain()]
+
+    # -- before the samples -------------------------------------------------------------------------------------------
+
+    def begin(self, dense: Cell | None) -> str | None:
+        """`done` or `kept` if the cell was finished before; None: there is work, and the method proved that it works."""
+        if self.store.done and int(self._record().metrics.get("n_errors") or 0) > self.settings.allow_errors:
+            self.store.reopen()  # it was finished without samples that are wanted now
+        if self.store.done or not self.store.claim():
+            return "done" if self._complete(dense) else "kept"
+        from harness.attention.attach import check
+
+        check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
+        check_question(self.cell.method, self.cell.method_label, self.cell.task, self.cell.task_label)
+        self._check_turn()
+        check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
+        finished = self.store.finished()
+        i, n = self.settings.shard or (0, 1)
+        mine = (k for number, batch in enumerate(self.batches) if number % n == i for k in batch)
+        self.todo = {k for k in mine if self.examples[k].id not in finished}
+        self.store.clear_errors()
+        if self.todo:
+            self._prove()
+        return None
+
+    def _check_turn(self) -> None:
+        """A model that reads everything anew in the middle of an answer drops what a method remembered of the prompt."""
+        method, turn = self.cell.method, self.view.turn
+        remembers = method.overrides("select", "edit_cache", "begin", "generate")
+        if turn is None or not (turn.once and self.view.facts.rereads and remembers):
+            return
+        asked = zip(self.lengths, self.new, self.plain, strict=True)
+        crossing = [len(s) for n, new, s in asked if len(s) - s.tail <= turn.at < n + new]
+        if crossing:
+            raise Unsupported(
+                f"Method '{self.cell.method_label}' cannot follow this model here: at {turn.at} tokens it changes its rotary "
+                f"frequencies and reads everything anew, which is in the middle of {len(crossing)} of the {len(self.new)} answers "
+                f"(a prompt of {crossing[0]} tokens is one). Choose prompts that end before that with their answers, or begin "
+                "after it."
+            )
+
+    def _record(self) -> CellRecord:
+        """What is stored of the cell; `UserError` if it is damaged."""
+        record = read_cell(self.store.path)
+        if record.problem:
+            raise UserError(record.problem)
+        return record
+
+    @cached_property
+    def batches(self) -> list[list[int]]:
+        """Which samples are computed together, where nothing was computed before."""
+        return self._planned(range(len(self.plain)))
+
+    def batches_of(self, samples: set[int]) -> list[list[int]]:
+        """Batches of some samples only: what is left of broken batches, put together anew, then whole ones as they were."""
+        whole = [batch for batch in self.batches if samples.issuperset(batch)]
+        return self._planned(sorted(samples.difference(*whole))) + whole
+
+    def _planned(self, samples: Sequence[int]) -> list[list[int]]:
+        """By picture where samples share its prefill, else by length."""
+        from harness.asking.batches import plan_batches, plan_groups
+
+        if not samples:
+            return []
+        lengths, new = [self.lengths[i] for i in samples], [self.new[i] for i in samples]
+        budget = self.settings.batch_tokens
+        if self.shares_pictures:
+            found = plan_groups([self.plain[i].draft.image_key for i in samples], lengths, new, budget)
+        else:
+            tails = [self.plain[i].tail for i in samples]
+            found = plan_batches(lengths, new, budget, self._batching, self.view.turn, tails)
+        return [[samples[k] for k in batch] for batch in found]
+
+    @cached_property
+    def _batching(self) -> Mode:
+        """Which prompts the method and the model can have in one batch."""
+        turn = self.view.turn
+        grows = self.cell.method.overrides("transform") or any(e.turns for e in self.examples)  # what is read later
+        if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
+            return "one"
+        return self.cell.method.batching
+
+    @cached_property
+    def shares_pictures(self) -> bool:
+        """Whether prompts about one picture go on from one prefill."""
+        method = self.cell.method
+        return (
+            self.settings.share
+            and self.view.turn is None
+            and self.view.vision is not None
+            and not self.view.vision.reads_text
+            and method.prefix_safe
+            and method.batching == "any"
+            and not method.overrides("transform")
+            and all(s.draft.image_key for s in self.plain)
+        )
+
+    @cached_property
+    def new(self) -> list[int]:
+        """The most new tokens of every example."""
+        return [0 if e.input_ids else e.max_new_tokens for e in self.examples]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
+        from harness.asking.dialogue import positions_needed
+
+        limit, lengths = self.view.max_positions, []
+        for e, s, n in zip(self.examples, self.plain, self.new, strict=True):
+            length = positions_needed(self.view, s, e.turns, n) - n if e.turns else len(s)
+            lengths.append(length)
+            if limit and length + n > limit:
+                raise UserError(
+                    f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
+                    f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
+                )
+        return lengths
+
+    def _prove(self) -> None:
+        """Design law 1: engaged or error."""
+        from harness.running.proof import prove
+
+        self.store.write_json("engaged.json", prove(self, self._artifact()))
+
+    def prepared(self) -> Attached:
+        """The method, ready to be put to work."""
+        from harness.attention.attach import prepared
+
+        return prepared(self.view, self.cell.method, self.settings.lowering, self._artifact())
+
+    def _calibrated(self) -> dict[str, Any]:
+        method = self.cell.method
+        if method.calibration() is None:
+            return {}
+        self.progress.note(f"calibrating {self.cell.method_label} on {self.cell.model_label}")
+        facts = self.cell.identity
+        about = calibrate.identity_of(facts["model"], method, facts["method"], facts.get("calibration"))
+        return calibrate.artifact(method, about, self.view, self.settings.root)
+
+    def transformed(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples after the method's `transform`."""
+        method = self.cell.method
+        if not method.overrides("transform"):
+            return list(samples)
+        from harness.asking.transform import transformed
+
+        return [transformed(self.view, method, s) for s in samples]
+
+    # -- samples ------------------------------------------------------------------------------------------------------
+
+    def row(self, i: int, output: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
+        """The record of sample `i`."""
+        example = self.examples[i]
+        score = self.cell.task.score(example, output["text"])
+        out = {k: v for k, v in output.items() if k != "usage"}
+        images = {"images": list(example.images)} if example.images else {}
+        asked: dict[str, Any] = {
+            "id": example.id,
+            "cluster": example.cluster,
+            "asked_sha256": example.digest,
+            "meta": dict(example.meta),
+        }
+        tail = self.plain[i].tail
+        asked |= {"n_question_tokens": tail} if tail else {}
+        asked |= {"references": list(example.references)} | images
+        read = len(self.plain[i]) if self.cell.task.kind == "requests" else output["n_prompt_tokens"]
+        is_idle = idle.equals_dense(self.cell.method, read - tail, tail + output["n_new_tokens"], output["usage"])
+        return asked | out | {
+            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
+            "usage": output["usage"],
+        } | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})  # fmt: skip
+
+    def failed(self, errors: Sequence[dict[str, str]]) -> None:
+        """Record samples that raised. `UserError` when so many did that the rest is not tried."""
+        if not errors:
+            return
+        self.store.record_errors(errors)
+        self.n_errors += len(errors)
+        if self.n_errors > self.settings.allow_errors + MORE_ERRORS:
+            raise UserError(self._errors(errors[-1]) + " The rest was not tried.")
+
+    def _errors(self, error: Mapping[str, str]) -> str:
+        return (
+            f"{self.n_errors} sample(s) failed; '{error['id']}' with {error['kind']}: {error['message']}. Tracebacks: "
+            f"{self.store.path / 'errors.jsonl'}. The other samples are kept: the same command tries these alone again, and with "
+            f"allow_errors={self.n_errors} the cell ends without them."
+        )
+
+    # -- after the samples --------------------------------------------------------------------------------------------
+
+    def conclude(self, dense: Cell | None) -> str:
+        """Statistics and the seal: `done`, or `partial` if other shards still have work."""
+        finished = self.store.finished()
+        errors = {e["id"]: e for e in self.store.errors() if e["id"] not in finished}
+        order = [self.examples[i].id for batch in self.batches for i in batch]
+        if any(key not in finished and key not in errors for key in order):
+            return "partial"
+        self.n_errors = len(errors)
+        if self.n_errors > self.settings.allow_errors:
+            raise UserError(self._errors(next(iter(errors.values()))))
+        wanted = [key for key in order if key not in errors]
+        if (self.store.is_split or list(finished) != wanted) and not self.store.merge(wanted):
+            return "kept" if self.store.done else "partial"
+        if self.tokens:
+            self.store.write_json("cost.json", {"seconds": self.seconds, "tokens": self.tokens})
+        self._efficiency()
+        finished = self.store.finished()
+        rows = [finished[e.id] for e in self.examples if e.id in finished]
+        self.cell.task.figures([self._for_figures(row) for row in rows], self.store.figures)
+        facts, skipped = self.store.config["task_facts"], self._data()[1]
+        metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
+        beside = {"n_errors": self.n_errors, "skipped": dict(Counter(item.reason for item in skipped))}
+        self.store.finish(metrics | {key: value for key, value in beside.items() if value})
+        return "done"
+
+    def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A sample row with what a picture may want to say about the method."""
+        n, layers = row["n_prompt_tokens"], self.view.n_layers
+        if n not in self._fields:
+            self._fields[n] = self.cell.method.receptive_field(n, layers)
+        return row | {"method": self.cell.method_label, "receptive_field": self._fields[n]}
+
+    def _complete(self, dense: Cell | None) -> bool:
+        """What a finished cell may still lack: a closer look at speed, or a baseline that was run later."""
+        slow = self._efficiency_missing()
+        self._efficiency()
+        record = self._record()
+        rows = self._dense_rows(dense) if record.metrics.get("vs_dense") is None else None
+        if rows is not None:
+            skipped = int(record.metrics.get("n_skipped") or 0)
+            new = summarise(self.store.config["task_facts"], record.samples(), rows, skipped)
+            kept = {k: v for k, v in record.metrics.items() if k in ("n_errors", "skipped")}
+            self.store.finish(new | kept)
+        return slow or rows is not None
+
+    def _efficiency_missing(self) -> bool:
+        file = self.store.path / "efficiency.json"
+        stored = read_json(file).get("level", "off") if file.exists() else "off"
+        return LEVELS.index(self.settings.efficiency) > (LEVELS.index(stored) if stored in LEVELS else 0)
+
+    def _efficiency(self) -> None:
+        """Speed and memory, measured apart from accuracy on the longest prompt; nothing is shared there."""
+        level = self.settings.efficiency
+        if level == "off" or not self._efficiency_missing():
+            return
+        from harness.efficiency.measure import NEW_TOKENS, measure
+
+        prompt: Sample = max(self.plain, key=len)
+        room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
+        if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
+            prompt = prompt.shortened(room)
+        self.progress.note(f"measuring speed: {self.cell.label}")
+        prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.overrides("transform") else None
+        attached = self.prepared()
+        with attached.active():
+            measured = measure(self.view, prompt, level, attached, prepare=prepare)
+            simulated = bool(attached.report().get("simulated", False))
+        self.store.write_json("efficiency.json", {"simulated": simulated, **measured, "level": level})
+
+    def _dense_rows(self, dense: Cell | None) -> list[dict[str, Any]] | None:
+        if dense is None or dense.run_id == self.cell.run_id:
+            return None
+        record = read_cell(self.settings.root / "runs" / dense.run_id)
+        return record.samples() if record.done else None

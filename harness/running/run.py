@@ -1,0 +1,194 @@
+"""Executes a plan on this machine, in one loop: load a model once, prepare a task's examples once, run its cells, dense
+first, side by side where they share a prefill.
+
+Everything a user sees is read back from the records that this module writes; nothing is printed from live results.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from harness.config.compose import BASELINE
+from harness.contracts.call import Draft
+from harness.contracts.example import Example, Skipped
+from harness.disk.locks import Busy
+from harness.errors import Unsupported, UserError
+from harness.exchange.data import evenly, left_out
+from harness.identity.run_id import canonical
+from harness.models import kept_model
+from harness.plan.cells import Cell, data_digests
+from harness.plan.refusals import fitting
+from harness.plan.sharing import groups
+from harness.records.store import CellStore
+from harness.running import calibrate
+from harness.running.cell import CellRun
+from harness.running.examples import prepared
+from harness.running.once import Lazy
+from harness.running.samples import compute
+from harness.running.settings import Outcome, Progress, Settings
+
+if TYPE_CHECKING:
+    from harness.models.inputs import Sample
+    from harness.models.view import View
+
+__all__ = ["Outcome", "Progress", "Settings", "execute", "task_data", "tokens_of"]
+
+
+def execute(
+    cells: Sequence[Cell],
+    settings: Settings,
+    progress: Progress | None = None,
+    after: Callable[[Cell], None] | None = None,
+) -> list[Outcome]:
+    """Run every cell that is not finished; `after` is called with each cell whose records were completed now.
+
+    Cells that another process has are tried once more when the others are through.
+    """
+    progress = progress or Progress()
+    found: dict[str, Outcome] = {}
+    todo = list(cells)
+    for _ in range(2):
+        for outcome in _pass(todo, settings, progress):
+            found[outcome.cell.run_id] = outcome
+            if outcome.status == "done" and after:
+                after(outcome.cell)
+        todo = [c for c in cells if found[c.run_id].status == "busy"]
+    return [found[c.run_id] for c in cells]
+
+
+def _pass(cells: Sequence[Cell], settings: Settings, progress: Progress) -> Iterator[Outcome]:
+    for _, same_model in groupby(cells, key=lambda c: c.model_label):
+        group = list(same_model)
+        loaded = Lazy(partial(_load, group[0], progress))
+        for _, same_task in groupby(group, key=lambda c: c.task_label):
+            for outcome in _run_task(list(same_task), loaded, settings, progress):
+                progress.finish(outcome)
+                yield outcome
+
+
+def _load(cell: Cell, progress: Progress) -> View:
+    progress.note(f"loading {cell.model_label}")
+    return kept_model.load(cell.spec)
+
+
+def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
+    data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
+    samples = Lazy(lambda: [_sample(cells[0], view(), e, settings.share) for e in data()[0]])
+    dense = next((c for c in cells if c.method_label == BASELINE), None)
+    for group in groups(cells, settings.decoding, settings.share):
+        with ExitStack() as stack:
+            make = partial(_opened, stack, view=view, data=data, samples=samples, settings=settings, progress=progress)
+            yield from Group(make, dense).run(group)
+
+
+def _opened(stack: ExitStack, cell: Cell, settings: Settings, **parts: Any) -> CellRun:
+    """The cell's folder, held until the stack is closed. `UserError` if it cannot be used."""
+    store = CellStore(settings.root, cell.run_id, cell.config(settings.preset), shard=settings.shard)
+    return CellRun(cell, stack.enter_context(store), settings=settings, **parts)
+
+
+class Group:
+    """Cells that run side by side (most stand alone). What goes wrong with one does not touch the others."""
+
+    def __init__(self, make: Callable[[Cell], CellRun], dense: Cell | None) -> None:
+        self.make, self.dense = make, dense
+        self.works: dict[str, CellRun] = {}
+        self.ended: dict[str, Outcome] = {}
+
+    def run(self, cells: list[Cell]) -> Iterator[Outcome]:
+        """One outcome for each cell, in their order."""
+        for cell in cells:
+            self._step(cell, partial(self._begin, cell))
+        alive = [self.works[c.run_id] for c in cells if c.run_id not in self.ended]
+        if alive:
+            for run_id, error in compute(alive, len(cells) > 1 and _text_only(alive[0]), alive[0].progress).items():
+                self._end(self.works[run_id].cell, error)
+        for cell in cells:
+            if cell.run_id not in self.ended:
+                self._step(cell, partial(self.works[cell.run_id].conclude, self.dense))
+            yield self.ended[cell.run_id]
+
+    def _begin(self, cell: Cell) -> str | None:
+        self.works[cell.run_id] = work = self.make(cell)
+        return work.begin(self.dense)
+
+    def _step(self, cell: Cell, step: Callable[[], str | None]) -> None:
+        try:
+            status = step()
+            if status is not None:
+                self.ended[cell.run_id] = Outcome(cell, status)
+        except Exception as error:
+            self._end(cell, error)
+
+    def _end(self, cell: Cell, error: Exception) -> None:
+        bug = not isinstance(error, UserError)
+        reason = "".join(traceback.format_exception(error)).rstrip() if bug else str(error)
+        work = self.works.get(cell.run_id)
+        if work is not None and not isinstance(error, Busy) and not work.store.done:
+            work.store.fail(type(error).__name__, str(error))
+        status = "busy" if isinstance(error, Busy) else "refused" if isinstance(error, Unsupported) else "failed"
+        self.ended[cell.run_id] = Outcome(cell, status, reason, bug)
+
+
+def _text_only(work: CellRun) -> bool:
+    """Whether the prompts are text without further turns, read by a model without eyes."""
+    return work.view.vision is None and not any(e.turns for e in work.examples)
+
+
+def task_data(
+    cell: Cell, view: View, settings: Settings, progress: Progress | None = None
+) -> tuple[list[Example], list[Skipped]]:
+    """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
+    task, too_long = fitting(cell.task, cell.task_label, cell.model_label, view.max_positions)
+    if progress:
+        progress.note(f"preparing {cell.task_label} for {cell.model_label}")
+    tokens = tokens_of(cell.task.tokenizer, view)
+    if not set(data_digests(task).values()) <= set(cell.identity["task"]["data"]):
+        raise UserError(
+            f"data of task '{cell.task_label}' changed since the run was planned, so its results would have another id. Run the "
+            "same command again."
+        )
+    items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
+    examples = [e for e in items if isinstance(e, Example)]
+    skipped = [*too_long, *(s for s in items if isinstance(s, Skipped))]
+    if not examples:
+        why = f" The first reason: {skipped[0].reason}" if skipped else ""
+        raise UserError(
+            f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
+        )
+    examples = evenly(examples, task.by)
+    missing = left_out(examples, task.by, settings.limit)
+    if progress and missing:
+        progress.tell(
+            f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
+        )
+    return examples[: settings.limit], skipped
+
+
+def _sample(cell: Cell, view: View, example: Example, share: bool) -> Sample:
+    """What the model reads of an example, its pictures processed. Without `share` nobody knows that two are the same."""
+    from harness.models.inputs import Sample, sample_of
+
+    if example.input_ids:
+        return Sample(example.input_ids, Draft(example.id, ""))
+    if cell.task.kind == "requests":
+        from harness.asking.requests import longest
+
+        return longest(view, example)
+    draft = calibrate.draft_of(cell.task, example)
+    return sample_of(view, draft if share else replace(draft, image_key=""))
+
+
+def tokens_of(tokenizer: str | None, view: Any) -> Any:
+    """The tokenizer that a task measures lengths with: its own option, or the model's."""
+    if tokenizer is None:
+        return view
+    from harness.models.load import ModelSpec
+
+    return ModelSpec(path=tokenizer).tokens()
