@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
+from harness.config.build import group
 from harness.config.compose import BASELINE, compose, expand_random
 from harness.efficiency.bench_settings import Settings
 from harness.errors import UserError
-from harness.plan.cells import group
 from harness.terminal.printing import Terminal
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from harness.config.build import group
 from harness.config.compose import compose
 from harness.errors import UserError
-from harness.plan.cells import group, method_identity, task_identity
+from harness.plan.cells import method_identity, task_identity
 from harness.running import calibrate
 from harness.terminal.printing import Terminal
 

@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from harness.config.build import target_class
 from harness.config.compose import CONFIGS
-from harness.plan.cells import target_class
 from harness.terminal.printing import Terminal
 
 

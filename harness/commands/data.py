@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from harness.config.build import group
 from harness.config.compose import compose
 from harness.contracts.example import Skipped
 from harness.contracts.task import Task
@@ -22,7 +23,6 @@ from harness.disk.reading import user_path
 from harness.disk.whole import disk_error
 from harness.errors import UserError
 from harness.models.tokens import TextTokens
-from harness.plan.cells import group
 from harness.plan.refusals import facts, fitting
 from harness.running.run import tokens_of
 from harness.terminal.printing import Terminal

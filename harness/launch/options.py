@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 
 from harness.config import compose as config
 from harness.config import mistakes
+from harness.config.build import target_class
 from harness.errors import UserError, nearest
-from harness.plan.cells import target_class
 
 LAUNCHERS = {"local": "basic", "slurm": "slurm", "ray": "heed_ray"}  # our name: the option of hydra/launcher
 SWEEP_ONLY = ("launcher", "jobs", "shards")

@@ -36,7 +36,7 @@ def task_of(method: Method) -> Task | None:
     node = method.calibration()
     if node is None:
         return None
-    from harness.plan.cells import build
+    from harness.config.build import build
 
     return build(node, f"method.{method.name}.calibrate_on", kind="task")
 

@@ -15,8 +15,8 @@ from harness.claims.checks.identity import DensePrompt, Identity
 from harness.claims.checks.patterns import Reach, Reaches
 from harness.claims.loans import Bench
 from harness.cli import main
+from harness.config.build import build
 from harness.errors import UserError
-from harness.plan.cells import build
 
 ABSENT = {"kvpress"} if find_spec("kvpress") is None else set()  # methods whose optional package is not installed
 WIRED = [c for c in load() if c.check is not None and c.method not in ABSENT]

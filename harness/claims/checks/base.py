@@ -24,7 +24,7 @@ class OfMethod(Check):
 
 def built(node: Mapping[str, Any]) -> Method:
     """The method, its parameters checked; what the node leaves out has the published default of its class."""
-    from harness.plan.cells import build
+    from harness.config.build import build
 
     method: Method = build(node, "method")
     return method

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from harness.config.build import group
 from harness.config.compose import compose
 from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
 from harness.exchange.data import write_examples
 from harness.exchange.score import rescore
-from harness.plan.cells import group, task_identity
+from harness.plan.cells import task_identity
 from tasks.pope import Pope
 from tests.toy import ByteTokens
 from zoo.material import scenes
