@@ -31,10 +31,6 @@ METHODS = (
     "vcd", "icd", "vdd", "m3id", "dola", "pai", "vaf", "paint", "var", "vhr", "vista", "iri", "carve", "cca", "opera",
 )  # fmt: skip
 
-EDITS = (
-    "transform", "mask", "scores", "probs", "heads", "attn_out", "mlp_out", "layer_out", "logits", "generate",
-)  # fmt: skip
-
 
 def timed(view: View, cell: Cell, sample: Sample, root: Path) -> dict[str, Any]:
     """The measurement of one method."""
@@ -42,7 +38,7 @@ def timed(view: View, cell: Cell, sample: Sample, root: Path) -> dict[str, Any]:
     known = cell.identity
     about = calibrate.identity_of(known["model"], method, known["method"], known.get("calibration"))
     learned = calibrate.artifact(method, about, view, root) if method.calibration() is not None else None
-    prepare = (lambda s: transformed(view, method, s)) if method.overrides("transform") else None
+    prepare = (lambda s: transformed(view, method, s)) if method.rewrites_prompt else None
     with attach(view, method, artifact=learned) as attached:
         return measure(view, sample, "full", attached, prepare=prepare)
 
@@ -90,7 +86,7 @@ def main() -> None:
 def facts(cell: Cell) -> str:
     """The row of the capability matrix, from the method's own facts."""
     method = cell.method
-    hooks = [h for h in EDITS if method.overrides(h)]
+    hooks = [hook.name for hook in method.hooks]
     more = [n for n in ("second_stream", "trained") if n in method.needs]
     more += ["calibrated"] if method.calibration() is not None else []
     more += [f"batches: {method.batching}"] if method.batching != "any" else []

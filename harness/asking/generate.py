@@ -88,7 +88,7 @@ def _batch(
     stop = view.stop_ids
     inputs = collate(view, samples)
     inputs = attached.begin(inputs) if attached is not None else inputs
-    if attached is not None and attached.method.overrides("generate"):
+    if attached is not None and attached.method.searches:
         new = [
             _trim(r, n, stop)
             for r, n in zip(attached.method.generate(attached.request, limits, stop), limits, strict=True)
@@ -242,7 +242,7 @@ def _can_share(view: View, samples: Sequence[Sample], attached: Attached | None,
         return False
     if not all(s.draft.image_key for s in samples):
         return False
-    if attached is not None and (not attached.method.prefix_safe or attached.method.overrides("select", "edit_cache")):
+    if attached is not None and (not attached.method.prefix_safe or attached.method.tracks_keys):
         return False
     image = view.vision.image_token_id
     # one token behind the picture would look like a decode step to a method

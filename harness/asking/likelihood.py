@@ -47,7 +47,7 @@ def nll(
     start = min(len(row) - n for row, n in zip(rows, n_scored, strict=True)) - 1
     # position t predicts token t + 1; the last row predicts nothing and is kept for methods that edit logits: the rows
     # they are given are the last ones
-    edits = attached is not None and attached.method.overrides("logits")
+    edits = attached is not None and any(h.whole_rows for h in attached.method.hooks)
     keep = torch.arange(start, ids.shape[1] - (0 if edits else 1), device=ids.device)
     scored = [len(row) - n - 1 for row, n in zip(rows, n_scored, strict=True)]
     inputs = keywords(rows, ids, mask, scored, attached) | {"logits_to_keep": keep}

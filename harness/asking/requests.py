@@ -197,7 +197,7 @@ def _targets(
 def _chosen(view: View, inputs: dict[str, Any], targets: Tensor, attached: Attached | None) -> tuple[Tensor, Tensor]:
     """Log probabilities `[B, S, K]` of `targets`, and the most likely ids `[B, S]`."""
     per_position = targets.shape[0] * int(view.config.vocab_size)
-    edits = attached is not None and attached.method.overrides("logits")
+    edits = attached is not None and any(h.whole_rows for h in attached.method.hooks)
     if edits or targets.shape[1] * per_position <= LOGITS:
         return _pick(view.lm(**inputs).logits, targets)
     step = max(1, LOGITS // per_position)

@@ -18,7 +18,6 @@ from harness.attention.lowering.lower import LOWERINGS
 from harness.attention.request import LinkedCache, LiveRequest, LiveStream
 from harness.attention.runtime import Runtime
 from harness.attention.usage import Counts, Usage
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.errors import Unsupported, UserError, nearest
 from harness.models.inputs import Inputs
@@ -53,7 +52,7 @@ class Attached:
 
     def new_cache(self) -> Cache | None:
         """An empty cache to pass as `past_key_values`; None: the library's default will do. One for each request."""
-        if self.method.overrides("select", "edit_cache"):
+        if self.method.tracks_keys:
             return tracked_cache()
         return LinkedCache(self.runtime) if self.runtime and "second_stream" in self.method.needs else None
 
@@ -66,7 +65,7 @@ class Attached:
         refusals.check_pictures(self.method, inputs.image is not None)
         request = LiveRequest(self.view, inputs, self.runtime, self.artifact)
         self.runtime.announce(request)
-        wanted = (self.method.begin(request) if self.method.overrides("begin") else None) or {}
+        wanted = self.method.begin(request) or {}
         if wanted:
             request.inputs = replace(inputs, **wanted)  # hooks see what is really read
             self.runtime.usage.tally.everywhere = True
@@ -127,7 +126,7 @@ def prepared(
         raise UserError(f"Unknown lowering '{lowering}': {nearest(lowering, LOWERINGS)}")
     method.validate()
     check(view, method, lowering)
-    return Attached(view, method, Runtime(view, method, lowering) if method.overrides(*HOOKS) else None, artifact)
+    return Attached(view, method, Runtime(view, method, lowering) if method.hooks else None, artifact)
 
 
 @contextmanager
@@ -151,13 +150,12 @@ def serving(view: View, runtime: Runtime) -> Iterator[None]:
 
 def check(view: View, method: Method, lowering: str) -> None:
     """What the harness itself cannot serve, then what the method cannot."""
-    reads = method.overrides("pattern", "select", "edit_cache")
-    if reads and view.softcap is not None:
+    if method.leaves_out and view.softcap is not None:
         raise Unsupported(
             f"Method '{method.name}' cannot serve this model: its attention logits are soft-capped "
             f"(c = {view.softcap}), which the sparse lowerings do not compute."
         )
-    if reads and view.has_sinks and lowering == "flex":
+    if method.leaves_out and view.has_sinks and lowering == "flex":
         raise UserError("lowering=flex has no sink logits, which this model has; use auto, gather or dense.")
     refusals.check_eyes(method, view, view.vision is not None)
     last = [i for i in getattr(method, "full_layers", ()) if i >= view.n_layers]

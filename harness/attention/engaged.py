@@ -18,7 +18,6 @@ from harness.asking import apart
 from harness.asking.finite import blame
 from harness.attention import idle
 from harness.attention.attach import Attached, attach
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.errors import NotEngaged
 from harness.models.inputs import Inputs, of_ids
@@ -52,7 +51,7 @@ def prove(
     `NotEngaged`.
     """
     inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
-    if not method.overrides(*HOOKS):
+    if not method.hooks:
         return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
     look = scored or _generated(view, inputs, changed, steps)
     if scored:
@@ -63,7 +62,7 @@ def prove(
     before = look(None)
     with attach(view, method, lowering, artifact) as attached:
         during = look(attached)
-        if method.overrides("generate"):
+        if method.searches:
             method.generate(attached.request, [max(steps, 2)] * len(inputs.samples), view.stop_ids)
         report = attached.report()
     _check_restored(method, before, look(None))
@@ -122,10 +121,9 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
     """Raise `NotEngaged`, with the reason in plain words, unless the evidence is complete. `n`: tokens of the context; `new`:
     whether some of them are generated.
     """
-    own_search = method.overrides("generate")
-    if own_search and not any(key.startswith("method_") for key in report):
+    if method.searches and not any(key.startswith("method_") for key in report):
         raise NotEngaged(f"Method '{method.name}' searched, but reports nothing that it did in the search.")
-    elsewhere = own_search or method.overrides("transform")
+    elsewhere = method.searches or method.rewrites_prompt
     if not method.layers(view) and not report["layers_touched"] and not elsewhere:
         raise NotEngaged(f"Method '{method.name}' leaves all {view.n_layers} layers dense; let some of them be sparse.")
     missing = sorted(set(method.layers(view)) - set(report["layers_touched"]))
@@ -134,15 +132,15 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
             f"Method '{method.name}' did not act in layers {_ranges(missing)} of {view.n_layers} on a context of "
             f"{n} tokens{_windows(view)}; check its budget against the length of the prompts."
         )
-    reads = method.overrides("pattern", "select", "edit_cache")
-    kept_less = method.overrides("edit_cache") and report["kv_tokens_kept"] < report["kv_tokens_seen"]
+    drops = any(hook.drops_keys for hook in method.hooks)
+    kept_less = drops and report["kv_tokens_kept"] < report["kv_tokens_seen"]
     remedy = f"Lower its budget ({method.budget_unit}) or use longer prompts."
-    if reads and not kept_less and report["density"] >= 1:
+    if method.leaves_out and not kept_less and report["density"] >= 1:
         raise NotEngaged(
             f"Method '{method.name}' read every key that dense attention reads on a context of {n} tokens"
             f"{_windows(view)}, so its number would be dense's. {remedy}"
         )
-    if moved <= ROUNDING and not own_search:
+    if moved <= ROUNDING and not method.searches:
         what = "no logit moved" if new else "no log-likelihood that is scored moved"
         raise NotEngaged(
             f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} of {view.n_layers}, "

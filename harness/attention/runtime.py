@@ -21,7 +21,6 @@ from harness.attention.request import LiveRequest
 from harness.attention.tally import Held
 from harness.attention.usage import Usage
 from harness.contracts.call import Call
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.errors import UserError
 
@@ -72,8 +71,8 @@ class Runtime:
         self.view, self.method, self.lowering = view, method, lowering
         self.usage = Usage()
         self.forward = Forward()
-        self.hooks = frozenset(hook for hook in HOOKS if method.overrides(hook))
-        self.tracked = bool(self.hooks & {"select", "edit_cache"})
+        self.hooks = frozenset(hook.name for hook in method.hooks)
+        self.tracked = method.tracks_keys
         self.row_layers = set(method.layers(view)) if self.hooks & {"scores", "probs"} else set()
         self.request: LiveRequest | None = None
         self.step = -1  # forwards of the request so far, less one

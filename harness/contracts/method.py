@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.contracts.call import Ask, Blocks, Call, Draft, Request
 from harness.contracts.example import Example
+from harness.contracts.hooks import HOOKS, Hook
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Method:
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
     learns_from: ClassVar[tuple[str, ...]] = ()  # parameters that `calibrate` depends on, beside its task
     options: ClassVar[dict[str, str]] = {}  # parameter -> what it means
+    hooks: ClassVar[tuple[Hook, ...]] = ()  # those that the class overrides, found once for each class
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.hooks = tuple(h for h in HOOKS.values() if getattr(cls, h.name) is not getattr(Method, h.name))
 
     def __post_init__(self) -> None:
         for key, value in list(vars(self).items()):
@@ -94,10 +100,25 @@ class Method:
         """
         return ""
 
-    @classmethod
-    def overrides(cls, *hooks: str) -> bool:
-        """True if the class defines one of `hooks` itself."""
-        return any(getattr(cls, hook) is not getattr(Method, hook) for hook in hooks)
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it is there to leave keys out, so that reading as many as dense would be doing nothing."""
+        return any(hook.leaves_out for hook in self.hooks)
+
+    @property
+    def rewrites_prompt(self) -> bool:
+        """Whether the model may read another prompt, or other pictures, than the task gave."""
+        return any(hook.rewrites_prompt for hook in self.hooks)
+
+    @property
+    def searches(self) -> bool:
+        """Whether it brings a search of its own, which runs the prefill and every step."""
+        return any(hook.at == "search" for hook in self.hooks)
+
+    @property
+    def tracks_keys(self) -> bool:
+        """Whether it needs a cache that keeps every key of every layer with its true position."""
+        return any(hook.tracks_keys for hook in self.hooks)
 
     def require(self, condition: bool, key: str, rule: str) -> None:
         """`UserError` naming the option unless `condition`."""

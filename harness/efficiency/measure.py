@@ -156,7 +156,7 @@ def timed_request(
     """One request of prompts of one length: seconds to the first token, seconds of the `steps` decode passes, and what is
     left of it. `devices` are synchronised before the clock is read.
     """
-    own = attached is not None and attached.method.overrides("generate")
+    own = attached is not None and attached.method.searches
     return (_own_search if own else _library_search)(view, samples, steps, attached, prepare, devices)
 
 

@@ -21,7 +21,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from harness.asking import cache_bytes
 from harness.attention.attach import Attached, attach
 from harness.attention.doors.dispatch import previous
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.efficiency import formulas
 from harness.efficiency.measure import now, timed_request
@@ -29,8 +28,6 @@ from harness.efficiency.memory import PeakMemory, settle
 from harness.errors import UserError
 from harness.models.inputs import Sample
 from harness.models.view import View
-
-INSIDE = ("mask", "pattern", "select", "scores", "probs", "edit_cache")  # hooks that the attention function calls
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class AttentionAlone:
         self.view, self.methods, self.lowering, self.steps, self.seed = view, methods, lowering, steps, seed
         self.devices = [device]
         self.dims = formulas.dims(view)
-        acting = [set(m.layers(view)) for m in methods.values() if m.overrides(*HOOKS)]
+        acting = [set(m.layers(view)) for m in methods.values() if m.hooks]
         self.layer = max(set(range(view.n_layers)).intersection(*acting), default=view.n_layers - 1)
         self.window = view.sliding_window(self.layer)
         self.qkv: tuple[Tensor, Tensor, Tensor]
@@ -121,12 +118,12 @@ class AttentionAlone:
         return _refused(self.methods, self._check)
 
     def _check(self, method: Method) -> None:
-        outside = [h for h in HOOKS if h not in INSIDE and method.overrides(h)]
+        outside = [hook.name for hook in method.hooks if hook.at != "attention"]
         if outside:
             raise UserError(f"it works outside the attention function ({', '.join(outside)}); use bench.kind=model.")
         with attach(self.view, method, self.lowering):
             pass
-        if method.overrides(*HOOKS) and self.layer not in method.layers(self.view):
+        if method.hooks and self.layer not in method.layers(self.view):
             raise UserError(f"it does not act in layer {self.layer}, which is the one that is timed.")
 
     def at(self, n: int, batch: int) -> None:

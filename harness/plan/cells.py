@@ -73,7 +73,9 @@ def cells(cfg: DictConfig) -> list[Cell]:
     learned = {a: calibrate.task_of(method) for a, method in methods.items()}
     calibrations = {a: task_identity(task) for a, task in learned.items() if task is not None}
     limits = {t: effective_limit(task, cfg.limit) for t, task in tasks.items()}
-    lowerings = {a: cfg.lowering if method.overrides("pattern") else None for a, method in methods.items()}
+    lowerings = {
+        a: cfg.lowering if any(hook.is_lowered for hook in method.hooks) else None for a, method in methods.items()
+    }
     for m, spec in specs.items():
         for t, task in tasks.items():
             for a in order:

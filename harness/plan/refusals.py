@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.example import Skipped
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.contracts.task import Task
 from harness.errors import NotEngaged, Unsupported, UserError
@@ -135,9 +134,9 @@ def blind(model: str) -> UserError:
 
 def check_scored(method: Method) -> None:
     """`Unsupported` for a method that cannot change a text that is scored as it stands, in one pass. Dense changes nothing anyway."""
-    if not method.overrides(*HOOKS):
+    if not method.hooks:
         return
-    if method.prefill_is_dense or method.overrides("generate"):
+    if method.prefill_is_dense or method.searches:
         raise Unsupported(
             f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
             "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
@@ -147,7 +146,7 @@ def check_scored(method: Method) -> None:
 
 def check_fixed(method: Method) -> None:
     """`Unsupported` for a method that writes another prompt, where the task gives the token ids themselves."""
-    if method.overrides("transform"):
+    if method.rewrites_prompt:
         raise Unsupported(
             f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
             "token by token; choose a task that generates from a plain prompt."

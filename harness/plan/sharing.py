@@ -1,7 +1,7 @@
 """Which cells are computed side by side, from one dense prefill of each batch. Imports no torch.
 
-A method joins if reading the prompt is dense for it (`prefill_is_dense`) and it acts through `select` and `edit_cache`
-alone (`around` lets it look on): then nothing but its own cache tells its prefill from dense. Cells of one task and model
+A method joins if reading the prompt is dense for it (`prefill_is_dense`) and each of its hooks leaves that prefill as it
+is (`Hook.shares_prefill`): it chooses what decode reads, or cuts a cache of its own. Cells of one task and model
 with equal batches (the same `batching`) and equal prefills (of the prompt, or of the context before its question) stand
 together; a cell without company runs by itself.
 """
@@ -11,21 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.hooks import HOOKS
-
 if TYPE_CHECKING:
     from harness.asking.decoding import Decoding
     from harness.plan.cells import Cell
 
 PREFILL = "prefill"
-ALLOWED = ("select", "edit_cache", "around")
 
 
 def route(cell: Cell, decoding: Decoding) -> str | None:
     """`prefill` if the cell can go on from a dense prefill that others use too; None if it runs by itself."""
     method, task = cell.method, cell.task
-    acts = {hook for hook in HOOKS if method.overrides(hook)}
-    able = method.prefill_is_dense and acts <= set(ALLOWED) and method.batching != "one"
+    leaves_prefill = method.prefill_is_dense and all(hook.shares_prefill for hook in method.hooks)
+    able = leaves_prefill and method.batching != "one"
     plain = task.kind == "generate" and not task.needs_images
     return PREFILL if able and plain and decoding.search in ("greedy", "sample") else None
 

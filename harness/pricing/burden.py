@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.hooks import HOOKS
 from harness.pricing.requests import QUESTION
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
 
 PAIRS = 1 << 17  # (query, key) pairs that are looked at: evenly chosen queries stand for a long prompt's
-OUTSIDE = {"transform", "begin", "generate"}  # hooks that no layer calls
 Density = tuple[float, float]  # shares of the visible keys that are read: in prefill, in decode
 
 
@@ -58,18 +56,17 @@ class Burden:
 
 def of(method: Method, num_beams: int, lowering: str) -> Burden:
     """The burden of a method under a search with `num_beams` (1: no beam search)."""
-    own = method.overrides("generate")
     static = callable(getattr(method, "blocks", None)) and lowering != "dense"
     unknown = []
-    if own:
+    if method.searches:
         unknown.append("going back in a search of its own")
-    if method.overrides("transform"):
+    if method.rewrites_prompt:
         unknown.append("work on the inputs")
     return Burden(
         streams=2 if "second_stream" in method.needs else 1,
-        beams=int(getattr(method, "num_beams", 1)) if own else num_beams,
-        acts=method.overrides(*HOOKS),
-        hooked=any(method.overrides(hook) for hook in set(HOOKS) - OUTSIDE),
+        beams=int(getattr(method, "num_beams", 1)) if method.searches else num_beams,
+        acts=bool(method.hooks),
+        hooked=any(hook.phases for hook in method.hooks),
         method=method if static else None,
         dense_layers=frozenset(getattr(method, "full_layers", ())),
         question=QUESTION if method.question_phase == "decode" else 0,

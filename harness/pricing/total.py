@@ -143,6 +143,6 @@ def _pictures_once(prices: Sequence[Price]) -> Saving:
         saving += Saving(by * again * p.cost.encode.flops, by * again * ratio * p.cost.seconds_encode)
         method = p.cell.method
         alike = method.prefix_safe and method.batching == "any" and not p.model.eyes.reads_text
-        if alike and not method.overrides("transform", "select", "edit_cache", "generate"):
+        if alike and not (method.rewrites_prompt or method.tracks_keys or method.searches):
             saving += Saving(by * p.cost.common.flops, by * ratio * p.cost.seconds_common)
     return saving

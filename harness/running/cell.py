@@ -89,7 +89,7 @@ class CellRun:
     def _check_turn(self) -> None:
         """A model that reads everything anew in the middle of an answer drops what a method remembered of the prompt."""
         method, turn = self.cell.method, self.view.turn
-        remembers = method.overrides("select", "edit_cache", "begin", "generate")
+        remembers = any(hook.remembers for hook in method.hooks)
         if turn is None or not (turn.once and self.view.facts.rereads and remembers):
             return
         asked = zip(self.lengths, self.new, self.plain, strict=True)
@@ -138,7 +138,7 @@ class CellRun:
     def _batching(self) -> Mode:
         """Which prompts the method and the model can have in one batch."""
         turn = self.view.turn
-        grows = self.cell.method.overrides("transform") or any(e.turns for e in self.examples)  # what is read later
+        grows = self.cell.method.rewrites_prompt or any(e.turns for e in self.examples)  # what is read later
         if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
             return "one"
         return self.cell.method.batching
@@ -154,7 +154,7 @@ class CellRun:
             and not self.view.vision.reads_text
             and method.prefix_safe
             and method.batching == "any"
-            and not method.overrides("transform")
+            and not method.rewrites_prompt
             and all(s.draft.image_key for s in self.plain)
         )
 
@@ -203,7 +203,7 @@ class CellRun:
     def transformed(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples after the method's `transform`."""
         method = self.cell.method
-        if not method.overrides("transform"):
+        if not method.rewrites_prompt:
             return list(samples)
         from harness.asking.transform import transformed
 
@@ -313,7 +313,7 @@ class CellRun:
         if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
             prompt = prompt.shortened(room)
         self.progress.note(f"measuring speed: {self.cell.label}")
-        prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.overrides("transform") else None
+        prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.rewrites_prompt else None
         attached = self.prepared()
         with attached.active():
             measured = measure(self.view, prompt, level, attached, prepare=prepare)

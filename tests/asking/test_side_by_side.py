@@ -8,15 +8,12 @@ from harness.asking.decoding import Decoding
 from harness.asking.generate import generate
 from harness.asking.side_by_side import prefill
 from harness.attention.attach import attach, prepared
-from harness.contracts.hooks import HOOKS
 from harness.models.inputs import Sample
 from tests.matrix import CASES, ROTARY
 from tests.models import small
 
 SHARING = [
-    case
-    for case in CASES
-    if case.acts.prefill_is_dense and {h for h in HOOKS if case.acts.overrides(h)} <= {"select", "edit_cache"}
+    case for case in CASES if case.acts.prefill_is_dense and all(hook.shares_prefill for hook in case.acts.hooks)
 ]
 PROMPT = 90
 EQUAL = [tuple(10 + (7 * i * j + 3 * i + j * j) % 240 for j in range(PROMPT)) for i in range(3)]

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.cache.h2o import HeavyHitters
@@ -85,7 +84,7 @@ def test_facts_are_stated(case) -> None:
     method = case.acts
     assert method.title and method.paper and method.budget_unit and type(method).__doc__
     assert hash(method) == hash(dataclasses.replace(method)) and method == dataclasses.replace(method)
-    assert method.overrides(*HOOKS) == (method.name != "dense")
+    assert bool(method.hooks) == (method.name != "dense")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_the_method_is_engaged_or_says_why_not(case: Case, family: str) -> None:
         with pytest.raises(Unsupported), attach(view, case.acts, artifact=case.artifact):
             pass
         return
-    changed = collate(view, [transformed(view, case.acts, asked)]) if case.acts.overrides("transform") else None
+    changed = collate(view, [transformed(view, case.acts, asked)]) if case.acts.rewrites_prompt else None
     proof = prove(view, case.acts, collate(view, [asked]), changed=changed, artifact=case.artifact)
     assert proof["restored"] and view.attn_setting() == before
     assert set(proof["layers_touched"]) >= set(case.acts.layers(view))
@@ -64,7 +64,7 @@ def test_under_beams_a_batch_gives_what_each_sample_gives_alone(case: Case) -> N
     view = tiny_vlm.view("llava")
     pictures = tiny_vlm.images(2, 5)
     asked = [sample_of(view, Draft(f"{i}", t, (pictures[i],))) for i, t in enumerate(("Why?", "Is there a red dog?"))]
-    asked = [transformed(view, case.acts, s) for s in asked] if case.acts.overrides("transform") else asked
+    asked = [transformed(view, case.acts, s) for s in asked] if case.acts.rewrites_prompt else asked
     beams = Decoding("beam", num_beams=2)
     with attach(view, case.acts, artifact=case.artifact) as attached:
         together = generate(view, asked, [4, 4], attached, beams)

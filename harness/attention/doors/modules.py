@@ -14,20 +14,20 @@ from harness.attention.runtime import Runtime
 
 def install(runtime: Runtime) -> list[RemovableHandle]:
     """Install the hooks of the attached method; the caller removes the handles."""
-    view, method = runtime.view, runtime.method
+    view, method, hooks = runtime.view, runtime.method, runtime.hooks
     handles = [
         view.lm.register_forward_pre_hook(_enter(runtime), with_kwargs=True),
         view.layers[0].register_forward_pre_hook(_begin(runtime), with_kwargs=True),
     ]
     for i in range(view.n_layers):
-        if method.overrides("layer_in"):
+        if "layer_in" in hooks:
             handles.append(view.layers[i].register_forward_pre_hook(_layer_in(runtime, i), with_kwargs=True))
-        if method.overrides("heads"):
+        if "heads" in hooks:
             handles.append(view.o_proj(i).register_forward_pre_hook(_heads(runtime, i)))
         for hook, module in (("attn_out", view.attention(i)), ("mlp_out", view.mlp(i)), ("layer_out", view.layers[i])):
-            if method.overrides(hook):
+            if hook in hooks:
                 handles.append(module.register_forward_hook(_output(runtime, i, getattr(method, hook))))
-    if method.overrides("logits"):
+    if "logits" in hooks:
         handles.append(view.lm_head.register_forward_hook(_output(runtime, view.n_layers, method.logits)))
     return handles
 
