@@ -1,6 +1,6 @@
 """DONE, the last file of a cell: the digests of all its other records, so that what was edited afterwards is known.
 
-Sealed are the files of `RECORDS` that are there, and the tables in `figures/`; pictures, locks and what a tracker
+Sealed are the files of `RECORDS` that are there, and the tables in `figures/` and `tables/`; pictures, locks and what a tracker
 remembers are no records. What is added to a finished cell by right (a closer look at speed, a baseline that came later, another
 label) takes DONE away, writes, and seals anew. Cells of earlier versions were sealed with two digests only, those of
 samples.jsonl and metrics.json: these are checked, and `Seal.old` says that nothing stands for the rest.
@@ -21,6 +21,7 @@ RECORDS = (
     "config.json", "samples.jsonl", "errors.jsonl", "engaged.json", "cost.json", "efficiency.json", "provenance.json",
     "metrics.json",
 )  # fmt: skip
+FOLDERS = ("figures", "tables")
 TABLES = (".csv", ".json", ".jsonl")
 
 
@@ -84,10 +85,10 @@ def _read(file: Path) -> Seal:
 
 def _digests(folder: Path) -> dict[str, str]:
     """Name -> sha256 of every record there is."""
-    tables = folder / "figures"
     names = [name for name in RECORDS if name == "samples.jsonl" or (folder / name).exists()]
-    if tables.is_dir():
-        names += sorted(f"figures/{file.name}" for file in tables.iterdir() if file.suffix in TABLES)
+    for inner in FOLDERS:
+        files = (folder / inner).iterdir() if (folder / inner).is_dir() else ()
+        names += sorted(f"{inner}/{file.name}" for file in files if file.suffix in TABLES)
     return {name: _found(folder / name)[1] for name in names}
 
 
@@ -99,5 +100,5 @@ def _found(file: Path) -> tuple[int, str]:
 
 
 def _edited(file: Path, what: str) -> UserError:
-    folder = file.parent if file.parent.name != "figures" else file.parent.parent
+    folder = file.parent.parent if file.parent.name in FOLDERS else file.parent
     return UserError(f"{file} was changed after the cell was finished: {what}. {remedy(folder)}")

@@ -9,7 +9,8 @@
         efficiency.json   speed and memory
         provenance.json   versions, hardware, commit, started and finished times: one entry per session that did work
         metrics.json      the statistics (`summarise`)
-        figures/          pictures and tables of the task
+        figures/          pictures and tables of the task, pictures of a probe's tables
+        tables/           what a probe concluded, and the rows of all its examples (`tables`)
         DONE              comes last: number of samples, digests of all records (`seal`)
 
 Files other than samples.jsonl are written under a temporary name, flushed and renamed: they are whole or absent. Of

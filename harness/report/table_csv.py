@@ -9,7 +9,7 @@ from typing import Any
 from harness.analysis.statistics import untold
 from harness.report.board import Block, Board, Line
 from harness.report.pareto import axis, cost
-from harness.terminal.visible import line
+from harness.terminal.visible import spreadsheet
 
 COLUMNS = (
     "model", "task", "preset", "setting", "method", "question", "status", "reason", "run_id", "metric", "higher_is_better", "value",
@@ -29,7 +29,7 @@ def render(board: Board) -> str:
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for block in board.blocks:
-        writer.writerows({k: safe(v) for k, v in _line(block, one).items()} for one in block.lines)
+        writer.writerows({k: spreadsheet(v) for k, v in _line(block, one).items()} for one in block.lines)
     shown = {one.cell.run_id for one in board.lines}
     for problem in board.problems:
         if problem.run_id not in shown:
@@ -39,7 +39,7 @@ def render(board: Board) -> str:
                 "reason": problem.reason,
                 "run_id": problem.run_id,
             }
-            writer.writerow({k: safe(v) for k, v in found.items()})
+            writer.writerow({k: spreadsheet(v) for k, v in found.items()})
     return out.getvalue()
 
 
@@ -59,15 +59,3 @@ def _line(block: Block, one: Line) -> dict[str, Any]:
         "companions": "; ".join(f"{m.name}={(values.get(m.name) or {}).get('value')}" for m in block.companions),
         "heed": session.get("heed"), "commit": session.get("commit"),
     }  # fmt: skip
-
-
-def safe(value: Any) -> Any:
-    """A text that no spreadsheet takes for a formula; numbers stay numbers.
-
-    >>> safe("=1+1"), safe(-0.5), safe(None)
-    ("'=1+1", -0.5, '')
-    """
-    if value is None or isinstance(value, int | float):
-        return "" if value is None else value
-    text = line(value, 1_500)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text

@@ -68,6 +68,18 @@ def component(text: Any, limit: int = 100) -> str:
     return f"{short}-{hashlib.sha256(data).hexdigest()[:8]}" if len(data) > limit else name
 
 
+def spreadsheet(value: Any) -> Any:
+    """A value for a CSV file: a text that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> spreadsheet("=1+1"), spreadsheet(-0.5), spreadsheet(None)
+    ("'=1+1", -0.5, '')
+    """
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else value
+    text = line(value, 1_500)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
 def cut(text: str, limit: int) -> tuple[str, int]:
     """The first `limit` characters, and the whole length if something was cut (else 0)."""
     return (text, 0) if len(text) <= limit else (text[:limit], len(text))
