@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.commands.export import chosen
 from harness.config.compose import compose
 from harness.errors import UserError
 from harness.plan.cells import cells
+from harness.records import seal
 from harness.records.cells import read_cells
 from harness.running.run import Settings, execute
 from tests.models.small import save
@@ -154,6 +156,19 @@ def test_the_same_records_give_the_same_bytes(out: Path, results: Path, tmp_path
     files = sorted(p.relative_to(out) for p in out.rglob("*.json*"))
     assert files == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*.json*"))
     assert all((out / f).read_bytes() == (tmp_path / f).read_bytes() for f in files)
+
+
+def test_cells_of_the_previous_layout_are_exported_alike(out: Path, results: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(results, old)
+    for summary in old.glob("runs/*/summary.json"):  # it stood among the figures
+        (summary.parent / "figures").mkdir(exist_ok=True)
+        summary.rename(summary.parent / "figures" / "lm_eval.json")
+        seal.write(summary.parent)
+    assert list(old.glob("runs/*/figures/lm_eval.json"))
+    assert main(["export", "--format", "lm-eval", "--results", str(old), "--out", str(tmp_path / "out")]) == 0
+    files = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.json*")}
+    assert files == {p.relative_to(tmp_path / "out"): p.read_bytes() for p in (tmp_path / "out").rglob("*.json*")}
 
 
 def test_cells_are_chosen_by_label_and_run_id(results: Path) -> None:

@@ -97,6 +97,13 @@ class Task(ABC):
         """`{"id", "text"}` (and `finish`) from one row of an outputs file in our own layout or the benchmark's official one."""
         return row
 
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """What the benchmark's own program makes of all samples, as plain JSON, where that is more than our metrics tell.
+
+        `rows` as in `figures`. It is stored with the cell as `summary.json` and handed on by `heed export`. None: nothing.
+        """
+        return None
+
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         """Write pictures and tables made from sample rows into `folder`; return their paths.
 

@@ -5,7 +5,7 @@
 
 Facts of the layout: `lm_eval/result_schema.py` and `lm_eval/loggers/evaluation_tracker.py`. The time is that of the last
 cell, from its records, so the same records always give the same bytes. Cells of `task=lm_eval` bring the library's own
-results (their `figures/lm_eval.json`); other tasks stand there under their own names with our metrics. Where two cells
+results (their `summary.json`); other tasks stand there under their own names with our metrics. Where two cells
 of one model and method hold a task of the same name, the later one has a folder of its own.
 """
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.analysis.summarise import as_metric
@@ -29,7 +30,7 @@ class Part:
 
 def read(cell: CellRecord) -> Part:
     """A finished cell, whatever its task is."""
-    file = cell.path / "figures" / "lm_eval.json"
+    file = _summary(cell)
     rows = sorted(cell.samples(), key=lambda row: row["id"])
     if file.exists() and all("requests" in (row.get("meta") or {}) for row in rows):
         try:
@@ -39,6 +40,12 @@ def read(cell: CellRecord) -> Part:
                 f"{file} is not what the task wrote ({type(error).__name__}: {error}). {remedy(cell.path)}"
             ) from error
     return _ours(cell, rows)
+
+
+def _summary(cell: CellRecord) -> Path:
+    """The library's own results; cells of earlier versions have them among their figures."""
+    file, earlier = cell.path / "summary.json", cell.path / "figures" / "lm_eval.json"
+    return file if file.exists() or not earlier.exists() else earlier
 
 
 def sha(value: Any) -> str:

@@ -9,6 +9,7 @@
         efficiency.json   speed and memory
         provenance.json   versions, hardware, commit, started and finished times: one entry per session that did work
         metrics.json      the statistics (`summarise`)
+        summary.json      what the task's own program makes of all samples, where it has one (`Task.summary`)
         figures/          pictures and tables of the task, pictures of a probe's tables
         tables/           what a probe concluded, and the rows of all its examples (`tables`)
         DONE              comes last: number of samples, digests of all records (`seal`)

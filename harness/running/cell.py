@@ -269,12 +269,19 @@ class CellRun:
         self._efficiency()
         finished = self.store.finished()
         rows = [finished[e.id] for e in self.examples if e.id in finished]
-        self.cell.task.figures([self._for_figures(row) for row in rows], self.store.figures)
+        self._summary_and_figures(rows)
         facts, skipped = self.store.config["task_facts"], self._data()[1]
         metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
         beside = {"n_errors": self.n_errors, "skipped": dict(Counter(item.reason for item in skipped))}
         self.store.finish(metrics | {key: value for key, value in beside.items() if value})
         return "done"
+
+    def _summary_and_figures(self, rows: list[dict[str, Any]]) -> None:
+        """What the task itself makes of all samples."""
+        told = [self._for_figures(row) for row in rows]
+        if (summary := self.cell.task.summary(told)) is not None:
+            self.store.write_json("summary.json", dict(summary))
+        self.cell.task.figures(told, self.store.figures)
 
     def _for_figures(self, row: dict[str, Any]) -> dict[str, Any]:
         """A sample row with what a picture may want to say about the method."""

@@ -10,7 +10,7 @@ The library hands a document's value to an aggregation function over all documen
 
 Every other aggregation (bleu, chrf, ter, matthews_corrcoef, median, a task's own function) is no such sum and is never
 replaced by a mean under its name. The value that the library computes from all documents stands in the cell's
-`figures/lm_eval.json` and in the export; our table shows, under names that say so, what single documents give:
+`summary.json` and in the export; our table shows, under names that say so, what single documents give:
 `<metric>_agreement` (mcc: share of documents with prediction = target) or `<metric>_per_document` (the mean of the
 aggregation applied to one document at a time). These do not count as a loss when methods are compared.
 """

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from harness.contracts.example import Example, Skipped
@@ -138,11 +137,11 @@ class LmEval(Task):
             )
         return score(self.loaded, _rules(self.wanted), example, text)
 
-    def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-        """`lm_eval.json`: the numbers of all documents as the library itself computes them, for `heed export`."""
-        from tasks.lm_eval.totals import write
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The numbers of all documents as the library itself computes them, in its own layout."""
+        from tasks.lm_eval.totals import summary
 
-        return [write(self.loaded, rows, folder / "lm_eval.json")]
+        return summary(self.loaded, rows)
 
 
 @cache

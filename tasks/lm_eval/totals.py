@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.disk.whole import write_json
 from tasks.lm_eval.build import INFINITE, plain
 from tasks.lm_eval.library import Loaded, version
 
@@ -20,10 +19,10 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 MISSING = "N/A"  # the library's own word
 
 
-def write(loaded: Loaded, rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Write the result dictionary of stored sample rows."""
-    write_json(path, plain(result(loaded, rows)))
-    return path
+def summary(loaded: Loaded, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The result dictionary of stored sample rows, as plain JSON."""
+    found: dict[str, Any] = plain(result(loaded, rows))
+    return found
 
 
 def result(loaded: Loaded, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

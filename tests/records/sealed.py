@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("config.json", "samples.jsonl", "metrics.json", "DONE")
-SAME = ("config.json", "samples.jsonl", "metrics.json")
+SAME = ("config.json", "samples.jsonl", "metrics.json", "summary.json")
 
 
 def rows(root: Path) -> dict[str, Any]:

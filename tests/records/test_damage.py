@@ -132,16 +132,19 @@ def test_sync_names_a_damaged_cell_in_place_of_leaving_it_out(root, capsys):
     assert "DONE" in "".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", [*seal.RECORDS, "figures/table.csv"])
+@pytest.mark.parametrize("name", [*seal.RECORDS, "figures/table.csv", "tables/table.json"])
 def test_every_record_is_sealed(root, name):
     folder = power(root)
     others = {
         "errors.jsonl": b'{"id": "x"}\n',
         "engaged.json": b"{}",
         "cost.json": b'{"seconds": 1}',
+        "summary.json": b"{}",
         "figures/table.csv": b"a,b\n",
+        "tables/table.json": b"{}",
     }
-    (folder / "figures").mkdir(exist_ok=True)
+    for inner in seal.FOLDERS:
+        (folder / inner).mkdir(exist_ok=True)
     for other, data in others.items():
         (folder / other).write_bytes(data)
     seal.write(folder)

@@ -31,7 +31,7 @@ def run(plan: list[Cell], root: Path, **more: Any) -> list[Outcome]:
 
 
 def records(root: Path) -> dict[str, bytes]:
-    files = [p for p in sorted(root.glob("runs/**/*")) if p.name in (*sealed.FILES, "lm_eval.json")]
+    files = [p for p in sorted(root.glob("runs/**/*")) if p.name in (*sealed.FILES, "summary.json")]
     return {str(p.relative_to(root)): sealed.content(p) for p in files}
 
 
@@ -55,7 +55,7 @@ def test_a_matrix_over_all_kinds_of_requests_is_recorded(model: Path, folder: Pa
 def test_the_library_s_results_stand_beside_the_records(model: Path, folder: Path, tmp_path: Path) -> None:
     planned = plan(model, folder, "task.lm_eval.tasks=[toy,toy_words]")
     run(planned, tmp_path)
-    found = json.loads((tmp_path / "runs" / planned[0].run_id / "figures" / "lm_eval.json").read_text())
+    found = json.loads((tmp_path / "runs" / planned[0].run_id / "summary.json").read_text())
     metrics = json.loads((tmp_path / "runs" / planned[0].run_id / "metrics.json").read_text())
     # all tasks of `toy` have as many documents, so its weighted mean is that over all of them
     assert found["groups"]["toy"]["acc,none"] == pytest.approx(metrics["values"]["acc"]["value"])
@@ -74,7 +74,7 @@ def test_an_interrupted_cell_continues_to_the_same_records(model: Path, folder: 
         place = cut / "runs" / cell.run_id
         lines = (place / "samples.jsonl").read_bytes().splitlines(keepends=True)
         (place / "samples.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:40])
-        for name in ("DONE", "metrics.json", "figures/lm_eval.json"):
+        for name in ("DONE", "metrics.json", "summary.json"):
             (place / name).unlink()
     run(planned, cut, batch_tokens=600)
     assert records(whole) == records(cut) and len(records(whole)) == 10
