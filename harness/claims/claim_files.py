@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from harness.claims.words import KINDS, Claim
+from harness.config import plugins
 from harness.config.compose import CONFIGS, options
 from harness.errors import UserError, nearest
 
@@ -144,8 +145,7 @@ def _own_method(node: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 def method_target(method: str) -> str:
     """The class of an option of the group `method`."""
-    option: Any = OmegaConf.load(CONFIGS / "method" / f"{method}.yaml")
-    return str(option[method]["_target_"])
+    return str(plugins.read(plugins.files("method")[method])[method]["_target_"])
 
 
 def _cells(node: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:

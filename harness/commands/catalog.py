@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.table import Table
 
+from harness.config import plugins
 from harness.config.build import target_class
-from harness.config.compose import CONFIGS
+from harness.errors import UserError
 from harness.terminal.printing import Terminal
+from harness.terminal.visible import visible
 
 
 def show(what: str | None) -> int:
-    """Print one or all of the three tables."""
+    """Print one or all of the three tables. A part of a plug-in that cannot be imported is told and left out."""
     console = Terminal()
     tables = {"methods": _methods, "tasks": _tasks, "models": _models}
     for name in [what] if what else list(tables):
@@ -23,25 +26,36 @@ def show(what: str | None) -> int:
 
 def entries(group: str) -> dict[str, dict[str, Any]]:
     """label -> raw option (interpolations unresolved) for every option file of a group."""
-    out: dict[str, dict[str, Any]] = {}
-    for file in sorted((CONFIGS / group).glob("*.yaml")):
-        node = OmegaConf.to_container(OmegaConf.load(file))
-        assert isinstance(node, dict)
-        out |= {str(k): v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
-    return out
+    nodes = (item for file in plugins.files(group).values() for item in plugins.read(file).items())
+    return {key: node for key, node in nodes if isinstance(node, dict) and "_target_" in node}
 
 
-def _table(title: str, *columns: str) -> Table:
+def _classes(group: str) -> Iterator[tuple[str, Any]]:
+    """Label and class of every option."""
+    for name, node in entries(group).items():
+        try:
+            yield name, target_class(node, f"{group}.{name}")
+        except UserError as error:
+            print(f"heed: {visible(str(error))}", file=sys.stderr)
+
+
+def _table(title: str, group: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", show_lines=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == "name")
+    table.caption = _foreign(group) or None
     return table
 
 
+def _foreign(group: str) -> str:
+    """Which options came with which plug-in."""
+    named = [f"{name} ({plugin})" for plugin in plugins.found() for name in plugin.options(group)]
+    return f"Of plug-ins: {', '.join(named)}." if named else ""
+
+
 def _methods() -> Table:
-    table = _table("methods", "name", "what", "paper", "budget", "phases", "needs")
-    for name, node in entries("method").items():
-        cls = target_class(node, f"method.{name}")
+    table = _table("methods", "method", "name", "what", "paper", "budget", "phases", "needs")
+    for name, cls in _classes("method"):
         table.add_row(
             name,
             cls.title,
@@ -54,9 +68,8 @@ def _methods() -> Table:
 
 
 def _tasks() -> Table:
-    table = _table("tasks", "name", "what", "paper", "licence of the data", "metric", "broken down by")
-    for name, node in entries("task").items():
-        cls = target_class(node, f"task.{name}")
+    table = _table("tasks", "task", "name", "what", "paper", "licence of the data", "metric", "broken down by")
+    for name, cls in _classes("task"):
         table.add_row(name, cls.title, cls.paper, cls.licence, cls.metrics[0].name, ", ".join(cls.by) or "-")
     return table
 
@@ -65,11 +78,12 @@ def _models() -> Table:
     import zoo
     from harness.models import packaged
 
-    table = _table("models", "name", "source", "dtype", "attention backend")
+    table = _table("models", "model", "name", "source", "dtype", "attention backend")
     for name, node in entries("model").items():
-        source = "zoo (in the repository)" if node["path"] in zoo.MEMBERS else f"hub {node['path']}"
-        if node["path"] in packaged.MEMBERS:
-            source = f"package {packaged.MEMBERS[node['path']].package}"
-        table.add_row(name, source, str(node["dtype"]), str(node["backend"]))
-    table.caption = "model= also takes a folder written by save_pretrained, or any hub id."
+        path = str(node.get("path", "-"))
+        source = "zoo (in the repository)" if path in zoo.MEMBERS else f"hub {path}"
+        if path in packaged.MEMBERS:
+            source = f"package {packaged.MEMBERS[path].package}"
+        table.add_row(name, source, str(node.get("dtype", "-")), str(node.get("backend", "-")))
+    table.caption = f"model= also takes a folder written by save_pretrained, or any hub id. {_foreign('model')}".strip()
     return table

@@ -30,7 +30,7 @@ def show(deep: bool = False) -> int:
     table = Table(title="heed doctor", title_justify="left")
     for column in ("what", "state", "detail"):
         table.add_column(column, overflow="fold")
-    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo(), *_packaged()]
+    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo(), *_packaged(), *_plugins()]
     colour = {"ok": "green", "missing": "red", "off": "yellow"}
     for what, state, detail in rows:
         table.add_row(what, Text(state, style=colour[state]), detail)
@@ -118,6 +118,13 @@ def _zoo() -> Iterator[Row]:
             "ok" if there else "missing",
             str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm",
         )
+
+
+def _plugins() -> Iterator[Row]:
+    from harness.config import plugins
+
+    for plugin in plugins.found():
+        yield f"plug-in {plugin}", "ok", str(plugin.folder)
 
 
 def _packaged() -> Iterator[Row]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from harness.config import plugins
 from harness.contracts.options import check_types
 from harness.errors import UserError, nearest
 
@@ -46,11 +47,23 @@ def target_class(node: Mapping[str, Any], where: str, kind: str = "") -> Any:
         raise UserError(f"{what}: {told}")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}._target_ = '{target}' cannot be imported: {error}.") from error
+    except Exception as error:
+        raise _not_imported(error, module, f"{where}._target_ = '{target}'") from error
     if not isinstance(cls, type) or (kind in KINDS and not _is_a(kind, cls)):
         raise UserError(f"{what}: {told}")
     return cls
+
+
+def _not_imported(error: Exception, module: str, what: str) -> Exception:
+    """A wrong name is the user's error, and so is whatever code of somebody else raises; other code keeps its traceback."""
+    if plugin := plugins.owner(module):
+        return UserError(
+            f"{what} of the plug-in {plugin} cannot be imported: {type(error).__name__}: {error}. Everything else works "
+            f"without it; ask its author, or remove it: pip uninstall {plugin.name}."
+        )
+    if isinstance(error, ImportError | AttributeError | ValueError):
+        return UserError(f"{what} cannot be imported: {error}.")
+    return error
 
 
 KINDS = {

@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.config import mistakes
+from harness.config.plugins import CONFIGS, files
 from harness.config.schema import (
     BASELINE,
     CHOICES,
-    CONFIGS,
     GROUPS,
     MOST_PARTS,
     ROOT_KEYS,
@@ -33,6 +31,7 @@ from harness.config.schema import (
     RunConfig,
     options,
 )
+from harness.config.search_path import started
 from harness.contracts.options import check_types, shown
 from harness.errors import UserError, nearest
 
@@ -48,8 +47,7 @@ def compose(overrides: list[str]) -> DictConfig:
     mistakes.check_text(overrides)
     overrides, variants = split_variants(expand_models([_tracking_short(o) for o in overrides]))
     mistakes.check_groups(overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with started():
         try:
             cfg = hydra_compose("config", overrides=overrides)
             _add_variants(cfg, variants)
@@ -64,7 +62,7 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def expand_models(overrides: list[str]) -> list[str]:
     """Turn folders and hub ids in `model=...` into options of the group, so that they compose like any other."""
-    known, files = set(options("model")), {p.stem for p in (CONFIGS / "model").glob("*.yaml")}
+    known, own = set(options("model")), files("model")
 
     def option(item: str) -> str:
         name = item.strip().strip("'\"")
@@ -76,7 +74,7 @@ def expand_models(overrides: list[str]) -> list[str]:
                 "(./my-model) or a hub id (owner/name)."
             )
         label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).name).strip("-") or "model"
-        if label in files or taken.get(label, name) != name:  # two folders of one name are two models
+        if label in own or taken.get(label, name) != name:  # two folders of one name are two models
             label += "-" + sha256(name.encode()).hexdigest()[:6]
         taken[label] = name
         node = {"_target_": "harness.models.load.ModelSpec", "path": name}

@@ -9,18 +9,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from importlib import import_module
-from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from harness.config import schema
+from harness.config.build import target_class
+from harness.config.plugins import files, read
+from harness.config.search_path import started
 from harness.contracts.options import hints, words
 from harness.errors import UserError, nearest
 
@@ -165,8 +164,7 @@ def _hint_below(key: str, overrides: Sequence[str]) -> Any:
         return dict
     node = OmegaConf.select(cfg, place) if place else None
     if isinstance(node, DictConfig) and "_target_" in node:
-        module, _, name = str(node["_target_"]).rpartition(".")  # of our own option files
-        return hints(getattr(import_module(module), name)).get(last)
+        return hints(target_class(cast(dict[str, Any], node), place)).get(last)
     return None
 
 
@@ -238,17 +236,15 @@ def _files() -> Mapping[tuple[str, str], tuple[str, ...]]:
     """Keys of every option file that none of the zoo's models shares: (group, label) -> keys."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for group in ("task", "method"):
-        for path in sorted(Path(schema.CONFIGS, group).glob("*.yaml")):
-            nodes: Any = OmegaConf.to_container(OmegaConf.load(path))
-            found |= {(group, str(k)): tuple(map(str, v)) for k, v in nodes.items() if isinstance(v, Mapping)}
+        for path in files(group).values():
+            found |= {(group, key): tuple(map(str, v)) for key, v in read(path).items() if isinstance(v, Mapping)}
     return found
 
 
 def _groups_alone(overrides: Sequence[str]) -> DictConfig:
     """The configuration with nothing but what was chosen from the groups."""
     chosen = [o for o in overrides if o.split("=")[0] in (*schema.GROUPS, "preset", "suite")]
-    GlobalHydra.instance().clear()  # a sweep's error arrives after its own Hydra is gone
-    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+    with started():  # a sweep's error arrives after its own Hydra is gone
         return hydra_compose("config", overrides=chosen)
 
 

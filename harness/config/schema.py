@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 
+from harness.config.plugins import files
 from harness.contracts.options import MOST, Within
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BASELINE = "dense"
 GROUPS = ("model", "method", "task")
 SECTIONS = ("tracking", "decoding", "bench")
@@ -92,6 +92,6 @@ ConfigStore.instance().store(name="heed_schema", node=RunConfig)
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=` accepts: files of `configs/<group>/`, and models that `expand_models` added."""
+    """The names that `group=` accepts: option files (`plugins.files`), and models that `expand_models` added."""
     added = ConfigStore.instance().repo.get(group) or {}
-    return sorted({p.stem for p in (CONFIGS / group).glob("*.yaml")} | {Path(name).stem for name in added})
+    return sorted(set(files(group)) | {Path(name).stem for name in added})

@@ -2,9 +2,10 @@
 
 Counted is what belongs to the project or to a plug-in: any file that is not below the folders of the standard library
 or of installed packages (so a package installed with `pip install -e` counts), and every file of the packages that the class
-itself or heed comes from, wherever they are installed. Libraries are left out, since their versions stand for them, and so is
-`harness`, for which `identity.VERSION` does. An import inside a function counts like any other; a module that is only
-named in a string does not. Nothing is imported or run for this.
+itself or heed comes from, wherever they are installed. Distributions that are plug-ins of heed
+count like heed's own. Libraries are left out, since their versions stand for them, and so is `harness`, for which
+`identity.VERSION` does. An import inside a function counts like any other; a module that is only named in a string does
+not. Nothing is imported or run for this.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import hashlib
 import importlib.util
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 
 ENGINE = "harness"
+PLUGINS = "heed.plugins"  # the group of entry points by which a distribution says that it is a plug-in
 PACKAGES = ("site-packages", "dist-packages")  # folders of installed packages, those of another environment too
 
 
@@ -55,11 +58,11 @@ def _with_parents(name: str) -> list[str]:
 
 @cache
 def _shipped() -> frozenset[str]:
-    """Top packages of heed's own distribution, which may be installed among the libraries."""
-    try:
-        paths = files("heed") or ()
-    except PackageNotFoundError:
-        paths = ()
+    """Top packages of heed's own distribution and of plug-ins, which may be installed among the libraries."""
+    own: list[Distribution] = [entry.dist for entry in entry_points(group=PLUGINS) if entry.dist]
+    with suppress(PackageNotFoundError):
+        own.append(distribution("heed"))
+    paths = [path for one in own for path in one.files or ()]
     return frozenset(path.parts[0] for path in paths if path.suffix == ".py" and len(path.parts) > 1)
 
 
@@ -86,6 +89,13 @@ def module_file(name: str) -> Path | None:
     """The source file of an importable module, without importing it or its packages; None if there is none."""
     spec = _spec(name)
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def package_folders(name: str) -> list[Path]:
+    """Where the folder of a package lies (it may have no `__init__.py`), without importing it or those above it."""
+    parent, _, last = name.rpartition(".")
+    spec = _spec(parent or name)
+    return [Path(place) / (last if parent else "") for place in spec.submodule_search_locations or ()] if spec else []
 
 
 @cache

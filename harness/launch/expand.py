@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from harness.config import compose, mistakes
-from harness.config.compose import BASELINE, CONFIGS, GROUPS
+from harness.config.compose import BASELINE, GROUPS
+from harness.config.search_path import started
 from harness.errors import UserError
 from harness.plan.cells import Cell, cells, part
 
@@ -115,8 +115,7 @@ def expand(overrides: Sequence[str], n_jobs: int = 1, n_shards: int = 1, alone: 
 
 
 def _dimensions(overrides: Sequence[str]) -> list[Dimension]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with started():
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         try:
             parsed = parser.parse_overrides(list(overrides))

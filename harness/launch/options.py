@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.launcher import Launcher
@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from harness.config import compose as config
 from harness.config import mistakes
 from harness.config.build import target_class
+from harness.config.search_path import started
 from harness.errors import UserError, nearest
 
 LAUNCHERS = {"local": "basic", "slurm": "slurm", "ray": "heed_ray"}  # our name: the option of hydra/launcher
@@ -95,8 +96,7 @@ def launcher(options: Options, folder: Path, task: TaskFunction) -> Launcher:
         *chosen, *options.hydra, f"hydra.sweep.dir='{quoted}'", "hydra.sweep.subdir=.", "hydra.output_subdir=null",
         "hydra/job_logging=none", "hydra/hydra_logging=none",
     ]  # fmt: skip
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config.CONFIGS), job_name="heed", version_base="1.3"):
+    with started():
         try:
             if options.values:
                 known = compose("config", overrides=base, return_hydra_config=True).hydra.launcher

@@ -1,4 +1,4 @@
-"""Shapes: what a `config.json` says about a model, without its weights. Known ones are files of `configs/shape/`; any
+"""Shapes: what a `config.json` says about a model, without its weights. Known ones are option files of the group `shape`; any
 folder with a `config.json` is one too. No torch is imported here.
 """
 
@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from harness.config import plugins
 from harness.disk.reading import is_folder, user_path
 from harness.errors import UserError, nearest
 from harness.models import checkpoint
 from harness.models.families import Family, family_of
-
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "shape"
 
 
 @dataclass(frozen=True)
@@ -30,18 +27,19 @@ class Shape:
 
 def names() -> list[str]:
     """The shapes that are known by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(plugins.files("shape"))
 
 
 def shape(name: str) -> Shape:
     """The shape called `name`: a known one, or a folder with a `config.json`. `UserError` otherwise."""
-    if name in names():
-        config: Any = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
+    known = plugins.files("shape")
+    if name in known:
+        config = plugins.read(known[name])
         return Shape(name, config, family_of(config))
     folder = user_path(name)
     if not is_folder(folder):
         raise UserError(
-            f"There is no shape '{name}': {nearest(name, names())} A shape is also any folder with a config.json "
+            f"There is no shape '{name}': {nearest(name, known)} A shape is also any folder with a config.json "
             "(./my-model; the weights need not be there)."
         )
     config = checkpoint.read_config(folder)

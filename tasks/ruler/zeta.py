@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
-
 
 @lru_cache(maxsize=8)
 def _norm(alpha: float) -> float:
@@ -18,5 +16,7 @@ def _norm(alpha: float) -> float:
 def counts(ranks: int, total: int, alpha: float) -> tuple[int, ...]:
     """floor(total * rank^-alpha / zeta(alpha)) for ranks 1, 2, ..., in floating point as the reference computes it;
     never negative."""
+    import numpy as np
+
     shares = total * (np.arange(1, ranks + 1) ** -float(alpha)) / _norm(float(alpha))
     return tuple(max(0, n) for n in shares.astype(int).tolist())

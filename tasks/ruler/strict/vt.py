@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from random import Random
 from string import ascii_uppercase
 
-import numpy as np
-
 from tasks.ruler import templates
 from tasks.ruler.catalog import SHORT, Vt
 from tasks.ruler.job import Job
@@ -24,6 +22,8 @@ class Draws:
     """The two generators and everything that consumes them."""
 
     def __init__(self, seed: int, params: Vt) -> None:
+        import numpy as np
+
         self._rng, self._values, self._params = Random(seed), np.random.RandomState(seed), params
 
     def name(self, letters: int) -> str:
