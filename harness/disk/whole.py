@@ -204,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def remedy(folder: Path) -> str:
     """What to do about a damaged folder."""
-    return f"Restore the file, or delete the folder {folder} and run the same command again: the cell is computed anew."
+    return f"Restore the file, or delete the folder {folder} and run the same command again: it is made anew."
 
 
 def digest(data: bytes) -> str:

@@ -1,9 +1,9 @@
-"""DONE, the last file of a cell: the digests of all its other records, so that what was edited afterwards is known.
+"""DONE, the last file of a cell or of a lesson: the digests of all its other records, so that what was edited afterwards is known.
 
-Sealed are the files of `RECORDS` that are there, and the tables in `figures/` and `tables/`; pictures, locks and what a tracker
-remembers are no records. What is added to a finished cell by right (a closer look at speed, a baseline that came later, another
-label) takes DONE away, writes, and seals anew. Cells of earlier versions were sealed with two digests only, those of
-samples.jsonl and metrics.json: these are checked, and `Seal.old` says that nothing stands for the rest.
+Sealed are the files of a `Layout` that are there; pictures, locks and what a tracker remembers are no records. What is
+added to a finished cell by right (a closer look at speed, a baseline that came later, another label) takes DONE away, writes,
+and seals anew. Cells of earlier versions were sealed with two digests only, those of samples.jsonl and metrics.json: these
+are checked, and `Seal.old` says that nothing stands for the rest.
 """
 
 from __future__ import annotations
@@ -21,8 +21,22 @@ RECORDS = (
     "config.json", "samples.jsonl", "errors.jsonl", "engaged.json", "cost.json", "efficiency.json", "provenance.json",
     "metrics.json", "summary.json",
 )  # fmt: skip
-FOLDERS = ("figures", "tables")
 TABLES = (".csv", ".json", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which files of a folder are records: those named, and the tables in some of its folders. `counted`: the file whose
+    lines are counted, too; empty: none. `what`: what the folder is, in a word.
+    """
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    counted: str
+    what: str
+
+
+CELL = Layout(RECORDS, ("figures", "tables"), "samples.jsonl", "cell")
 
 
 @dataclass(frozen=True)
@@ -34,37 +48,44 @@ class Seal:
     old: bool = False
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, layout: Layout = CELL) -> None:
     """Seal what stands in the folder now."""
-    write_json(folder / NAME, {"schema": SCHEMA, "n": _found(folder / "samples.jsonl")[0], "files": _digests(folder)})
+    n = _found(folder / layout.counted)[0] if layout.counted else 0
+    write_json(folder / NAME, {"schema": SCHEMA, "n": n, "files": _digests(folder, layout)})
 
 
 def is_there(folder: Path) -> bool:
-    """Whether the cell says that it is finished; its content is not looked at."""
+    """Whether the folder says that it is finished; its content is not looked at."""
     return (folder / NAME).exists()
 
 
-def check(folder: Path) -> Seal | None:
-    """The seal of a finished cell whose records are what was sealed; None if it is not finished. `UserError` names the
+def check(folder: Path, layout: Layout = CELL) -> Seal | None:
+    """The seal of a finished folder whose records are what was sealed; None if it is not finished. `UserError` names the
     file that was changed.
     """
     file = folder / NAME
     if not is_there(folder):
         return None
     seal = _read(file)
-    lines, digest = _found(folder / "samples.jsonl")
-    if lines != seal.n or digest != seal.files.get("samples.jsonl", digest):
-        raise _edited(folder / "samples.jsonl", f"it holds {lines} complete lines, and {seal.n} were stored")
+    if layout.counted:
+        _check_count(folder / layout.counted, seal, layout)
     for name in sorted(seal.files):
         if not appears(folder / name):
-            raise _edited(folder / name, "it is missing")
-    now = {name: _found(folder / name)[1] for name in seal.files} if seal.old else _digests(folder)
+            raise _edited(folder, name, "it is missing", layout)
+    now = {name: _found(folder / name)[1] for name in seal.files} if seal.old else _digests(folder, layout)
     for name in sorted(now.keys() | seal.files.keys()):
         if name not in seal.files:
-            raise _edited(folder / name, "it was added")
+            raise _edited(folder, name, "it was added", layout)
         if now.get(name) != seal.files[name]:
-            raise _edited(folder / name, "its content is not what was stored")
+            raise _edited(folder, name, "its content is not what was stored", layout)
     return seal
+
+
+def _check_count(file: Path, seal: Seal, layout: Layout) -> None:
+    lines, digest = _found(file)
+    if lines != seal.n or digest != seal.files.get(file.name, digest):
+        what = f"it holds {lines} complete lines, and {seal.n} were stored"
+        raise _edited(file.parent, file.name, what, layout)
 
 
 def _read(file: Path) -> Seal:
@@ -83,12 +104,12 @@ def _read(file: Path) -> Seal:
     return Seal(stored["n"], files, schema == OLD)
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder: Path, layout: Layout) -> dict[str, str]:
     """Name -> sha256 of every record there is."""
-    names = [name for name in RECORDS if name == "samples.jsonl" or (folder / name).exists()]
-    for inner in FOLDERS:
-        files = (folder / inner).iterdir() if (folder / inner).is_dir() else ()
-        names += sorted(f"{inner}/{file.name}" for file in files if file.suffix in TABLES)
+    names = [name for name in layout.files if name == layout.counted or (folder / name).exists()]
+    for inner in layout.folders:
+        if (folder / inner).is_dir():
+            names += sorted(f"{inner}/{file.name}" for file in (folder / inner).iterdir() if file.suffix in TABLES)
     return {name: _found(folder / name)[1] for name in names}
 
 
@@ -99,6 +120,5 @@ def _found(file: Path) -> tuple[int, str]:
         raise unreadable(file, error) from error
 
 
-def _edited(file: Path, what: str) -> UserError:
-    folder = file.parent.parent if file.parent.name in FOLDERS else file.parent
-    return UserError(f"{file} was changed after the cell was finished: {what}. {remedy(folder)}")
+def _edited(folder: Path, name: str, what: str, layout: Layout) -> UserError:
+    return UserError(f"{folder / name} was changed after the {layout.what} was finished: {what}. {remedy(folder)}")
