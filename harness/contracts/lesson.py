@@ -6,10 +6,12 @@ identity, in `results/learned/` (`harness/records/learned.py`), and read from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.contracts.table import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,10 +21,10 @@ LOG = "log.jsonl"  # the one file of a lesson's working folder that is kept: wha
 
 @dataclass(frozen=True)
 class Learned:
-    """The result of a lesson: tensors by name, and tables by name (rows, each a JSON object whose numbers are finite)."""
+    """The result of a lesson: tensors and tables by name."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 class Lesson(Protocol):

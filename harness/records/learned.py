@@ -4,7 +4,7 @@
         config.json           label and identity of the lesson
         working/              what the lesson keeps while it learns, to go on after `kill -9`; gone when it is over
         learned.safetensors   the tensors
-        tables/<name>.jsonl   the tables, one JSON object a line
+        tables/               the tables (`tables`)
         log.jsonl             what happened meanwhile, if the lesson keeps a log
         DONE                  comes last: the digests of all these (`seal`)
 
@@ -15,27 +15,26 @@ died. A folder that was changed after DONE is an error that names the file; with
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.contracts.lesson import LOG, Learned, Lesson
 from harness.disk.locks import NAME as LOCK
 from harness.disk.locks import Lock, is_held
-from harness.disk.whole import disk_error, line_of, read_json, remedy, sync_folder, write_bytes, write_json
+from harness.disk.whole import disk_error, read_json, remedy, sync_folder, write_bytes, write_json
 from harness.errors import UserError
 from harness.identity.run_id import run_id
-from harness.records import seal
+from harness.records import seal, tables
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER, WORKING, TENSORS, TABLES = "learned", "working", "learned.safetensors", "tables"
+FOLDER, WORKING, TENSORS = "learned", "working", "learned.safetensors"
 SCHEMA = 1
-LAYOUT = seal.Layout(("config.json", TENSORS, LOG), (TABLES,), "", "lesson")
+LAYOUT = seal.Layout(("config.json", TENSORS, LOG), (tables.FOLDER,), "", "lesson")
 PATIENCE = 1.0  # seconds between two looks whether another process has learned it
 
 State = Literal["learned", "being learned", "to learn", "damaged"]
@@ -73,8 +72,7 @@ def read(folder: Path) -> Learned | None:
     if seal.check(folder, LAYOUT) is None:
         return None
     _check_config(folder)
-    tables = {file.stem: _rows(file) for file in sorted((folder / TABLES).glob("*.jsonl"))}
-    return Learned(_tensors(folder / TENSORS), tables)
+    return Learned(_tensors(folder / TENSORS), tables.concluded(folder))
 
 
 def state(folder: Path) -> State:
@@ -132,11 +130,9 @@ def _store(folder: Path, found: Learned) -> None:
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in found.tensors.items()}
     write_bytes(folder / TENSORS, save(tensors))
-    shutil.rmtree(folder / TABLES, ignore_errors=True)  # of an attempt that was interrupted
+    shutil.rmtree(folder / tables.FOLDER, ignore_errors=True)  # of an attempt that was interrupted
     if found.tables:
-        (folder / TABLES).mkdir()
-    for name, rows in found.tables.items():
-        write_bytes(folder / TABLES / f"{name}.jsonl", b"".join(line_of(dict(row)) for row in rows))
+        tables.write(folder, found.tables)
     if (log := folder / WORKING / LOG).exists():
         write_bytes(folder / LOG, log.read_bytes())
     sync_folder(folder)
@@ -175,10 +171,3 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError, ValueError) as err:
         raise UserError(f"{file} cannot be read ({err}). {remedy(file.parent)}") from err
-
-
-def _rows(file: Path) -> Sequence[Mapping[str, Any]]:
-    try:
-        return [json.loads(line) for line in file.read_bytes().splitlines()]
-    except (OSError, ValueError, RecursionError) as err:
-        raise UserError(f"{file} cannot be read ({err}). {remedy(file.parent.parent)}") from err

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from harness.contracts.lesson import LOG, Learned
+from harness.contracts.table import Column, Table
 from harness.disk.whole import read_json, write_json
 from harness.errors import UserError
 from harness.records import learned, seal
@@ -62,8 +63,9 @@ class Sum:
             write_json(folder / "state.json", state)
             progress(f"step {step}")
         (folder / LOG).write_text(json.dumps(state) + "\n")
-        rows = [{"name": "whole", "sum": state["sum"]}]
-        return Learned({"sum": torch.tensor([float(state["sum"])])}, {"sums": rows})
+        return Learned(
+            {"sum": torch.tensor([float(state["sum"])])}, {"sums": Table((Column("sum"),), ((state["sum"],),))}
+        )
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -77,7 +79,7 @@ def folder_of(root: Path, lesson: Sum | None = None) -> Path:
 def test_it_is_learned_once_and_read_ever_after(tmp_path: Path) -> None:
     told: list[str] = []
     first = learned.obtain(Sum(), tmp_path, told.append)
-    assert first.tensors["sum"].tolist() == [21.0] and first.tables == {"sums": [{"name": "whole", "sum": 21}]}
+    assert first.tensors["sum"].tolist() == [21.0] and first.tables["sums"].rows == ((21,),)
     assert told == ["learning a sum", *(f"step {n}" for n in range(1, STEPS + 1))]
     again = learned.obtain(Sum(label="called otherwise"), tmp_path, told.append)
     assert again == first and len(told) == 1 + STEPS
@@ -133,7 +135,7 @@ def test_who_comes_second_waits_and_reads_what_the_first_learned(
     assert set(told) == {"waiting for a sum, which another process is learning"}
 
 
-@pytest.mark.parametrize("name", ["config.json", "learned.safetensors", LOG, "tables/sums.jsonl"])
+@pytest.mark.parametrize("name", ["config.json", "learned.safetensors", LOG, "tables/sums.csv", "tables/sums.json"])
 @pytest.mark.parametrize("how", ["edited", "deleted"])
 def test_a_folder_that_was_changed_is_an_error_that_names_the_file(tmp_path: Path, name: str, how: str) -> None:
     learned.obtain(Sum(), tmp_path, print)
