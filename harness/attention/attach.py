@@ -158,7 +158,7 @@ def check(view: View, method: Method, lowering: str) -> None:
     if method.leaves_out and view.has_sinks and lowering == "flex":
         raise UserError("lowering=flex has no sink logits, which this model has; use auto, gather or dense.")
     refusals.check_eyes(method, view, view.vision is not None)
-    last = [i for i in getattr(method, "full_layers", ()) if i >= view.n_layers]
+    last = [i for i in method.full_layers if i >= view.n_layers]
     if last:
         raise UserError(f"method.{method.name}.full_layers names layer {last[0]}, but the model has {view.n_layers}.")
     try:

@@ -26,16 +26,12 @@ class Hook:
     # function, at the language head, in place of the search
     at: Place
     phases: frozenset[str] = BOTH  # forwards in which it is called; none: it stands outside of every forward
-    leaves_out: bool = (
-        False  # all that it can do is to leave keys out, so reading none less than dense is doing nothing
-    )
+    leaves_out: bool = False  # it can only leave keys out, so reading as many as dense is doing nothing
     drops_keys: bool = False  # it takes keys out of the cache, so that only the next forward misses them
     rewrites_prompt: bool = False  # the model reads another prompt, or other pictures, than the task gave
     masks_dense: bool = False  # computed as a mask in a dense kernel, which saves nothing: it is only simulated
     is_lowered: bool = False  # computed by the lowering of the run (`lowering=`), which may be such a mask
-    shares_prefill: bool = (
-        False  # it leaves a dense prefill as it is, so methods with other hooks of this kind may share one
-    )
+    shares_prefill: bool = False  # it leaves a dense prefill as it is, so several methods may go on from one
     tracks_keys: bool = False  # it needs a cache that keeps every key of every layer with its true position
     remembers: bool = False  # what it keeps of the prompt is gone where a model reads everything anew
     whole_rows: bool = False  # it must be given the logits of a text at once, not in pieces

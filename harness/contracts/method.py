@@ -41,7 +41,7 @@ class Method:
     # rows that `scores` and `probs` may edit. last: those that predict what is new, which are the prompt's last and every
     # decode step, and where a given text is scored in one pass all that predict a scored token
     query_rows: ClassVar[Literal["last", "after_image"]] = "last"
-    budget_unit: ClassVar[str] = ""  # what its main knob means
+    budget_unit: ClassVar[str] = ""  # what its main knob means, in words; whether it leaves keys out its hooks say
     budget_on: ClassVar[Literal["context", "prompt"]] = (
         "context"  # what `idle` counts: the prompt with what is generated, or alone
     )
@@ -92,6 +92,27 @@ class Method:
 
         None: not a static pattern, so arithmetic does not tell.
         """
+
+    @property
+    def full_layers(self) -> tuple[int, ...]:
+        """Layers that an option of this name leaves dense; a model that has fewer layers is refused."""
+        return ()
+
+    @property
+    def artifact(self) -> str | None:
+        """The file that an option of this name gives in place of calibrating."""
+        return None
+
+    @property
+    def num_beams(self) -> int:
+        """Rows that a search of its own keeps for each request."""
+        return 1
+
+    def blocks(self) -> Blocks | None:
+        """The pattern of a layer that is not full, where positions alone decide it, so that its pairs can be counted before
+        anything runs; None: no static pattern.
+        """
+        return None
 
     @property
     def question_phase(self) -> str:
@@ -219,6 +240,27 @@ class AfterContext(Method):
 
     def validate(self) -> None:
         self.require(self.question in ("prefill", "decode"), "question", "it is 'prefill' or 'decode'")
+
+    @property
+    def full_layers(self) -> tuple[int, ...]:
+        """Layers that an option of this name leaves dense; a model that has fewer layers is refused."""
+        return ()
+
+    @property
+    def artifact(self) -> str | None:
+        """The file that an option of this name gives in place of calibrating."""
+        return None
+
+    @property
+    def num_beams(self) -> int:
+        """Rows that a search of its own keeps for each request."""
+        return 1
+
+    def blocks(self) -> Blocks | None:
+        """The pattern of a layer that is not full, where positions alone decide it, so that its pairs can be counted before
+        anything runs; None: no static pattern.
+        """
+        return None
 
     @property
     def question_phase(self) -> str:

@@ -44,6 +44,25 @@ class Task(ABC):
     seed: int = 0
     tokenizer: str | None = None  # a folder or hub id; None: the model's own
 
+    @property
+    def lengths(self) -> Sequence[int] | None:
+        """Tokens of its prompts, where an option of this name states them; those that a model cannot reach are left out."""
+        return None
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """Most new tokens of an answer, where an option of this name states it."""
+        return None
+
+    @property
+    def scorer(self) -> str:
+        """What scores, with the rules that it follows; stored with every result. Empty: the name of the task says it."""
+        return ""
+
+    def scoring(self) -> Mapping[str, str]:
+        """Further facts about the scorer that a result should state: digests, versions."""
+        return {}
+
     @abstractmethod
     def examples(self, tokens: Tokens) -> Iterator[Example | Skipped]:
         """Yield the examples in a fixed order."""

@@ -71,9 +71,8 @@ def rescore(task: Task, examples: Path | None, outputs: Path, out: Path) -> dict
 
 
 def scorer_name(task: Task, name: str) -> str:
-    """What scored: the task's own `scorer`, or its name with its `policy`, where it has one."""
-    policy = getattr(task, "policy", None)
-    return str(getattr(task, "scorer", None) or (f"{name}/{policy}" if policy else name))
+    """What scored: as the task says, else its name."""
+    return task.scorer or name
 
 
 def read_examples(task: Task, path: Path) -> list[Example]:
@@ -193,8 +192,8 @@ def _digest(task: Task, examples: Sequence[Example]) -> str:
 
 
 def _scoring(task: Task) -> dict[str, Any]:
-    facts = getattr(task, "scoring", None)
-    return {"scoring": dict(facts())} if callable(facts) else {}
+    facts = task.scoring()
+    return {"scoring": dict(facts)} if facts else {}
 
 
 def _numbers(task: Task, examples: Sequence[Example], scores: Sequence[Score]) -> dict[str, dict[str, Any]]:

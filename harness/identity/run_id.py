@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib import metadata
@@ -44,15 +44,18 @@ def sha256(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
-def extension_identity(part: Any, digests: Mapping[str, str] | None = None) -> dict[str, Any]:
+def extension_identity(
+    part: Any, digests: Mapping[str, str] | None = None, folders: Sequence[str] = ()
+) -> dict[str, Any]:
     """Class, parameters and source digest of a method or task instance (a dataclass).
 
-    `digests` (keyed by normalised path) replaces parameter values that are paths by the digest of what they name.
+    `digests` (keyed by normalised path) replaces parameter values that are paths by the digest of what they name; parameters
+    in `folders` are places alone, whose content is stated elsewhere.
     """
     cls = type(part)
     given = {f.name: plain(getattr(part, f.name)) for f in fields(part)}
     params = {k: _digested(v, digests or {}) for k, v in given.items()}
-    params |= {k: "folder" for k in getattr(cls, "folders", ()) if given[k] is not None and params[k] == given[k]}
+    params |= {k: "folder" for k in folders if given[k] is not None and params[k] == given[k]}
     return {"target": f"{cls.__module__}.{cls.__qualname__}", "params": params, "source": class_source_digest(cls)}
 
 

@@ -55,6 +55,7 @@ class Cell:
                 "paper": self.method.paper,
                 "needs": sorted(self.method.needs),
                 "budget": self.method.budget_unit,
+                "leaves_out": self.method.leaves_out,
                 "question": self.method.question_phase,
             },
         }
@@ -154,7 +155,7 @@ def task_identity(task: Task) -> dict[str, Any]:
     digests = data_digests(task)
     if task.tokenizer:
         digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(str(task.tokenizer))}"
-    return identity.extension_identity(task, digests) | {
+    return identity.extension_identity(task, digests, task.folders) | {
         "data": sorted(digests.values()),
         "provenance": dict(task.provenance()),
     }

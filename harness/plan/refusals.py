@@ -62,8 +62,8 @@ def fitting(task: Task, task_label: str, model_label: str, positions: int | None
     return _with(task, rest), tuple(skipped)
 
 
-def _lengths(task: Any) -> list[int]:
-    return list(getattr(task, "lengths", None) or ())
+def _lengths(task: Task) -> list[int]:
+    return list(task.lengths or ())
 
 
 def _with(task: Task, lengths: list[int]) -> Task:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.pricing.requests import QUESTION
 
@@ -56,7 +56,7 @@ class Burden:
 
 def of(method: Method, num_beams: int, lowering: str) -> Burden:
     """The burden of a method under a search with `num_beams` (1: no beam search)."""
-    static = callable(getattr(method, "blocks", None)) and lowering != "dense"
+    static = method.blocks() is not None and not _is_mask(method, lowering)
     unknown = []
     if method.searches:
         unknown.append("going back in a search of its own")
@@ -64,22 +64,29 @@ def of(method: Method, num_beams: int, lowering: str) -> Burden:
         unknown.append("work on the inputs")
     return Burden(
         streams=2 if "second_stream" in method.needs else 1,
-        beams=int(getattr(method, "num_beams", 1)) if method.searches else num_beams,
+        beams=method.num_beams if method.searches else num_beams,
         acts=bool(method.hooks),
         hooked=any(hook.phases for hook in method.hooks),
         method=method if static else None,
-        dense_layers=frozenset(getattr(method, "full_layers", ())),
+        dense_layers=frozenset(method.full_layers),
         question=QUESTION if method.question_phase == "decode" else 0,
         unknown=tuple(unknown),
     )
 
 
+def _is_mask(method: Method, lowering: str) -> bool:
+    """Whether what it leaves out is computed nevertheless."""
+    return any(hook.masks_dense or (hook.is_lowered and lowering == "dense") for hook in method.hooks)
+
+
 @lru_cache(maxsize=4096)
-def static_density(method: Any, n: int) -> Density:
-    """Counted on the pattern itself, token by token; (1, 1) where it cannot be asked by numbers."""
+def static_density(method: Method, n: int) -> Density:
+    """Counted on the pattern itself, token by token; (1, 1) where there is none, or none that can be asked by numbers."""
     import numpy as np
 
     blocks, rows = method.blocks(), min(n, max(1, PAIRS // n))
+    if blocks is None:
+        return 1.0, 1.0
     i = np.unique(np.linspace(0, n - 1, rows).round().astype(np.int64))[:, None]
     j = np.arange(n)[None]
     a, c = i // blocks.size, j // blocks.size

@@ -172,7 +172,7 @@ class Pricing:
         if not same:
             return None
         best = min(same, key=lambda e: not e.method.endswith(".Dense"))
-        told = 0 if cell.task.kind == "nll" else int(getattr(cell.task, "max_new_tokens", None) or 0)
+        told = 0 if cell.task.kind == "nll" else cell.task.max_new_tokens or 0
         return requests.recorded(best.rows, best.count, best.pictures, told)
 
     def _cost(self, cell: Cell, m: Model, asked: Requests) -> Cost:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.contracts.example import Example
 from harness.contracts.task import Task
@@ -59,7 +58,7 @@ def stated(task: Task, model: Model | None, limit: int | None) -> Requests | Non
     n, tokens = task.size()
     if not n:
         return None
-    told = getattr(task, "max_new_tokens", None)
+    told = task.max_new_tokens
     answer = 0 if task.kind == "nll" else int(told or ANSWER)
     assumed = [] if told or task.kind == "nll" else [f"answers of {ANSWER} tokens"]
     if task.needs_images:
@@ -73,9 +72,9 @@ def stated(task: Task, model: Model | None, limit: int | None) -> Requests | Non
     return Requests(_limited(groups, n, limit), shows=task.needs_images, assumed=tuple(assumed))
 
 
-def _by_length(task: Any, n: int, tokens: int, answer: int) -> list[Group]:
+def _by_length(task: Task, n: int, tokens: int, answer: int) -> list[Group]:
     """One group for each of the task's `lengths`, if they explain its size; else all requests of the mean length."""
-    lengths = getattr(task, "lengths", None)
+    lengths = task.lengths
     if isinstance(lengths, Sequence) and lengths and all(isinstance(x, int) for x in lengths) and n % len(lengths) == 0:
         each, total = n // len(lengths), sum(lengths)
         for inside in (answer, 0):  # lengths with the answers in them, or without

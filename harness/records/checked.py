@@ -156,7 +156,7 @@ _CONFIG = _keys(
     identity=_IDENTITY,
     preset=_maybe(_text),
     task_facts=_keys(metrics=_listed(_METRIC), by=_listed(_text), chance=_each(_number)),
-    method_facts=_keys(paper=_maybe(_text), needs=_listed(_text), budget=_maybe(_text)),
+    method_facts=_keys(paper=_maybe(_text), needs=_listed(_text), budget=_maybe(_text), leaves_out=_maybe(_flag)),
 )
 _SOME = _maybe(_number)
 _NUMBERS = dict.fromkeys(("value", "low", "high", "p", "error", "n", "n_clusters", "n_missing"), _SOME)

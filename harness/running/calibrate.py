@@ -54,7 +54,7 @@ def identity_of(
 
 def given_files(method: Method) -> dict[str, str]:
     """path -> digest of the artifact that a user named, so that the run id holds its content and not its place."""
-    path = getattr(method, "artifact", None)
+    path = method.artifact
     if not path:
         return {}
     file = user_path(path)
@@ -68,7 +68,7 @@ def given_files(method: Method) -> dict[str, str]:
 
 def place(method: Method, identity: Mapping[str, Any], root: Path) -> Path:
     """Where the artifact lies: the file that the user named, or one under `root`."""
-    if given := getattr(method, "artifact", None):
+    if given := method.artifact:
         return user_path(given)
     return root / "artifacts" / f"{method.name}-{sha256(canonical(identity))[:16]}.safetensors"
 
@@ -76,7 +76,7 @@ def place(method: Method, identity: Mapping[str, Any], root: Path) -> Path:
 def artifact(method: Method, identity: Mapping[str, Any], view: View, root: Path) -> dict[str, Tensor]:
     """The tensors that the method learned on this model: from its file, or computed now and saved."""
     path = place(method, identity, root)
-    if getattr(method, "artifact", None) or path.exists():
+    if method.artifact or path.exists():
         return _read(path, method, identity)
     task = task_of(method)
     assert task is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
 from harness.claims.words import Finding
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,8 +112,10 @@ class Reaches(OfMethod):
 
 
 def blocks_of(method: Method) -> Blocks:
-    """The static pattern of a method."""
-    blocks: Blocks = method.blocks()  # type: ignore[attr-defined]
+    """The static pattern of a method; `UserError` if it has none."""
+    blocks = method.blocks()
+    if blocks is None:
+        raise UserError(f"Method '{method.name}' has no static pattern whose pairs can be counted.")
     return blocks
 
 
