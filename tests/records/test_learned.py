@@ -88,7 +88,8 @@ def test_it_is_learned_once_and_read_ever_after(tmp_path: Path) -> None:
         "config.json",
         "learned.safetensors",
         LOG,
-        "tables/sums.jsonl",
+        "tables/sums.csv",
+        "tables/sums.json",
     ]
     assert learned.obtain(Sum(start=1), tmp_path, told.append).tensors["sum"].tolist() == [22.0]
 
