@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.method import Method
 
 if TYPE_CHECKING:
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,6 @@ class Dense(Method):
     prefill_is_dense = True
     prefix_safe = True
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         """It acts nowhere."""
         return []

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from harness.attention.cache import tracked_cache
+from harness.attention.cache import LinkedCache, tracked_cache
 from harness.attention.doors import dispatch, modules
 from harness.attention.lowering.lower import LOWERINGS
-from harness.attention.request import LinkedCache, LiveRequest, LiveStream
+from harness.attention.request import LiveRequest, LiveStream
 from harness.attention.runtime import Runtime
 from harness.attention.usage import Counts, Usage
 from harness.contracts.method import Method
@@ -54,7 +54,9 @@ class Attached:
         """An empty cache to pass as `past_key_values`; None: the library's default will do. One for each request."""
         if self.method.tracks_keys:
             return tracked_cache()
-        return LinkedCache(self.runtime) if self.runtime and "second_stream" in self.method.needs else None
+        if self.runtime is None or "second_stream" not in self.method.needs:
+            return None
+        return LinkedCache(self.view.config, lambda: self.streams)
 
     def begin(self, inputs: Inputs) -> Inputs:
         """Announce a batch: the method's own work before the prefill is done here, so it belongs to the time to first
@@ -63,7 +65,7 @@ class Attached:
         if self.runtime is None:
             return inputs
         refusals.check_pictures(self.method, inputs.image is not None)
-        request = LiveRequest(self.view, inputs, self.runtime, self.artifact)
+        request = LiveRequest(self.view, inputs, self.runtime, attach, self.artifact)
         self.runtime.announce(request)
         wanted = self.method.begin(request) or {}
         if wanted:

@@ -8,12 +8,12 @@ along.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import LongTensor, Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
 class TrackedLayer(DynamicLayer):
@@ -101,3 +101,25 @@ def tracked_cache() -> Cache:
     cache.
     """
     return Cache(layer_class_to_replicate=TrackedLayer)
+
+
+class Reordered(Protocol):
+    """What follows the beams of a cache."""
+
+    def reorder(self, beams: Tensor) -> None:
+        """Put row `beams[i]` in place of row `i`."""
+        ...
+
+
+class LinkedCache(DynamicCache):
+    """The main stream's cache beside second `streams` (those that there are by then): whatever reorders it reorders them."""
+
+    def __init__(self, config: Any, streams: Callable[[], Sequence[Reordered]]) -> None:
+        super().__init__(config=config)
+        self._streams = streams
+
+    def reorder_cache(self, beam_idx: Any) -> None:
+        """Follow the beams, and take the streams along."""
+        super().reorder_cache(beam_idx)
+        for stream in self._streams():
+            stream.reorder(beam_idx)

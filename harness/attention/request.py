@@ -7,34 +7,52 @@ another one meanwhile (a probe that watches, a patch).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.contracts.call import Call, Draft
+from harness.attention.usage import Usage
+from harness.contracts.call import Call
+from harness.contracts.inputs import Draft, Inputs
 from harness.contracts.method import Method
 from harness.errors import UserError
-from harness.models.inputs import Inputs, Sample, collate, sample_of, without_image
+from harness.models import inputs as made
+from harness.models.inputs import Sample, collate, sample_of, without_image
 
 if TYPE_CHECKING:
-    from harness.attention.runtime import Idle, Runtime
     from harness.models.view import View
 
 
+class AtWork(Protocol):
+    """The method that is attached, as its requests know it."""
+
+    method: Method
+    usage: Usage
+
+    def silent(self) -> AbstractContextManager[None]:
+        """Inside, the model runs as if the method were not attached."""
+        ...
+
+
 class LiveRequest:
-    """One batch of a running model."""
+    """One batch of a running model. `attach`: how another method is put to work meanwhile (`attach.attach`)."""
 
     def __init__(
-        self, view: View, inputs: Inputs, runtime: Runtime | Idle, artifact: dict[str, Tensor] | None = None
+        self,
+        view: View,
+        inputs: made.Inputs,
+        at_work: AtWork,
+        attach: Callable[[View, Method], AbstractContextManager[Any]],
+        artifact: dict[str, Tensor] | None = None,
     ) -> None:
         self.view, self.inputs, self.artifact = view, inputs, artifact or {}
         self.state: dict[Any, Any] = {}
         self.streams: list[LiveStream] = []
-        self._runtime = runtime
+        self._at_work, self._attach = at_work, attach
 
     @property
     def drafts(self) -> list[Draft]:
@@ -57,17 +75,15 @@ class LiveRequest:
         return collate(self.view, [sample_of(self.view, change(s.draft)) for s in self.inputs.samples])
 
     def forward(self, inputs: Inputs | Tensor, cache: Any = None, under: Method | None = None, **kwargs: Any) -> Any:
-        from harness.attention.attach import attach
-
-        given = inputs.prefill() if isinstance(inputs, Inputs) else {"input_ids": inputs}
-        watching: Any = attach(self.view, under) if under is not None else nullcontext()
-        with self._runtime.silent(), watching:
+        given = {"input_ids": inputs} if torch.is_tensor(inputs) else inputs.prefill()
+        watching: Any = self._attach(self.view, under) if under is not None else nullcontext()
+        with self._at_work.silent(), watching:
             return self.view.lm(
                 **given, **kwargs, past_key_values=cache, use_cache=True, logits_to_keep=1, return_dict=True
             )
 
     def count(self, name: str, value: Any) -> None:
-        self._runtime.usage.tell(name, value)
+        self._at_work.usage.tell(name, value)
 
     def stream(self, inputs: Inputs) -> LiveStream:
         stream = LiveStream(self, inputs)
@@ -83,7 +99,7 @@ class LiveRequest:
     def _need_images(self) -> None:
         if self.inputs.image is None or not all(s.tensors for s in self.inputs.samples):
             raise UserError(
-                f"Method '{self._runtime.method.name}' works on pictures, and this task shows none; choose a task with "
+                f"Method '{self._at_work.method.name}' works on pictures, and this task shows none; choose a task with "
                 "images (pope, chair)."
             )
 
@@ -125,19 +141,6 @@ class LiveStream:
     def reorder(self, beams: Tensor) -> None:
         """Follow the beams. Rows of a sample share its mask and positions, so only the cache moves."""
         self._cache.reorder_cache(beams)
-
-
-class LinkedCache(DynamicCache):
-    """The main stream's cache under a method with a second one: whatever reorders it reorders both."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(config=runtime.view.config)
-        self._runtime = runtime
-
-    def reorder_cache(self, beam_idx: Any) -> None:
-        super().reorder_cache(beam_idx)
-        for stream in self._runtime.request.streams if self._runtime.request is not None else ():
-            stream.reorder(beam_idx)
 
 
 def _anonymous(draft: Draft) -> Draft:

@@ -11,27 +11,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harness.contracts.tokens import Prompt
+from harness.contracts.inputs import Draft, Inputs
+from harness.contracts.model import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
-    from harness.models.view import View
-
 Phase = Literal["prefill", "decode"]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """One request before the processor: text and pictures (`PIL.Image.Image`, RGB). `id` is the example's."""
-
-    id: str
-    prompt: Prompt
-    images: tuple[Any, ...] = ()
-    answer_prefix: str = ""
-    image_key: str = ""  # equal keys promise equal pictures, so that they are encoded once; empty: no promise
-    question: str = ""  # the example's: the end of the prompt from where the question begins; empty: not declared
 
 
 class Ask(Protocol):
@@ -55,10 +41,18 @@ class Stream(Protocol):
 class Request(Protocol):
     """One batch about to be generated, as hooks see it. Nothing that a method runs here triggers its own hooks."""
 
-    view: View
-    inputs: Inputs  # left-padded: ids, mask, image `[B, T]`, embeds `[B, T, d]` or None, positions or None
     state: dict[Any, Any]  # the method's own for this request; tensors batch first, one row for each sample
     artifact: dict[str, Tensor]  # what `calibrate` returned; empty if the method has none
+
+    @property
+    def view(self) -> Model:
+        """The model that answers."""
+        ...
+
+    @property
+    def inputs(self) -> Inputs:
+        """What it reads, padded on the left."""
+        ...
 
     @property
     def drafts(self) -> Sequence[Draft]:
@@ -119,7 +113,7 @@ class Blocks:
 class Call:
     """What a hook is told about the layer call it is part of."""
 
-    view: View
+    view: Model
     layer: int
     phase: Phase  # decode: one query row on a cache that is not empty
     q_offset: int  # position of the first query row: the TRUE number of tokens before it, dropped ones included

@@ -25,7 +25,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,10 @@ class Method:
     def validate(self) -> None:
         """Raise `UserError` for senseless parameters. Called when the plan is made, before a model is loaded."""
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         """Raise `UserError`, with the reason, if this model cannot be served."""
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         """The layers in which the method is expected to act; the rest stay dense."""
         return list(range(view.n_layers))
 
@@ -157,13 +157,13 @@ class Method:
 
     # ------------------------------------------------------------------------- hooks, in the order data meets them
 
-    def around(self, view: View) -> AbstractContextManager[Any]:
+    def around(self, view: Model) -> AbstractContextManager[Any]:
         """Entered while the method is at work and left whatever happens: for a library of its own that wants to see or
         patch modules. What it changes it must take back.
         """
         return nullcontext()
 
-    def transform(self, view: View, draft: Draft, ask: Ask) -> Draft:
+    def transform(self, view: Model, draft: Draft, ask: Ask) -> Draft:
         """Before the processor: another prompt or other pictures."""
         return draft
 

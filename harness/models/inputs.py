@@ -153,6 +153,10 @@ class Inputs:
             "position_ids": last + torch.arange(step + 1, step + n + 1, device=last.device),
         }
 
+    def changed(self, **fields: Any) -> Inputs:
+        """The same batch with other values for some of its fields."""
+        return replace(self, **fields)
+
     def repeat(self, n: int) -> Inputs:
         """Every sample `n` times (beams)."""
         if n == 1:

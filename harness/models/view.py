@@ -48,7 +48,7 @@ class View:
         self.config = getattr(model.config, family.text_config or "") if inner else self.lm.config
         self.layers: list[nn.Module] = list(attrgetter(family.layers)(self.lm))
         self.max_positions: int | None = max_positions or getattr(self.config, "max_position_embeddings", None)
-        rotary = self._rotary()
+        rotary = self.rotary
         self.turn: Turn | None = None if rotary is None else turn_of(rotary, self.config)  # where frequencies change
         if rotary is not None:
             forget_lengths(rotary)
@@ -147,7 +147,7 @@ class View:
         everywhere: `x * cos + rotate_half(x) * sin`. Families whose frequencies depend on the length take it from the
         largest position. Also None where a token has several coordinates (m-rope).
         """
-        rotary = self._rotary()
+        rotary = self.rotary
         if rotary is None:
             return None
         x = torch.empty(0, dtype=self.dtype, device=positions.device)
@@ -157,8 +157,9 @@ class View:
             cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
         return cos[0], sin[0]
 
-    def _rotary(self) -> Any:
-        """The module that rotates, or None."""
+    @property
+    def rotary(self) -> Any:
+        """The module that makes cos and sin, or None."""
         return attrgetter(self.facts.rotary)(self.lm) if self.facts.rotary else None
 
     def attn_setting(self) -> str:

@@ -42,6 +42,7 @@ class Vision:
     def __init__(self, model: Any, lm: Any, tokens: TextTokens, image_processor: Any, sight: Sight) -> None:
         self.model, self.lm, self.tokens = model, lm, tokens
         self.image_processor = image_processor
+        self.layout = sight.kind
         self.tower = attrgetter(sight.tower)(model)
         self.image_token_id = _image_token(model.config, tokens)
 

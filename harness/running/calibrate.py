@@ -88,6 +88,7 @@ def artifact(method: Method, identity: Mapping[str, Any], view: View, root: Path
 
 def _requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
     """One request for each example, with nothing attached."""
+    from harness.attention.attach import attach
     from harness.attention.request import LiveRequest
     from harness.attention.runtime import Idle
     from harness.models.inputs import collate, sample_of
@@ -95,7 +96,7 @@ def _requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
     for example in task.examples(view):
         if isinstance(example, Example):
             draft = draft_of(task, example)
-            yield example, LiveRequest(view, collate(view, [sample_of(view, draft)]), Idle())
+            yield example, LiveRequest(view, collate(view, [sample_of(view, draft)]), Idle(), attach)
 
 
 def draft_of(task: Task, example: Example) -> Draft:

@@ -15,7 +15,7 @@ from harness.contracts.method import Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 Kind = Literal["heads", "attn_out", "mlp_out", "layer_out"]
 
@@ -70,7 +70,7 @@ class Patch(Method):
     layer: int
     value: Any = field(compare=False, repr=False)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return [self.layer]
 
     def attn_out(self, ctx: Call, a: Tensor) -> Tensor | None:

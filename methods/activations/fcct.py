@@ -19,7 +19,6 @@ traced (IRI needs no other).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.call import Request
@@ -31,8 +30,8 @@ from methods.contrast.vcd import VCD
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
-    from harness.models.view import View
+    from harness.contracts.inputs import Inputs
+    from harness.contracts.model import Model
 
 KINDS: tuple[Kind, ...] = ("attn_out", "mlp_out", "layer_out")
 LEAST = 0.1  # smallest drop by the noise that makes a question informative
@@ -89,7 +88,7 @@ def last_token(request: Request, inputs: Inputs, cache: Any, patch: Patch | None
     """Logits `[1, 1, V]` of the last prompt token, run again under `patch` on the cache of the whole prompt."""
     cache.crop(-1)
     positions = None if inputs.positions is None else inputs.positions[..., -1:]
-    last = replace(inputs, ids=inputs.ids[:, -1:], positions=positions, image=None, embed=None)
+    last = inputs.changed(ids=inputs.ids[:, -1:], positions=positions, image=None, embed=None)
     return request.forward(last, cache=cache, under=patch).logits
 
 
@@ -103,7 +102,7 @@ def probability(logits: Tensor, ids: Sequence[int]) -> float:
     return float(logits[0, -1].float().softmax(-1)[list(ids)].sum())
 
 
-def yes_ids(view: View) -> list[int]:
+def yes_ids(view: Model) -> list[int]:
     """First tokens of "Yes" and "yes", with and without a blank before them: those that say yes by themselves, or,
     where a tokenizer has none of them, the first pieces.
     """

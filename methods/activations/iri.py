@@ -34,7 +34,7 @@ from methods.activations.fcct import curves
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 QUESTIONS = {
@@ -85,7 +85,7 @@ class Injection(Method):
         self.require(0 < self.noise_step < 1000, "noise_step", "the diffusion has 1000 steps")
         self.require("_target_" in self.calibrate_on, "calibrate_on", "it names no task (_target_)")
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return []  # which layers receive is known once the model was measured
 
     def calibration(self) -> dict[str, Any]:

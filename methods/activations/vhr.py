@@ -31,7 +31,7 @@ from methods.activations.capture import Capture
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 LLAVA = (14 / 32, True)  # (last, second)
 PUBLISHED = {"instructblip": (18 / 32, False)}  # by family
@@ -63,11 +63,11 @@ class HeadReinforcement(Method):
         self.require(self.last is None or 0 <= self.last <= 1, "last", "it is a share between 0 and 1")
         self.require(self.second is not False or self.last != 0, "last", "no layer is left")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         if not self.layers(view):
             raise UserError(f"method.vhr.last is {self.last}: of {view.n_layers} layers none is left; raise it.")
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         last, second = PUBLISHED.get(view.family, LLAVA)
         last = last if self.last is None else self.last
         return reinforced(view.n_layers, last, second if self.second is None else self.second)

@@ -34,7 +34,7 @@ from methods.activations.capture import Capture
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 DEPTH = 32  # layers of the models for which the window was published
 WINDOW = {"release": 6, "paper": 5}
@@ -72,7 +72,7 @@ class Vista(Method):
             not self.release_quirk or self.mode == "release", "release_quirk", "it only exists in mode release"
         )
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         steered = range(view.n_layers) if self.strength else ()
         return [*steered, *([view.n_layers] if self.gamma else [])]
 
@@ -122,7 +122,7 @@ class Vista(Method):
             ctx.count("cosine", torch.cosine_similarity(old[:, -1], new[:, -1], dim=-1))
         return torch.cat((x[:, : x.shape[1] - old.shape[1]], new.to(x.dtype)), dim=1)
 
-    def _window(self, view: View) -> range:
+    def _window(self, view: Model) -> range:
         """Layers whose outputs are read through the language head."""
         return window(view.n_layers, WINDOW[self.mode], self.window)
 

@@ -33,7 +33,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,7 +46,7 @@ from methods.cache.streaming_kv import LENGTH_DEPENDENT, rotated
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 PROOF = 2  # decode steps on which a cell proves that its method acts
 
@@ -121,7 +120,7 @@ class KVPress(AfterContext):
         )
         library.check_names(self.press, self.own, "method.kvpress.press", "method.kvpress.kwargs")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         if library.version() is None:
             raise UserError(
                 "Method 'kvpress' needs the package kvpress, which is not installed. Its metadata refuses transformers "
@@ -145,7 +144,7 @@ class KVPress(AfterContext):
         if self.press == library.ROTATES and any(f"'{kind}'" in kinds for kind in LENGTH_DEPENDENT):
             raise UserError(f"{self.press} cannot serve this model: its rotary frequencies depend on the length.")
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         """Presses that choose their layers by the text promise none."""
         if self._holds(library.LAZY):
             return []
@@ -166,7 +165,7 @@ class KVPress(AfterContext):
     # ------------------------------------------------------------------------------------------------------ hooks
 
     @contextmanager
-    def around(self, view: View) -> Iterator[None]:
+    def around(self, view: Model) -> Iterator[None]:
         """Remember what each attention module was called with, while it runs: presses want more than q, k and v."""
         handles = []
         try:
@@ -228,7 +227,7 @@ class KVPress(AfterContext):
         old = tuple(x[b : b + 1] for x in (layer_cache.keys, layer_cache.values))
         left = SimpleNamespace(keys=old[0], values=old[1])
         presses[b].post_init_from_model(view.lm)
-        rotary, given = attrgetter(view.facts.rotary or "")(view.lm), _sample(_given[module], b, batch)
+        rotary, given = view.rotary, _sample(_given[module], b, batch)
         masks[b], turned = library.call(
             presses[b], module, rotary, given, ctx.q_offset, left, masks[b], self._seed(ctx, b)
         )

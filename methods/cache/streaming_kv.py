@@ -25,7 +25,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 
@@ -55,7 +55,7 @@ class StreamingKV(AfterContext):
         self.require(self.sinks >= 0, "sinks", "it cannot be negative")
         self.require(self.recent >= 1, "recent", "at least one recent key must stay")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         import torch
 
         if view.rope(0, torch.zeros(1, dtype=torch.long, device=view.device)) is None:

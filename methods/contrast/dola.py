@@ -31,7 +31,7 @@ from methods.contrast.two_stream import plausible, refuse_soft_cap
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 COARSE = 16  # from this depth on every second layer is a candidate
 
@@ -69,7 +69,7 @@ class DoLa(Method):
         self.require(self.share in ("sample", "row"), "share", "it is 'sample' or 'row'")
         self.require(self.mode in ("release", "paper"), "mode", "it is 'release' or 'paper'")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         refuse_soft_cap(self, view)
         if self.candidates is not None and max(self.candidates) > view.n_layers:
             raise UserError(
@@ -77,7 +77,7 @@ class DoLa(Method):
                 f"but the model has {view.n_layers} layers."
             )
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return [view.n_layers]
 
     def chosen_from(self, n_layers: int) -> tuple[int, ...]:

@@ -21,8 +21,8 @@ from methods.contrast.two_stream import TwoStream, contrast, cut
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
-    from harness.models.view import View
+    from harness.contracts.inputs import Inputs
+    from harness.contracts.model import Model
 
 PREFIX = "You are a confused objects detector to provide a fuzzy overview or impression of the image."
 
@@ -61,7 +61,7 @@ class ICD(TwoStream):
         return cut(contrast(main, other, self.alpha), main, self.beta)
 
 
-def has_system_role(view: View) -> bool:
+def has_system_role(view: Model) -> bool:
     """Whether the chat template in use writes system messages."""
     return view.template == "chat" and "system" in str(view.tokenizer.chat_template)
 

@@ -21,7 +21,7 @@ from methods.contrast.two_stream import TwoStream, cut, image_gain
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
+    from harness.contracts.inputs import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
-    from harness.models.view import View
+    from harness.contracts.inputs import Inputs
+    from harness.contracts.model import Model
 
 EXPONENT = 80.0  # e^80 times a difference of log-probabilities is still a float32
 
@@ -43,10 +43,10 @@ class TwoStream(Method):
         """The logits that are used, from those of the main stream and of the other. -inf rules a token out."""
         raise NotImplementedError
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         refuse_soft_cap(self, view)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return [view.n_layers]
 
     def begin(self, request: Request) -> None:
@@ -67,7 +67,7 @@ class TwoStream(Method):
         return torch.cat((z[:, :-1].float(), out[:, None]), dim=1)
 
 
-def refuse_soft_cap(method: Method, view: View) -> None:
+def refuse_soft_cap(method: Method, view: Model) -> None:
     """`UserError` if the model bends its logits after the language head, behind the method's back."""
     if view.final_softcap is not None:
         raise UserError(

@@ -28,7 +28,7 @@ from methods.contrast.two_stream import TwoStream, contrast, cut
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
+    from harness.contracts.inputs import Inputs
 
 STEPS = 1000
 

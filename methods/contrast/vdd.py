@@ -11,7 +11,7 @@ calibration of answer probabilities on content-free inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.call import Call, Request
@@ -21,8 +21,8 @@ from methods.contrast.two_stream import TwoStream, contrast, cut
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.inputs import Inputs
-    from harness.models.view import View
+    from harness.contracts.inputs import Inputs
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class VDD(TwoStream):
         self.require(0 <= self.beta <= 1, "beta", "it is a share of the largest probability, 0 to 1")
         self.require(self.mode in ("dd", "dd_unk", "both"), "mode", "it is 'dd', 'dd_unk' or 'both'")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         super().check(view)
         if self.mode != "dd" and view.tokenizer.unk_token_id is None:
             raise UserError(
@@ -82,4 +82,4 @@ def with_unknown(request: Request, blind: Inputs) -> Inputs:
     positions = None
     if blind.positions is not None:  # plain text: every axis counts alike
         positions = (mask.cumsum(1) - 1).clamp(min=0).expand(*blind.positions.shape[:-1], width)
-    return replace(blind, ids=ids.gather(1, order), mask=mask, positions=positions)
+    return blind.changed(ids=ids.gather(1, order), mask=mask, positions=positions)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 GENERAL = "Write a general description of the image."
 SUFFIX = " Answer the question using a single word or phrase."
@@ -71,7 +71,7 @@ class Tap(Method):
     def __post_init__(self) -> None:
         """Its lists stay lists: they are filled while it watches."""
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return list(self.within)
 
     def begin(self, request: Request) -> None:
@@ -121,7 +121,7 @@ class Carve(InLayers):
         self.require(self.regions is None or self.regions >= 1, "regions", "at least one region is kept")
         self.require(self.max_new_tokens >= 1, "max_new_tokens", "at least one step is watched")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         super().check(view)
         refuse(view, self.name, "Queries")
 
@@ -132,17 +132,17 @@ class Carve(InLayers):
         first, last = (p if value is None else value for p, value in zip(published, given, strict=True))
         return range(layer_number(first, n_layers), layer_number(last, n_layers) + 1)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return []  # the picture is changed, no layer is
 
-    def transform(self, view: View, draft: Draft, ask: Ask) -> Draft:
+    def transform(self, view: Model, draft: Draft, ask: Ask) -> Draft:
         if len(draft.images) != 1:
             raise UserError(f"Method 'carve' works on one picture, and example '{draft.id}' has {len(draft.images)}.")
         picture = draft.images[0]
         refined = self.refine(picture, self.focus(view, draft, ask))
         return replace(draft, images=(refined,) if self.mode == "paper" else (picture, refined), image_key="")
 
-    def focus(self, view: View, draft: Draft, ask: Ask) -> Any:
+    def focus(self, view: Model, draft: Draft, ask: Ask) -> Any:
         """S `[H, W]` (float64) in the pixels of the draft's picture; -inf where the model does not look."""
         asked = last_said(draft.prompt, lambda text: ending_in(text, self.suffix))
         general = last_said(draft.prompt, lambda _: self.general + self.suffix)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.models.inputs import Sample
-    from harness.models.view import View
+    from harness.contracts.inputs import Sample
+    from harness.contracts.model import Model
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def refuse(view: View, method: str, *kinds: str) -> None:
+def refuse(view: Model, method: str, *kinds: str) -> None:
     """`UserError` if the model lays out its pictures in one of `kinds` (`Sight.kind` of its family)."""
     reasons = {
         "Queries": "its image tokens are queries that belong to no place on the picture",
@@ -26,12 +26,12 @@ def refuse(view: View, method: str, *kinds: str) -> None:
         )
 
 
-def layout(view: View) -> str:
+def layout(view: Model) -> str:
     """How the model's family lays out pictures: `Patches`, `Tiles`, `Merged`, `Queries`."""
-    return view.facts.sight.kind if view.facts.sight is not None else ""
+    return view.vision.layout if view.vision is not None else ""
 
 
-def base_grid(view: View, sample: Sample, method: str) -> tuple[int, int]:
+def base_grid(view: Model, sample: Sample, method: str) -> tuple[int, int]:
     """(rows, columns) of a sample's only picture; these tokens come first. `UserError` if there are more pictures."""
     assert view.vision is not None
     grids = view.vision.grid(sample.tensors)
@@ -43,7 +43,7 @@ def base_grid(view: View, sample: Sample, method: str) -> tuple[int, int]:
     return grids[0]
 
 
-def shown_box(view: View, size: tuple[int, int]) -> Box:
+def shown_box(view: Model, size: tuple[int, int]) -> Box:
     """The part of a picture of `size` (width, height) that the token grid covers; larger than the picture where it is
     padded.
     """

@@ -17,7 +17,7 @@ from harness.contracts.options import Within
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 BLOCK = "tokens in one block; blocks are aligned to the first real token"
 FULL = "layers that stay dense (hybrid models)"
@@ -46,7 +46,7 @@ class StaticPattern(Method):
         self.require(self.block_size >= 1, "block_size", "a block holds at least one token")
         self.require(all(i >= 0 for i in self.full_layers), "full_layers", "layers are counted from 0")
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return [i for i in range(view.n_layers) if i not in set(self.full_layers)]
 
     def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:

@@ -28,7 +28,7 @@ from methods.inputs.grid import base_grid, layout, refuse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ConcentricCausal(Method):
     def validate(self) -> None:
         self.require(self.parts in ("both", "positions", "mask"), "parts", "it is 'both', 'positions' or 'mask'")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         refuse(view, self.name, "Queries", "Tiles")
         if self.parts != "mask" and layout(view) == "Merged":
             raise UserError(

@@ -45,7 +45,7 @@ from methods.inputs.grid import layout
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 TINY = 1e-7  # factor of the column score
 RULED_OUT = -999.0
@@ -92,7 +92,7 @@ class Opera(Method):
         self.require(self.window >= 3, "window", "going back needs at least 3 steps")
         self.require(self.length_rule in ("release", "answer"), "length_rule", "it is 'release' or 'answer'")
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return []  # no layer is changed: the search is
 
     def generate(self, request: Request, max_new_tokens: Sequence[int], stop: Sequence[int]) -> list[list[int]]:
@@ -113,7 +113,7 @@ class LastRow(Method):
 
     seen: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return [view.n_layers - 1]
 
     def probs(self, ctx: Call, a: Tensor) -> None:

@@ -32,7 +32,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 FEWEST = 3  # pages that are always read, as in the reference
 
@@ -68,14 +68,14 @@ class Quest(AfterContext):
         self.require(self.dense_layers >= 0, "dense_layers", "it cannot be negative")
         self.require(self.share in ("per_head", "group"), "share", "it is 'per_head' or 'group'")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         if self.dense_layers >= view.n_layers:
             raise UserError(
                 f"method.quest.dense_layers is {self.dense_layers}, but the model has {view.n_layers} layers, "
                 "so none is left; lower it."
             )
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return list(range(self.dense_layers, view.n_layers))
 
     def idle(self, n: int) -> str:

@@ -12,7 +12,7 @@ from methods.weights.depth import InLayers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class RowBoost(InLayers):
         self.require(0 <= self.cut < 1, "cut", "it is a share in [0, 1)")
         self.require(not self.release_quirk or bool(self.gamma), "release_quirk", "it only exists with gamma")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         super().check(view)
         if self.guides():
             refuse_soft_cap(self, view)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         boosted = super().layers(view) if self.boosts() else []
         return [*boosted, *([view.n_layers] if self.guides() else [])]
 

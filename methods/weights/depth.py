@@ -12,7 +12,7 @@ from harness.contracts.method import Method
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class InLayers(Method):
             whole = value is None or 0 <= value < 1 or value == int(value)
             self.require(whole, key, "it is a share in [0, 1) or a whole number")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         n = view.n_layers
         span = self.span(n)
         if not 0 <= span.start < span.stop <= n:
@@ -50,7 +50,7 @@ class InLayers(Method):
         """The layers of a model of `n_layers`."""
         return range(layer_number(self.first_layer, n_layers), layer_number(self.top(), n_layers) + 1)
 
-    def layers(self, view: View) -> list[int]:
+    def layers(self, view: Model) -> list[int]:
         return list(self.span(view.n_layers))
 
 

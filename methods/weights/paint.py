@@ -29,7 +29,7 @@ from methods.weights.boost import RowBoost
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 FIRST, PENULTIMATE = 0, -2  # layers of the vision tower
 
@@ -58,7 +58,7 @@ class Paint(RowBoost):
         self.require(self.beta >= 0, "beta", "it cannot be negative")
         self.require(0 <= self.ratio <= 1, "ratio", "it is a share between 0 and 1")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         super().check(view)
         if view.vision is not None and not view.vision.maps_patches():
             raise UserError(

@@ -38,7 +38,7 @@ from methods.weights.depth import InLayers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.view import View
+    from harness.contracts.model import Model
 
 SHARE = {"paper": 0.6, "release": 0.4}
 TOP = {"paper": -2, "release": -1}
@@ -83,7 +83,7 @@ class VAR(InLayers):
         dims = self.sink_dims
         self.require(dims is None or (len(dims) > 0 and min(dims) >= 0), "sink_dims", "it lists channels from 0 up")
 
-    def check(self, view: View) -> None:
+    def check(self, view: Model) -> None:
         super().check(view)
         width = int(view.config.hidden_size)
         if self.tau >= sqrt(width):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.attention.attach import attach
 from harness.attention.request import LiveRequest
 from harness.attention.runtime import Idle
 from harness.contracts.example import Example
@@ -115,7 +116,7 @@ def test_nothing_to_inject_is_an_error() -> None:
 
 
 def request(view: View, seed: int = 0) -> LiveRequest:
-    return LiveRequest(view, collate(view, samples(view, 1, seed)), Idle())
+    return LiveRequest(view, collate(view, samples(view, 1, seed)), Idle(), attach)
 
 
 @torch.no_grad()

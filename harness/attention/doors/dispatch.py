@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -20,15 +20,29 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.attention.mask import Meta
 
-if TYPE_CHECKING:
-    from harness.attention.runtime import Runtime
-
 NAME = "heed_dispatch"  # no '/', 'flash', 'sdpa' or 'flex': the library treats names with these specially
 
-_active: dict[int, list[Runtime]] = {}  # id of a text config -> attachments, the innermost last
+
+class Served(Protocol):
+    """An attachment as the library calls it: its own attention and mask functions."""
+
+    def attention(self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, **kwargs: Any) -> Any:
+        """The attention function: see `runtime.Runtime.attention`."""
+        ...
+
+    def mask(self, **kwargs: Any) -> Any:
+        """The mask function: see `runtime.Runtime.mask`."""
+        ...
+
+    def silent(self) -> AbstractContextManager[None]:
+        """Inside, the model runs as if nothing were attached here."""
+        ...
 
 
-def push(config: Any, runtime: Runtime) -> None:
+_active: dict[int, list[Served]] = {}  # id of a text config -> attachments, the innermost last
+
+
+def push(config: Any, runtime: Served) -> None:
     """Make `runtime` the one that serves `config`."""
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _mask)
@@ -42,7 +56,7 @@ def pop(config: Any) -> None:
         del _active[id(config)]
 
 
-def outer(config: Any) -> Runtime | None:
+def outer(config: Any) -> Served | None:
     """The attachment that is active now."""
     return _active[id(config)][-1] if id(config) in _active else None
 
@@ -76,7 +90,7 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Any
     return _runtime(module.config).attention(module, q, k, v, attention_mask, **kwargs)
 
 
-def _runtime(config: Any) -> Runtime:
+def _runtime(config: Any) -> Served:
     found = outer(config)
     if found is None:
         raise RuntimeError(f"attention '{NAME}' is set on a config to which no method is attached (a copied model?)")
