@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import causal_mask_function
 
+from harness.contracts.call import Phase
 from harness.errors import UserError
 
 
@@ -29,44 +30,38 @@ class Span:
     stop: int
 
 
-@dataclass(eq=False)
 class Meta:
     """One kind of mask in one forward. `kwargs` are the library's keywords, `build` the mask function that was in use
-    before.
+    before. What every layer call asks for is read out at once.
     """
 
-    kwargs: dict[str, Any]
-    build: Callable[..., Any]
+    def __init__(self, kwargs: dict[str, Any], build: Callable[..., Any]) -> None:
+        self.kwargs, self.build = kwargs, build
+        self.n_q: int = kwargs["q_length"]
+        self.n_k: int = kwargs["kv_length"]
+        self.batch: int = kwargs["batch_size"]
+        self.q_offset = int(kwargs.get("q_offset", 0))
+        self.kv_offset = int(kwargs.get("kv_offset", 0))
+        self.window: int | None = kwargs.get("local_size")  # keys a query may see, its own included; None: all
+        self.phase: Phase = "decode" if self.n_q == 1 and self.q_offset > 0 else "prefill"
 
     @cached_property
     def stock(self) -> Any:
         """The mask the model would have got."""
         return self.build(**self.kwargs)
 
-    @cached_property
-    def n_q(self) -> int:
-        return self.kwargs["q_length"]
-
-    @cached_property
-    def n_k(self) -> int:
-        return self.kwargs["kv_length"]
-
-    @cached_property
-    def q_offset(self) -> int:
-        return int(self.kwargs.get("q_offset", 0))
-
-    @cached_property
-    def kv_offset(self) -> int:
-        return int(self.kwargs.get("kv_offset", 0))
-
     @property
     def device(self) -> Any:
         return self.kwargs.get("device", "cpu")
 
-    @cached_property
-    def window(self) -> int | None:
-        """Keys a query may see in this kind of layer, its own included; None: all."""
-        return self.kwargs.get("local_size")
+    def columns(self, rows: slice) -> Tensor:
+        """int64 `[R]`: the positions of some of the query rows."""
+        start, stop, _ = rows.indices(self.n_q)
+        return torch.arange(self.q_offset + start, self.q_offset + stop, device=self.device)
+
+    def keys(self, n: int) -> Tensor:
+        """int64 `[1, 1, n]`: the positions of `n` keys of which none was dropped."""
+        return torch.arange(self.kv_offset, self.kv_offset + n, device=self.device)[None, None]
 
     @property
     def causal(self) -> bool:
@@ -92,14 +87,14 @@ class Meta:
         """int64 `[B]`: padding tokens before the first real one."""
         mask = self.kwargs.get("attention_mask")
         if mask is None:
-            return torch.zeros(self.kwargs["batch_size"], dtype=torch.long, device=self.device)
+            return _no_pad(self.batch, self.device)
         # without asking first whether there is padding at all: a device would have to be waited for
         return mask[:, : self.q_offset + self.n_q].int().argmax(dim=1)
 
     @cached_property
     def spans(self) -> list[Span]:
         """The batch, grouped by padding; sample by sample if the model's mask could differ between samples."""
-        batch = self.kwargs["batch_size"]
+        batch = self.batch
         if self.padding is None:
             bounds = [(0, self.q_offset + self.n_q)] * batch
         else:
@@ -118,7 +113,7 @@ class Meta:
 
         A row always sees its own key: a row of padding would otherwise see nothing, which is NaN after the softmax.
         """
-        batch = torch.arange(self.kwargs["batch_size"], device=self.device)[:, None, None, None]
+        batch = torch.arange(self.batch, device=self.device)[:, None, None, None]
         i, j = q_positions[None, None, :, None], k_positions[:, :, None, :]
         shown = self.kwargs["mask_function"](batch, torch.zeros_like(batch[:1]), i, j)
         if self.padding is not None:
@@ -138,3 +133,9 @@ class Meta:
         if self.padding is None:
             return torch.ones(batch, self.n_q, dtype=torch.bool, device=self.device)
         return self.padding[:, self.q_offset :]
+
+
+@lru_cache(maxsize=16)
+def _no_pad(batch: int, device: Any) -> Tensor:
+    """int64 `[B]` of zeros, which nobody writes to."""
+    return torch.zeros(batch, dtype=torch.long, device=device)

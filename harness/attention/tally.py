@@ -17,6 +17,7 @@ from torch import Tensor
 
 PHASES = ("prefill", "decode")
 Window = int | None
+NOTHING: tuple[Any, Any, Any] = ([], []), ([], []), []  # packed: nothing read less than dense, edited or told
 Told = tuple[str, Any, Any]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
 
 
@@ -49,7 +50,8 @@ class Step:
     def pack(self) -> None:
         """When the forward is over: one tensor for all layers, where there was one for each."""
         if self.packed is None:
-            self.packed = _stacked(self.reads), _stacked(self.edits), _summed(self.told)
+            some = self.reads or self.edits or self.told
+            self.packed = (_stacked(self.reads), _stacked(self.edits), _summed(self.told)) if some else NOTHING
 
 
 @dataclass(eq=False)

@@ -139,6 +139,12 @@ class Call:
     # tokens stands under a key (name, m), so that a sample's share of its bytes can be told from the batch's.
     state: dict[Any, Any] = field(default_factory=dict)
 
+    def at(self, layer: int, scaling: float, state: dict[Any, Any]) -> Call:
+        """The record of another layer call of the same forward: copied as it is, since every layer of every step has one."""
+        new = object.__new__(Call)
+        new.__dict__.update(self.__dict__, layer=layer, scaling=scaling, state=state)
+        return new
+
     def rows(self, x: Tensor, n: int) -> Tensor:
         """A tensor of the request (one row for each sample) for the `n` rows of this forward: beams repeat a sample."""
         return x if x.shape[0] == n else x.repeat_interleave(n // x.shape[0], dim=0)

@@ -15,10 +15,8 @@ from harness.attention.runtime import Runtime
 def install(runtime: Runtime) -> list[RemovableHandle]:
     """Install the hooks of the attached method; the caller removes the handles."""
     view, method, hooks = runtime.view, runtime.method, runtime.hooks
-    handles = [
-        view.lm.register_forward_pre_hook(_enter(runtime), with_kwargs=True),
-        view.layers[0].register_forward_pre_hook(_begin(runtime), with_kwargs=True),
-    ]
+    handles: list[RemovableHandle] = []
+    handles.append(view.lm.register_forward_pre_hook(_begin(runtime, handles), with_kwargs=True))
     for i in range(view.n_layers):
         if "layer_in" in hooks:
             handles.append(view.layers[i].register_forward_pre_hook(_layer_in(runtime, i), with_kwargs=True))
@@ -32,23 +30,31 @@ def install(runtime: Runtime) -> list[RemovableHandle]:
     return handles
 
 
-def _enter(runtime: Runtime) -> Any:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not runtime.is_silent:
-            runtime.enter(args[0] if args else kwargs.get("input_ids"))
+def _begin(runtime: Runtime, handles: list[RemovableHandle]) -> Any:
+    """A forward begins. Without a cache the model may make one, and then its first layer is the first to be handed it: that is
+    watched for this once, since a hook costs time in every step.
+    """
+    first = runtime.view.layers[0]
 
-    return hook
+    def made(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        handles.pop().remove()
+        runtime.forward.cache = _cache(args, kwargs)
 
-
-def _begin(runtime: Runtime) -> Any:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if runtime.is_silent:
             return
-        # Families disagree whether the cache is positional; it is the only argument of its type.
-        x = args[0] if args else kwargs["hidden_states"]
-        runtime.begin(next((x for x in (*args, *kwargs.values()) if isinstance(x, Cache)), None), x.shape[0])
+        cache, tokens = _cache(args, kwargs), args[0] if args else kwargs.get("input_ids")
+        runtime.begin(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens), tokens)
+        if cache is None:
+            handles.append(first.register_forward_pre_hook(made, with_kwargs=True))
 
     return hook
+
+
+def _cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
+    """Families disagree whether the cache is positional; it is the only argument of its type."""
+    found = kwargs.get("past_key_values")
+    return found if found is not None else next((x for x in (*args, *kwargs.values()) if isinstance(x, Cache)), None)
 
 
 def _layer_in(runtime: Runtime, layer: int) -> Any:

@@ -1,0 +1,88 @@
+"""Which query rows a method may edit, and its hooks on their scores and weights (`scores`, `probs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.attention.edited_rows import edit_rows
+from harness.attention.mask import Meta
+from harness.attention.usage import Usage
+from harness.contracts.call import Call
+from harness.contracts.method import Method
+
+
+class RowHooks:
+    """The part of a method that edits scores or weights. `layers`: those in which it acts."""
+
+    def __init__(self, method: Method, hooks: frozenset[str], layers: list[int], softcap: float | None) -> None:
+        self.method, self.softcap, self.layers = method, softcap, frozenset(layers)
+        self.scores = method.scores if "scores" in hooks else None
+        self.probs = method.probs if "probs" in hooks else None
+
+    def edit(
+        self, ctx: Call, meta: Meta, out: Tensor | None, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None,
+        usage: Usage,
+    ) -> Tensor | None:  # fmt: skip
+        """The output `[B, n_q, H, D]` with the edited query rows in place; None if the method left them alone. `out`: the
+        model's own, None in a decode step, whose one row is computed here or there, not twice.
+        """
+        if ctx.layer not in self.layers or ctx.phase not in self.method.phases:
+            return None
+        rows, edited = self._rows(ctx, meta)
+        if rows.start >= rows.stop:
+            return None
+        # what is counted leaves out padding behind a text, which is edited along with it
+        own = edited & meta.real(len(edited))[:, rows] if edited.shape[1] > 1 else edited
+        heads = None if out is None else out.transpose(1, 2)
+        new = edit_rows(
+            heads, q, k, v, rows, meta.visible(meta.columns(rows), meta.keys(k.shape[2])), edited, ctx.scaling,
+            scores=None if self.scores is None else _counted(ctx, self.scores, own, usage),
+            probs=None if self.probs is None else _counted(ctx, self.probs, own, usage),
+            sinks=sinks, softcap=self.softcap,
+        )  # fmt: skip
+        return None if new is None or new is heads else new.transpose(1, 2).contiguous()
+
+    def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:
+        """The query rows that may be edited, and bool `[B, R]`: in which samples they are."""
+        n, batch = meta.n_q, meta.batch
+        first = None if ctx.request is None else ctx.request.inputs.scored  # [B]
+        if self.method.query_rows == "after_image" and ctx.image is not None:
+            columns = torch.arange(ctx.image.shape[1], device=meta.device)
+            first = torch.where(ctx.image, columns + 1, 0).amax(1)  # one past the last image token
+        if ctx.phase == "decode" or first is None:
+            return slice(n - 1, n), torch.ones(batch, 1, dtype=torch.bool, device=meta.device)
+        rows = slice(max(int(first.min()) - meta.q_offset, 0), n)
+        return rows, meta.columns(rows) >= torch.maximum(first, ctx.n_pad)[:, None]
+
+
+def _counted(ctx: Call, hook: Any, rows: Tensor, usage: Usage) -> Callable[[Tensor], Tensor | None]:
+    """A hook on scores or weights, told which rows are a sample's own, and counted where it changes them. Rows come in
+    pieces, in order.
+    """
+    done, some = 0, rows.shape[1] > 1
+
+    def ask(x: Tensor) -> Tensor | None:
+        nonlocal done
+        own = rows[:, done : done + x.shape[2]]
+        done += x.shape[2]
+        if some:
+            ctx.count = partial(_tell_own, usage, own)
+        new = hook(ctx, x)
+        if new is not None:
+            usage.tally.edit(ctx.layer, new, x, own)
+        return new
+
+    return ask
+
+
+def _tell_own(usage: Usage, own: Tensor, name: str, value: Any) -> None:
+    """A number `[B, H, R, ..]` of these rows, those of other samples (and of padding) left out."""
+    if torch.is_tensor(value) and value.dim() > 2:
+        there = own[:, None].reshape(own.shape[0], 1, own.shape[1], *[1] * (value.dim() - 3))
+        value = value.float().masked_fill(~there, torch.nan)
+    usage.tell(name, value)
