@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
-from harness.contracts.options import Length, Within
-from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
-from harness.disk.reading import Entry, user_path
+from harness.disk.reading import Entry
 from harness.errors import UserError
 from tasks.chair import lemma
-from tasks.chair.checks import PROMPTS, check, check_images
 from tasks.chair.choice import choose, read_ids
 from tasks.chair.count import mentions, numbers
-from tasks.chair.folders import expand
 from tasks.chair.normalise import normaliser
+from tasks.chair.parameters import PROMPTS, ChairParameters, check_images
 from tasks.chair.truth import truth
 from tasks.chair.vocabulary import read
-from tasks.coco import Source
-from tasks.coco.source import Paths
 
 
 def _ratio(name: str, num: str, den: str, higher_is_better: bool = True) -> Metric:
@@ -32,12 +27,8 @@ def _ratio(name: str, num: str, den: str, higher_is_better: bool = True) -> Metr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chair(Task):
-    """Captions of `n_images` images (None: all; `ids`: a file that lists them) against annotations and reference captions.
-
-    `source` None means `files` where `instances` names some, else `scenes` (as many as `scenes` says). `prompt` is `describe`, `help`, or
-    the text itself. See the README for the normalisers and for what counts as an object.
-    """
+class Chair(ChairParameters):
+    """Captions of images against annotations and reference captions."""
 
     title: ClassVar[str] = "captions: share of the named objects that the image does not hold"
     paper: ClassVar[str] = "1809.02156"
@@ -56,47 +47,10 @@ class Chair(Task):
         Metric("coverage"),
     )
 
-    source: str | None = None
-    scenes: Annotated[int, Within(0, 100_000)] = 60
-    instances: Paths = None
-    captions: Paths = None
-    images: str | None = None
-    ids: str | None = None
-    n_images: int | None = None
-    prompt: str = "describe"
-    max_new_tokens: Length = 512
-    normaliser: str = "builtin"
-    count_men: bool = False
-    synonyms: str | None = None
-    allow_missing: bool = False
-    unknown_categories: str = "error"
-    bad_images: str = "error"
-    image_id_key: str = "image_id"
-    caption_key: str = "caption"
-
-    def __post_init__(self) -> None:
-        for name in ("instances", "captions"):
-            object.__setattr__(self, name, expand(name, getattr(self, name)))
-        for name in ("images", "ids", "synonyms"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, str(user_path(value)) if value else None)
-        if self.source is None:
-            object.__setattr__(self, "source", "files" if self.instances else "scenes")
-        if self.source == "files":  # no part of the identity then
-            object.__setattr__(self, "scenes", 0)
-
-    @property
-    def data(self) -> Source:
-        """Annotations, reference captions and images."""
-        return Source.of(self)
-
     @property
     def scorer(self) -> str:
         """Name and normaliser, stored with every result."""
         return f"chair/{self.normaliser}{'+men' if self.count_men else ''}"
-
-    def validate(self) -> None:
-        check(self)
 
     def data_files(self) -> tuple[Path, ...]:
         return (*self.data.files(), *(Path(path) for path in (self.ids, self.synonyms) if path))
@@ -139,7 +93,7 @@ class Chair(Task):
         Where the settings choose images (`ids`, `n_images`, scenes) and all captions are of such images, it is those: the
         ones without a caption lower the coverage. Otherwise the captions choose, except that with `ids` it is an error.
         """
-        check(self)
+        self.validate()
         given = sorted(self._image_id(name) for name in ids)
         if self.source == "files" and not self.ids and self.n_images is None:
             return list(self._examples(given))

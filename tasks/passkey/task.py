@@ -10,27 +10,20 @@ from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
-from harness.contracts.options import Length, Samples
-from harness.contracts.task import Task, example_rng
+from harness.contracts.task import example_rng
 from harness.contracts.tokens import Tokens
 from harness.disk.reading import Entry, read_text
 from tasks.passkey import prompts
-from tasks.passkey.checks import ESSAY, check
+from tasks.passkey.parameters import ESSAY, PasskeyParameters
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.styles import STYLES
 from zoo.material.text import words
 from zoo.material.text.fit import largest_fit
 
-EXTRA_TOKENS = 8  # beyond the digits of a grid key: room for a few words around it and for byte tokenizers
-
 
 @dataclass(frozen=True, kw_only=True)
-class Passkey(Task):
-    """Find a number in filler. None stands for the style's own setting (:mod:`tasks.passkey.styles`).
-
-    `lengths` counts tokens (grid), characters of filler (landmark), steps of 1000 tokens (longlora) or lines of filler
-    (infinitebench). `depths` are percent of the filler before the needle. `trials` are repetitions per cell.
-    """
+class Passkey(PasskeyParameters):
+    """Find a number in filler."""
 
     title: ClassVar[str] = "a number hidden in filler: accuracy by length and depth"
     paper: ClassVar[str] = "2305.16300"
@@ -39,39 +32,10 @@ class Passkey(Task):
     says_question: ClassVar[bool] = True
     by: ClassVar[tuple[str, ...]] = ("length", "depth")
 
-    style: str = "grid"
-    lengths: Sequence[Length] | None = None
-    depths: Sequence[float] | None = None
-    trials: Samples | None = None
-    digits: int = 5
-    filler: str = "noise"
-    essay_path: str | None = None
-    policy: str | None = None
-    max_new_tokens: Length | None = None
-
-    def __post_init__(self) -> None:
-        style = STYLES.get(self.style, STYLES["grid"])  # `validate` refuses an unknown one
-        lengths = style.lengths if self.lengths is None else self.lengths
-        depths = style.depths if self.depths is None else self.depths
-        object.__setattr__(self, "lengths", (lengths,) if isinstance(lengths, int) else tuple(lengths))
-        object.__setattr__(self, "essay_path", str(Path(self.essay_path)) if self.essay_path else None)
-        if depths is not None:
-            several = (depths,) if isinstance(depths, int | float) else depths
-            depths = tuple(int(d) if float(d).is_integer() else d for d in several)
-        object.__setattr__(self, "depths", depths)
-        object.__setattr__(self, "trials", style.trials if self.trials is None else self.trials)
-        object.__setattr__(self, "policy", style.policy if self.policy is None else self.policy)
-        if self.max_new_tokens is None and isinstance(self.digits, int):
-            own = self.digits + EXTRA_TOKENS if self.style == "grid" else style.max_new_tokens
-            object.__setattr__(self, "max_new_tokens", own)
-
     @property
     def scorer(self) -> str:
         """Name and policy, stored with every result."""
         return f"passkey/{self.policy}"
-
-    def validate(self) -> None:
-        check(self)
 
     def data_files(self) -> tuple[Path, ...]:
         return (Path(self.essay_path),) if self.essay_path else ()

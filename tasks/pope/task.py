@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
-from harness.contracts.options import Length, Within
-from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.disk.output import write_rows
 from harness.disk.reading import Entry
 from harness.errors import UserError
 from tasks.coco import Source
 from tasks.pope import build, hub, loaders
-from tasks.pope.checks import SUFFIXES, check
 from tasks.pope.metrics import METRICS, counts, per_split
+from tasks.pope.parameters import SUFFIXES, PopeParameters
 from tasks.pope.parsing import POLICIES, UNKNOWN
 from tasks.pope.questions import OTHER, SPLITS, Question, by_image, distinct
 from tasks.pope.questions import per_split as by_split
@@ -32,14 +30,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pope(Task):
-    """Is there a ... in the image? Questions are built from annotations (scenes, `instances`) or loaded (`questions`, hub).
-
-    A question that stands in several of the three sets is asked once and counted in each. With `chat` the questions that
-    one set asks about one image are one conversation. `n_images` (None: all) and `k` (objects asked about, half of the
-    questions) shape what is built; `scenes` is the number of generated images. `source` None: files where `questions` or
-    `instances` are named, else scenes.
-    """
+class Pope(PopeParameters):
+    """Is there a ... in the image? A question that stands in several of the three sets is asked once and counted in each."""
 
     title: ClassVar[str] = "is there a ... in the image: hallucinated objects by yes/no questions"
     paper: ClassVar[str] = "2305.10355"
@@ -51,25 +43,6 @@ class Pope(Task):
         ["accuracy", *(f"accuracy_{split}" for split in SPLITS)], 0.5
     )  # half of the built questions are answered yes, in each set
 
-    source: str | None = None
-    scenes: Annotated[int, Within(0, 100_000)] = 60
-    instances: str | Sequence[str] | None = None
-    images: str | None = None
-    questions: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
-    hub: str = "lmms-lab/POPE"
-    n_images: int | None = None
-    k: int = 3
-    suffix: str = "single_word"
-    max_new_tokens: Length = 16
-    chat: bool = False
-    policy: str = "official"
-    bad_images: str = "error"
-    compat_typo: bool = False
-
-    def __post_init__(self) -> None:
-        if self.source is None:
-            object.__setattr__(self, "source", "files" if self.questions or self.instances else "scenes")
-
     @property
     def scorer(self) -> str:
         """Name and policy, stored with every result."""
@@ -79,9 +52,6 @@ class Pope(Task):
     def data(self) -> Source:
         """Where images and annotations come from."""
         return Source.of(self)
-
-    def validate(self) -> None:
-        check(self)
 
     def data_files(self) -> tuple[Path, ...]:
         given = tuple(path for _, path in loaders.files_of(self.questions)) if self.source == "files" else ()

@@ -1,18 +1,20 @@
-"""Refuse parameters of the chair task that make no sense, each with the reason and a way out."""
+"""The parameters of the chair task, and the refusal of those that make no sense, each with the reason and a way out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Annotated
 
-from harness.disk.reading import is_file, is_folder
+from harness.contracts.options import Length, Within
+from harness.contracts.task import Task
+from harness.disk.reading import is_file, is_folder, user_path
 from harness.errors import UserError, nearest
 from tasks.chair import lemma
+from tasks.chair.folders import expand
 from tasks.chair.normalise import NORMALISERS
-from tasks.coco.source import absent
-
-if TYPE_CHECKING:
-    from tasks.chair.task import Chair
+from tasks.coco import Source
+from tasks.coco.source import Paths, absent
 
 PROMPTS = {
     "describe": "Please describe this image in detail.",  # OPERA, CCA, less-is-more
@@ -25,7 +27,53 @@ WAYS = (
 )
 
 
-def check(task: Chair) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ChairParameters(Task):
+    """`n_images` images (None: all; `ids`: a file that lists them) and where they come from.
+
+    `source` None means `files` where `instances` names some, else `scenes` (as many as `scenes` says). `prompt` is `describe`, `help`, or
+    the text itself. See the README for the normalisers and for what counts as an object.
+    """
+
+    source: str | None = None
+    scenes: Annotated[int, Within(0, 100_000)] = 60
+    instances: Paths = None
+    captions: Paths = None
+    images: str | None = None
+    ids: str | None = None
+    n_images: int | None = None
+    prompt: str = "describe"
+    max_new_tokens: Length = 512
+    normaliser: str = "builtin"
+    count_men: bool = False
+    synonyms: str | None = None
+    allow_missing: bool = False
+    unknown_categories: str = "error"
+    bad_images: str = "error"
+    image_id_key: str = "image_id"
+    caption_key: str = "caption"
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "captions"):
+            object.__setattr__(self, name, expand(name, getattr(self, name)))
+        for name in ("images", "ids", "synonyms"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, str(user_path(value)) if value else None)
+        if self.source is None:
+            object.__setattr__(self, "source", "files" if self.instances else "scenes")
+        if self.source == "files":  # no part of the identity then
+            object.__setattr__(self, "scenes", 0)
+
+    @property
+    def data(self) -> Source:
+        """Annotations, reference captions and images."""
+        return Source.of(self)
+
+    def validate(self) -> None:
+        check(self)
+
+
+def check(task: ChairParameters) -> None:
     """Raise `UserError` for the first thing that is wrong. A folder of images is not needed to score captions."""
     _known("source", str(task.source), ("scenes", "files"))
     _known("normaliser", task.normaliser, NORMALISERS)
@@ -49,12 +97,12 @@ def check(task: Chair) -> None:
         lemma.check()
 
 
-def check_images(task: Chair) -> None:
+def check_images(task: ChairParameters) -> None:
     """What is needed beyond `check` to show images to a model."""
     task.data.check("chair", WAYS)
 
 
-def _files(task: Chair) -> None:
+def _files(task: ChairParameters) -> None:
     if task.source == "scenes" and (task.instances or task.captions or task.images):
         raise UserError(
             "chair.source is scenes, but files are named too: say task.chair.source=files, or leave them out."

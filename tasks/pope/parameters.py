@@ -1,9 +1,13 @@
-"""Refuse parameters of the POPE task that make no sense, each with the reason and a way out."""
+"""The parameters of the POPE task, and the refusal of those that make no sense, each with the reason and a way out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
+from harness.contracts.options import Length, Within
+from harness.contracts.task import Task
 from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
 from tasks.coco.source import absent
@@ -11,9 +15,6 @@ from tasks.pope import hub
 from tasks.pope.loaders import files_of
 from tasks.pope.parsing import POLICIES
 from tasks.pope.questions import OTHER, SPLITS
-
-if TYPE_CHECKING:
-    from tasks.pope.task import Pope
 
 WAYS = (
     "Give files (task.pope.source=files with task.pope.questions=FILE or task.pope.instances=FILE, and "
@@ -29,7 +30,39 @@ SUFFIXES = {
 BAD_IMAGES = ("error", "skip")
 
 
-def check(task: Pope) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PopeParameters(Task):
+    """Questions are built from annotations (scenes, `instances`) or loaded (`questions`, hub).
+
+    With `chat` the questions that one set asks about one image are one conversation. `n_images` (None: all) and `k` (objects
+    asked about, half of the questions) shape what is built; `scenes` is the number of generated images. `source` None: files
+    where `questions` or `instances` are named, else scenes.
+    """
+
+    source: str | None = None
+    scenes: Annotated[int, Within(0, 100_000)] = 60
+    instances: str | Sequence[str] | None = None
+    images: str | None = None
+    questions: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
+    hub: str = "lmms-lab/POPE"
+    n_images: int | None = None
+    k: int = 3
+    suffix: str = "single_word"
+    max_new_tokens: Length = 16
+    chat: bool = False
+    policy: str = "official"
+    bad_images: str = "error"
+    compat_typo: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source is None:
+            object.__setattr__(self, "source", "files" if self.questions or self.instances else "scenes")
+
+    def validate(self) -> None:
+        check(self)
+
+
+def check(task: PopeParameters) -> None:
     """Raise `UserError` for the first thing that is wrong."""
     _known("policy", task.policy, tuple(POLICIES))
     _known("bad_images", task.bad_images, BAD_IMAGES)
@@ -58,7 +91,7 @@ def _known(name: str, value: str, known: tuple[str, ...]) -> None:
         raise UserError(f"pope.{name} is {value!r}: {nearest(value, known)}")
 
 
-def _files(task: Pope) -> None:
+def _files(task: PopeParameters) -> None:
     given = files_of(task.questions)
     if bool(given) == bool(task.instances):
         both = "both questions and instances" if given else "neither questions nor instances"
