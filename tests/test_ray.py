@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.run import once
 from harness.errors import UserError
 from harness.launch.ended import JobBug, JobLost
 from harness.launch.expand import expand
+from harness.launch.job_call import JobCall
 from harness.launch.options import Options, launcher
-from harness.launch.task import Task
 from hydra_plugins.heed_ray._jobs import choose, jobs_of
 from tests.models.small import save
 from tests.test_run import records
@@ -137,7 +138,7 @@ def test_a_sweep_has_the_records_of_one_process_and_loads_each_model_once_per_ac
 
         ModelSpec.load = noted
         try:
-            return Task((), "sweep")(cfg)
+            return JobCall(once, (), "sweep")(cfg)
         finally:
             ModelSpec.load = load
 

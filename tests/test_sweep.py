@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from harness.cli import main
+from harness.commands.run import once
 from harness.errors import UserError
 from harness.launch.expand import expand
+from harness.launch.job_call import JobCall
 from harness.launch.options import launcher, split
-from harness.launch.task import Task
 from tests.models.small import save
 from tests.test_run import records
 
@@ -125,19 +126,19 @@ def test_slurm_without_its_package_or_its_commands_names_the_remedy(monkeypatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     submitit = pytest.importorskip("submitit")
     with pytest.raises(UserError, match="sbatch, which is not on the PATH"):
-        launcher(split(["launcher=slurm"])[1], tmp_path, Task((), "x"))
+        launcher(split(["launcher=slurm"])[1], tmp_path, JobCall(once, (), "x"))
     monkeypatch.setitem(sys.modules, submitit.__name__, None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install .*heed\[slurm\]"):
-        launcher(split(["launcher=slurm"])[1], tmp_path, Task((), "x"))
+        launcher(split(["launcher=slurm"])[1], tmp_path, JobCall(once, (), "x"))
 
 
 @pytest.mark.skipif(shutil.which("sbatch") is None, reason="Slurm is not installed")
 def test_options_of_the_launcher_are_checked(tmp_path):
     with pytest.raises(UserError, match=r"'launcher.partion' .*did you mean 'partition'"):
-        launcher(split(["launcher=slurm", "launcher.partion=gpu"])[1], tmp_path, Task((), "x"))
+        launcher(split(["launcher=slurm", "launcher.partion=gpu"])[1], tmp_path, JobCall(once, (), "x"))
     made = launcher(
         split(["launcher=slurm", "launcher.partition=gpu", "launcher.additional_parameters.mail-type=END"])[1],
-        tmp_path / "it's a folder", Task((), "x"),
+        tmp_path / "it's a folder", JobCall(once, (), "x"),
     )  # fmt: skip
     assert made.params["partition"] == "gpu" and made.params["submitit_folder"] == str(tmp_path / "it's a folder")
     assert made.params["additional_parameters"] == {"requeue": True, "mail-type": "END"}

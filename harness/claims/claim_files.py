@@ -22,6 +22,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from harness.claims.suites import suite_table
 from harness.claims.words import KINDS, Claim
 from harness.config import plugins
 from harness.config.compose import CONFIGS, options
@@ -150,8 +151,6 @@ def method_target(method: str) -> str:
 
 def _cells(node: Mapping[str, Any], file: Path, where: str) -> dict[str, Any]:
     """The selector with its defaults, and the published number and tolerance of a suite where the claim has none."""
-    from harness.claims.figures import suite_table
-
     _check_keys(node["cells"], CELLS, f"{where}.cells")
     cells = {"method": file.stem} | dict(node["cells"])
     values: dict[str, Any] = {"cells": cells}

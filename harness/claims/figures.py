@@ -23,9 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from harness.claims.claim_files import FOLDER, read
+from harness.claims.suites import suite_table
 from harness.config import compose
 
 UNITS = {"length": "words"}  # whatever stands beside it
@@ -70,15 +69,3 @@ def of_suites(method: str, folder: Path) -> Iterator[dict[str, Any]]:
                     "protocol": protocol, "task": task, "metric": metric, "setting": "", "value": float(value),
                     "unit": UNITS.get(metric, "percent"), "read": "paper", "suite": file.stem,
                 }  # fmt: skip
-
-
-def suite_table(file: Path) -> dict[str, Any]:
-    """The `published` block of a suite, empty if it has none."""
-    return dict(suite(file).get("published") or {})
-
-
-@cache
-def suite(file: Path) -> dict[str, Any]:
-    """A suite's file as it stands, interpolations unresolved."""
-    found: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return dict(found or {})

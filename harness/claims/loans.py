@@ -45,9 +45,9 @@ class Bench:
 
     @cached_property
     def picture(self) -> Any:
-        from zoo.material.scenes import scene
+        from zoo.material.scenes import draw, scene
 
-        return scene(seed=SEED, index=0).image()
+        return draw.image(scene(seed=SEED, index=0))
 
     def ids(self, name: str, n: int) -> list[int]:
         """`n` token ids, always the same ones."""

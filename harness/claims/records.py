@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.statistics import untold
-from harness.claims.figures import suite
 from harness.claims.kinds import equal
+from harness.claims.suites import suite
 from harness.claims.words import Claim, Finding
 from harness.config import compose
 from harness.config.compose import BASELINE

@@ -21,8 +21,8 @@ from rich.text import Text
 from harness.commands import run
 from harness.errors import UserError
 from harness.launch.expand import Job, Sweep, expand
+from harness.launch.job_call import JobCall
 from harness.launch.options import Options, launcher, split
-from harness.launch.task import Task
 from harness.plan import planned
 from harness.plan.cells import Cell, decoding, is_done
 from harness.terminal.printing import Terminal
@@ -54,7 +54,8 @@ def sweep(overrides: list[str]) -> int:
         f"records in {root / 'runs'}",
         soft_wrap=True,
     )
-    ended = _launch(left, options, root / "sweeps" / name, Task(tuple(found.variants), name)) if left else []
+    call = JobCall(run.once, tuple(found.variants), name)
+    ended = _launch(left, options, root / "sweeps" / name, call) if left else []
     bug = _report(left, ended, console)
     code = max(_conclude(found, root, name, console), int(bug))
     missing = sum(not is_done(root, c.run_id) for c in plan)
@@ -66,8 +67,8 @@ def sweep(overrides: list[str]) -> int:
     return code
 
 
-def _launch(jobs: Sequence[Job], options: Options, folder: Path, task: Task) -> Sequence[JobReturn]:
-    made = launcher(options, folder, task)
+def _launch(jobs: Sequence[Job], options: Options, folder: Path, call: JobCall) -> Sequence[JobReturn]:
+    made = launcher(options, folder, call)
     try:
         return made.launch([list(job.overrides) for job in jobs], initial_job_idx=0)
     finally:

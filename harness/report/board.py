@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.board_rows import rows_for_table
@@ -15,30 +15,13 @@ from harness.analysis.compare import METHOD_ONLY
 from harness.analysis.summarise import as_metric
 from harness.contracts.metric import Metric
 from harness.records.cells import CellRecord
-from harness.report.alarms import Alarm, alarms
-from harness.report.examples import Scan, scan
+from harness.report.alarms import alarms
+from harness.report.examples import scan
+from harness.report.line import Line
 from harness.report.notes import notes
 from harness.report.pareto import fronts
 
 COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when captions get shorter
-
-
-@dataclass
-class Line:
-    """One cell in a block. `row`: as of `rows_for_table`. `note`: in which phase the method read the question, and what
-    sets it apart from others with the same label.
-    """
-
-    cell: CellRecord
-    row: dict[str, Any]
-    alarms: list[Alarm] = field(default_factory=list)
-    scan: Scan = field(default_factory=Scan)
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        """The method's label, with what tells it apart where a label alone does not."""
-        return f"{self.row['method']} ({self.note})" if self.note else self.row["method"]
 
 
 @dataclass

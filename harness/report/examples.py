@@ -11,16 +11,14 @@ import heapq
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from harness.analysis.board_rows import asked
 from harness.contracts.metric import Metric
 from harness.errors import UserError
+from harness.report.line import Line, Scan
 from harness.terminal.visible import cut, line, visible
-
-if TYPE_CHECKING:
-    from harness.report.board import Line
 
 SCANNED = 20_000
 KEPT = 40
@@ -29,20 +27,6 @@ SMALL = 300  # of references, what was parsed, meta
 WORSE, BETTER, OTHER_WORDS, SAME, ALONE = range(5)
 
 Key = tuple[str, str]  # id and prompt digest: only the same prompt is compared
-
-
-@dataclass
-class Scan:
-    """What was seen in one cell. `equal` of `compared` outputs are the same text as dense's."""
-
-    seen: int = 0
-    more: bool = False  # samples beyond SCANNED were not looked at
-    equal: int = 0
-    compared: int = 0
-    worse: int = 0
-    better: int = 0
-    problem: str = ""
-    examples: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness import __version__
 from harness.report import numbers
-from harness.report.board import Block, Board, Line
+from harness.report.board import Block, Board
+from harness.report.line import Line
 from harness.report.origins import Environments
 from harness.report.papers import COLUMNS, papers
 from harness.terminal.visible import line

@@ -14,9 +14,10 @@ from harness import __version__
 from harness.contracts.metric import Metric
 from harness.report import numbers
 from harness.report.alarms import KINDS
-from harness.report.board import Block, Board, Line
+from harness.report.board import Block, Board
 from harness.report.examples import SCANNED
 from harness.report.facts import REASON, facts, short
+from harness.report.line import Line
 from harness.report.origins import Environments
 from harness.report.papers import papers
 from harness.report.pareto import AXES, axis, cost, place

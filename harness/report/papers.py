@@ -9,7 +9,8 @@ from typing import Any
 from harness.claims import published
 from harness.errors import UserError
 from harness.report import numbers
-from harness.report.board import Block, Board, Line
+from harness.report.board import Block, Board
+from harness.report.line import Line
 from harness.terminal.visible import line
 
 COLUMNS = ("method", "task", "metric", "value", "measured", "model", "protocol", "source")

@@ -7,7 +7,8 @@ import io
 from typing import Any
 
 from harness.analysis.statistics import untold
-from harness.report.board import Block, Board, Line
+from harness.report.board import Block, Board
+from harness.report.line import Line
 from harness.report.pareto import axis, cost
 from harness.terminal.visible import spreadsheet
 

@@ -12,7 +12,7 @@ from hydra_plugins.heed_ray._actor import Actor
 from hydra_plugins.heed_ray._queue import Start
 
 if TYPE_CHECKING:
-    from hydra_plugins.heed_ray.launcher import RayConf
+    from hydra_plugins.heed_ray._conf import RayConf
 
 WITHOUT_RAY = (
     "launcher=ray needs the package ray, which is not installed: pip install 'heed[ray]' (in a checkout: pip install "

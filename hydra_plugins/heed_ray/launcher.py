@@ -1,4 +1,4 @@
-"""The Hydra launcher `heed_ray` and its options.
+"""The Hydra launcher `heed_ray`.
 
 PyPI's `hydra-ray-launcher` hands every job to a Ray task. A task keeps nothing for the next one (with a GPU, each has a
 fresh process), so the model would be loaded again for every job; the output of all jobs arrives mixed on one terminal; and
@@ -6,10 +6,9 @@ a job whose process died ends the sweep with Ray's exception. What is wanted is 
 takes jobs until none is left, so this launcher is written on Ray's actors.
 """
 
-# No `from __future__ import annotations`: Hydra runs this file before it stands in sys.modules, where dataclasses would
-# look up annotations that are texts.
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-
-@dataclass
-class RayConf:
-    """`hydra.launcher.KEY=value`; what Ray itself can do stands in `init`, `runtime_env` and `actor`."""
-
-    _target_: str = "hydra_plugins.heed_ray.launcher.RayLauncher"
-    address: str | None = None  # null: a cluster of this machine for this sweep; auto; ray://host:port
-    actors: int | None = None  # null: as many as the cluster has room for, at most one per job
-    num_gpus: float | None = None  # GPUs of an actor; null: 1 where the cluster has GPUs, else 0
-    num_cpus: float = 1  # CPUs of an actor; on a CPU also the threads it computes with
-    max_restarts: int = 2  # how often a job is started again after its actor died
-    start_timeout: float = 600  # seconds to wait for the first actor
-    init: Any = None  # arguments of ray.init, {key: value}; Any, so that keys can be given without a plus
-    runtime_env: Any = None  # the actors' environment
-    actor: Any = None  # the actors' options: resources, memory, ...
-
+from hydra_plugins.heed_ray._conf import RayConf
 
 ConfigStore.instance().store(group="hydra/launcher", name="heed_ray", node=RayConf, provider="heed")
 

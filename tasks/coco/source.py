@@ -78,7 +78,7 @@ class Source:
             index = scenes.index_of(name)
         except ValueError as error:
             raise UserError(f"{error}.") from error
-        return scenes.scene(SCENE_SEED + self.seed, index).image()
+        return scenes.draw.image(scenes.scene(SCENE_SEED + self.seed, index))
 
     def files(self) -> tuple[Path, ...]:
         """The annotation files; none for scenes."""

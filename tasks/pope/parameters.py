@@ -10,6 +10,7 @@ from harness.contracts.options import Length, Within
 from harness.contracts.task import Task
 from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
+from tasks.coco import Source
 from tasks.coco.source import absent
 from tasks.pope import hub
 from tasks.pope.loaders import files_of
@@ -57,6 +58,11 @@ class PopeParameters(Task):
     def __post_init__(self) -> None:
         if self.source is None:
             object.__setattr__(self, "source", "files" if self.questions or self.instances else "scenes")
+
+    @property
+    def data(self) -> Source:
+        """Where images and annotations come from."""
+        return Source.of(self)
 
     def validate(self) -> None:
         check(self)

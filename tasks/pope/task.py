@@ -48,11 +48,6 @@ class Pope(PopeParameters):
         """Name and policy, stored with every result."""
         return f"pope/{self.policy}"
 
-    @property
-    def data(self) -> Source:
-        """Where images and annotations come from."""
-        return Source.of(self)
-
     def data_files(self) -> tuple[Path, ...]:
         given = tuple(path for _, path in loaders.files_of(self.questions)) if self.source == "files" else ()
         return (*self.data.files(), *given)

@@ -5,7 +5,7 @@ import re
 import pytest
 from transformers import LlavaProcessor
 
-from zoo.material.scenes import scene, text
+from zoo.material.scenes import draw, scene, text
 from zoo.material.scenes.sample import CATEGORIES
 from zoo.recipes import vlm_tokenizer
 from zoo.recipes.vlm_tokenizer import PATCHES, build, encode, vocabulary
@@ -79,7 +79,7 @@ def test_a_finished_dialogue_ends_with_the_end_token(processor: LlavaProcessor) 
 
 def test_a_rendered_prompt_gets_one_start_token_and_sixty_four_image_tokens(processor: LlavaProcessor) -> None:
     prompt = processor.apply_chat_template([user("Describe this image.", IMAGE_PART)], add_generation_prompt=True)
-    ids = processor(text=prompt, images=scene(1, 0).image(), return_tensors="pt")["input_ids"][0].tolist()
+    ids = processor(text=prompt, images=draw.image(scene(1, 0)), return_tensors="pt")["input_ids"][0].tolist()
     assert ids.count(vocabulary()["<s>"]) == 1 and ids[0] == vocabulary()["<s>"]
     assert ids.count(vocabulary()["<image>"]) == PATCHES
     without = [i for i in ids if i != vocabulary()["<image>"]]
@@ -87,7 +87,7 @@ def test_a_rendered_prompt_gets_one_start_token_and_sixty_four_image_tokens(proc
 
 
 def test_one_call_from_messages_to_tensors_gives_one_start_token(processor: LlavaProcessor) -> None:
-    parts = [{"type": "image", "image": scene(1, 0).image()}]
+    parts = [{"type": "image", "image": draw.image(scene(1, 0))}]
     inputs = processor.apply_chat_template(
         [[user("Describe this image.", *parts)]], tokenize=True, return_dict=True, return_tensors="pt"
     )

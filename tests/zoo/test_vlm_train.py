@@ -30,7 +30,7 @@ def test_a_packed_row_equals_separate_calls_of_the_stock_model() -> None:
     shown = scene(1, 0)
     branches = vlm_data.row(random.Random(0), shown, scene(1, 1), Mix())
     packed = vlm_data.pack([branches])
-    pixels = vlm_train.pixel_values(np.asarray(shown.image())[None])
+    pixels = vlm_train.pixel_values(np.asarray(draw.image(shown))[None])
     model = trainee.model
     with torch.no_grad():
         features = model.model.multi_modal_projector(trainee.patch_states(pixels))
@@ -50,7 +50,7 @@ def test_a_packed_row_equals_separate_calls_of_the_stock_model() -> None:
 
 
 def test_pixels_are_those_of_the_image_processor() -> None:
-    image = scene(1, 2).image()
+    image = draw.image(scene(1, 2))
     stock = vlm_tokenizer.processor().image_processor(image, return_tensors="pt")["pixel_values"]
     assert torch.allclose(vlm_train.pixel_values(np.asarray(image)[None]), stock, atol=1e-6)
 
@@ -60,7 +60,7 @@ def test_a_prompt_is_the_prefix_and_a_branch() -> None:
     line = text.question("cup") + text.SINGLE_WORD
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": line}]}]
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
-    ids = processor(text=prompt, images=scene(1, 0).image())["input_ids"][0]
+    ids = processor(text=prompt, images=draw.image(scene(1, 0)))["input_ids"][0]
     assert list(ids) == [*vlm_data.PREFIX, *encode(line), *encode("ASSISTANT:")]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from zoo.material.scenes import coco, scene, text
+from zoo.material.scenes import coco, draw, scene, text
 from zoo.material.scenes.sample import CATEGORIES
 
 SEED, SCENES = 77, 500
@@ -96,7 +96,7 @@ class Model:
         for start in range(0, len(dialogues), self.rows):
             some = dialogues[start : start + self.rows]
             texts = [self.processor.apply_chat_template(d, add_generation_prompt=True) for d in some]
-            shown = [scene(self.seed, i).image() for i in images[start : start + self.rows]] if images else None
+            shown = [draw.image(scene(self.seed, i)) for i in images[start : start + self.rows]] if images else None
             inputs = self.processor(text=texts, images=shown, padding=True, return_tensors="pt")
             with torch.no_grad():
                 out = self.model.generate(**inputs, max_new_tokens=new, do_sample=False)

@@ -110,7 +110,7 @@ def test_suffixes_have_names_or_are_literal(suffix, text):
 
 
 def test_images_are_drawn_on_demand():
-    assert SMALL.image("scene_000003.png").tobytes() == scenes.scene(500_000, 3).image().tobytes()
+    assert SMALL.image("scene_000003.png").tobytes() == scenes.draw.image(scenes.scene(500_000, 3)).tobytes()
 
 
 # -- sources ---------------------------------------------------------------------------------------------------------

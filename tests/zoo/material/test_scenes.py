@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.material.scenes import Scene, coco, file_name, index_of, provenance, scene, text, write
+from zoo.material.scenes import Scene, coco, draw, file_name, index_of, provenance, scene, text, write
 from zoo.material.scenes.sample import CATEGORIES, CATEGORY_IDS, EVERYWHERE, ROOMS, SHAPES, SIZE
 
 TABLES = "868144291d8996fe"  # first digits of the sha256 of both tables of 20 scenes of seed 1
@@ -33,7 +33,7 @@ def test_the_pixels_change_by_a_shade_at_most() -> None:
     """Another pillow may paint an edge one pixel off; colours and places stay."""
     import numpy as np
 
-    image = np.asarray(scene(1, 0).image(), dtype=np.float64)
+    image = np.asarray(draw.image(scene(1, 0)), dtype=np.float64)
     cells = image.reshape(4, 28, 4, 28, 3).mean((1, 3, 4)).round(1)
     assert image.shape == (SIZE, SIZE, 3)
     assert np.abs(cells - np.array(CELLS)).max() < 3.0
@@ -50,7 +50,7 @@ def test_seeds_and_settings_make_other_scenes() -> None:
     scenes = {scene(seed, i, core) for seed in (1, 2) for i in range(10) for core in (0.55, 0.8)}
     assert len({shown.objects for shown in scenes}) >= 28  # the same room and coins can fall twice
     assert scene(1, 4) == scene(1, 4)
-    assert scene(1, 4).image().tobytes() == scene(1, 4).image().tobytes()
+    assert draw.image(scene(1, 4)).tobytes() == draw.image(scene(1, 4)).tobytes()
 
 
 def test_every_scene_keeps_the_rules() -> None:
@@ -132,7 +132,7 @@ def test_images_are_written_without_loss(tmp_path: Path) -> None:
     write(tmp_path, 7, 2)
     for index in range(2):
         with Image.open(tmp_path / "images" / file_name(index)) as image:
-            assert image.tobytes() == scene(7, index).image().tobytes()
+            assert image.tobytes() == draw.image(scene(7, index)).tobytes()
 
 
 def test_file_names_carry_the_index() -> None:

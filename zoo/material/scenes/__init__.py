@@ -1,6 +1,6 @@
 """Generated scenes with exact ground truth: an image set in COCO format that needs no download.
 
-    scene(seed=1, index=0).image()          # RGB, 112 x 112
+    draw.image(scene(seed=1, index=0))      # RGB, 112 x 112
     instances, captions = coco(seed=1, n=500)
 
 Importing this package is cheap: pillow and numpy are imported when something is drawn.

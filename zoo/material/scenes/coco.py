@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zoo.material.scenes import text
+from zoo.material.scenes import draw, text
 from zoo.material.scenes.sample import CATEGORY_IDS, CORE, ROOMS, SIZE, UNSEEN, Scene, scene
 
 REFERENCES = 5  # captions per image
@@ -71,7 +71,7 @@ def write(folder: Path, seed: int, n: int, core: float = CORE, unseen: float = U
     (folder / "images").mkdir(parents=True, exist_ok=True)
     instances, captions = coco(seed, n, core, unseen)
     for index in range(n):
-        scene(seed, index, core, unseen).image().save(folder / "images" / file_name(index))
+        draw.image(scene(seed, index, core, unseen)).save(folder / "images" / file_name(index))
     (folder / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
     (folder / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
 
@@ -80,10 +80,8 @@ def provenance(seed: int, n_probe: int = 4, core: float = CORE, unseen: float = 
     """What the pixels depend on: ``scenes`` (sha256 of the first scenes' pixels, tables and the version), ``pillow``."""
     import PIL
 
-    from zoo.material.scenes import draw
-
     digest = hashlib.sha256(f"scenes {draw.VERSION}\n".encode())
     digest.update(json.dumps(coco(seed, n_probe, core, unseen), sort_keys=True).encode())
     for index in range(n_probe):
-        digest.update(scene(seed, index, core, unseen).image().tobytes())
+        digest.update(draw.image(scene(seed, index, core, unseen)).tobytes())
     return {"scenes": digest.hexdigest(), "pillow": PIL.__version__}

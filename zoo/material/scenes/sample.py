@@ -10,10 +10,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SIZE = 112  # pixels, both sides of an image
 CORE, UNSEEN = 0.55, 0.03
@@ -77,12 +73,6 @@ class Scene:
     def random(self, purpose: str) -> random.Random:
         """A generator of this scene for one purpose; different purposes never disturb each other."""
         return random.Random(f"{self.key}/{purpose}")
-
-    def image(self) -> Image.Image:
-        """The scene as an RGB image of 112 x 112 pixels; the same pixels every time."""
-        from zoo.material.scenes import draw
-
-        return draw.image(self)
 
 
 def scene(seed: int, index: int, core: float = CORE, unseen: float = UNSEEN) -> Scene:
