@@ -56,7 +56,7 @@ class Burden:
 
 def of(method: Method, num_beams: int, lowering: str) -> Burden:
     """The burden of a method under a search with `num_beams` (1: no beam search)."""
-    static = method.blocks() is not None and not _is_mask(method, lowering)
+    static = method.blocks() is not None and not is_mask(method, lowering)
     unknown = []
     if method.searches:
         unknown.append("going back in a search of its own")
@@ -74,7 +74,7 @@ def of(method: Method, num_beams: int, lowering: str) -> Burden:
     )
 
 
-def _is_mask(method: Method, lowering: str) -> bool:
+def is_mask(method: Method, lowering: str) -> bool:
     """Whether what it leaves out is computed nevertheless."""
     return any(hook.masks_dense or (hook.is_lowered and lowering == "dense") for hook in method.hooks)
 
