@@ -30,6 +30,7 @@ from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.activations.fcct import curves
+from methods.activations.steering import moved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ class Injection(Method):
         import torch
 
         added = sum(rate * ctx.store[kind, k].to(old.device) for k, rate in plans[ctx.layer])
-        new = injected(old, added, strength)
+        new = moved(old, added, strength)
         ctx.count("cosine", torch.cosine_similarity(old, new, dim=-1))
         return torch.cat((x[:, :-1], new[:, None].to(x.dtype)), dim=1)
 
@@ -140,10 +141,3 @@ def plan(rates: list[float], sources: int, targets: int) -> dict[int, list[tuple
     ranked = sorted(range(len(rates)), key=lambda i: -rates[i])
     found = {t: [(k, rates[k]) for k in sorted(ranked[:sources]) if k < t] for t in sorted(ranked[:targets])}
     return {t: below for t, below in found.items() if below}
-
-
-def injected(x: Tensor, added: Tensor, strength: float) -> Tensor:
-    """x `[B, d]` plus strength * added, rescaled to the norm of x."""
-    from torch.nn.functional import normalize
-
-    return x.norm(dim=-1, keepdim=True) * normalize(x + strength * added, dim=-1)

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.contracts.call import Call, Request
 from harness.contracts.method import Method
 from methods.activations.capture import Capture
+from methods.activations.steering import moved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,13 +134,6 @@ def turned(m: Tensor, v: Tensor, strength: float) -> Tensor:
 
     g = 1 + cosine_similarity(m, -v, dim=-1).clamp(min=0)[..., None]
     return m.norm(dim=-1, keepdim=True) * normalize(normalize(m, dim=-1) + strength * g * normalize(v, dim=-1), dim=-1)
-
-
-def moved(x: Tensor, v: Tensor, strength: float) -> Tensor:
-    """The paper's edit: x `[B, n, d]` plus strength * v, rescaled to the norm of x."""
-    from torch.nn.functional import normalize
-
-    return x.norm(dim=-1, keepdim=True) * normalize(x + strength * v, dim=-1)
 
 
 def window(n_layers: int, published: int, chosen: int | None = None) -> range:

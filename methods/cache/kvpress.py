@@ -41,6 +41,7 @@ from harness.contracts.method import AfterContext
 from harness.errors import UserError
 from methods.cache import kvpress_library as library
 from methods.cache.kept_columns import columns
+from methods.cache.rows import with_new
 from methods.cache.streaming_kv import LENGTH_DEPENDENT, rotated
 
 if TYPE_CHECKING:
@@ -205,13 +206,7 @@ class KVPress(AfterContext):
 
     def select(self, ctx: Call, q: Tensor, k: Tensor) -> Tensor | None:
         """Head-wise presses: what a key head still reads, and everything since."""
-        if "read" not in ctx.state:
-            return None
-        import torch
-
-        read = ctx.state["read"]
-        new = torch.arange(ctx.state["until"], k.shape[2], device=k.device).expand(*read.shape[:2], -1)
-        return torch.cat((read, new), dim=-1)
+        return with_new(ctx.state["read"], ctx.state["until"], k.shape[2]) if "read" in ctx.state else None
 
     # ------------------------------------------------------------------------------------------------------ parts
 

@@ -1,4 +1,6 @@
-"""Attention weights of a few query rows, for methods that decide from them what stays in the cache."""
+"""What methods share that decide after the prompt which of its keys stay: attention weights of a few query rows to decide
+from, and what decode reads then.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +28,11 @@ def attention_rows(ctx: Call, keys: Tensor, rows: slice) -> Tensor:
         extra = sinks.float().view(1, keys.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
         scores = torch.cat((scores, extra), dim=-1)
     return scores.softmax(dim=-1)[..., : keys.shape[2]].flatten(1, 2)
+
+
+def with_new(kept: Tensor, prompt: int, n: int) -> Tensor:
+    """Columns `[B, h, m]` that stayed of a prompt of `prompt` tokens, and all columns up to `n` since."""
+    import torch
+
+    new = torch.arange(prompt, n, device=kept.device).expand(*kept.shape[:2], -1)
+    return torch.cat((kept, new), dim=-1)

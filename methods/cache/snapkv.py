@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from harness.contracts.call import Call
 from harness.contracts.method import AfterContext
 from harness.contracts.options import Within
-from methods.cache.rows import attention_rows
+from methods.cache.rows import attention_rows, with_new
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,13 +85,7 @@ class SnapKV(AfterContext):
         return None
 
     def select(self, ctx: Call, q: Tensor, k: Tensor) -> Tensor | None:
-        if "kept" not in ctx.state:
-            return None
-        import torch
-
-        kept = ctx.state["kept"]
-        new = torch.arange(ctx.state["prompt"], k.shape[2], device=k.device).expand(*kept.shape[:2], -1)
-        return torch.cat((kept, new), dim=-1)
+        return with_new(ctx.state["kept"], ctx.state["prompt"], k.shape[2]) if "kept" in ctx.state else None
 
     def votes(self, ctx: Call, keys: Tensor) -> Tensor:
         """Pooled votes `[B, H_kv or H, n - window]` for the keys before the window."""

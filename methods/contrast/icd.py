@@ -15,12 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.call import Call, Draft, Request
-from methods.contrast.two_stream import TwoStream, contrast, cut
+from harness.contracts.call import Draft, Request
+from methods.contrast.two_stream import Contrast
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.contracts.inputs import Inputs
     from harness.contracts.model import Model
 
@@ -28,37 +26,28 @@ PREFIX = "You are a confused objects detector to provide a fuzzy overview or imp
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICD(TwoStream):
+class ICD(Contrast):
     """Contrast with a disturbing instruction."""
 
     name = "icd"
     title = "ICD: contrast with a disturbing instruction"
     paper = "2403.18715"
-    budget_unit = "strength of the contrast (alpha)"
-    options = {
-        "alpha": "strength: (1 + alpha) l - alpha l'; 0 contrasts nothing",
-        "beta": "tokens below beta times the largest probability are ruled out; 0 keeps all",
+    options = Contrast.options | {
         "prefix": "the disturbing instruction",
         "place": "system: as the system message; question: before the first user message; auto: system if there is one",
     }
 
-    alpha: float = 1.0
-    beta: float = 0.1
     prefix: str = PREFIX
     place: Literal["auto", "system", "question"] = "auto"
 
     def validate(self) -> None:
-        self.require(self.alpha >= 0, "alpha", "it cannot be negative")
-        self.require(0 <= self.beta <= 1, "beta", "it is a share of the largest probability, 0 to 1")
+        super().validate()
         self.require(bool(self.prefix.strip()), "prefix", "an empty instruction disturbs nobody")
         self.require(self.place in ("auto", "system", "question"), "place", "it is 'auto', 'system' or 'question'")
 
     def negatives(self, request: Request) -> tuple[Inputs, ...]:
         as_system = self.place == "system" or (self.place == "auto" and has_system_role(request.view))
         return (request.with_drafts(lambda draft: disturbed(draft, self.prefix, as_system)),)
-
-    def combine(self, ctx: Call, main: Tensor, other: Tensor) -> Tensor:
-        return cut(contrast(main, other, self.alpha), main, self.beta)
 
 
 def has_system_role(view: Model) -> bool:

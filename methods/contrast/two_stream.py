@@ -67,6 +67,27 @@ class TwoStream(Method):
         return torch.cat((z[:, :-1].float(), out[:, None]), dim=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contrast(TwoStream):
+    """(1 + alpha) l - alpha l', and -inf where the main stream's own logits are below max l + log beta (VCD, ICD, VDD)."""
+
+    budget_unit = "strength of the contrast (alpha)"
+    options = {
+        "alpha": "strength: (1 + alpha) l - alpha l'; 0 contrasts nothing",
+        "beta": "tokens below beta times the largest probability are ruled out; 0 keeps all",
+    }
+
+    alpha: float = 1.0
+    beta: float = 0.1
+
+    def validate(self) -> None:
+        self.require(self.alpha >= 0, "alpha", "it cannot be negative")
+        self.require(0 <= self.beta <= 1, "beta", "it is a share of the largest probability, 0 to 1")
+
+    def combine(self, ctx: Call, main: Tensor, other: Tensor) -> Tensor:
+        return cut(contrast(main, other, self.alpha), main, self.beta)
+
+
 def refuse_soft_cap(method: Method, view: Model) -> None:
     """`UserError` if the model bends its logits after the language head, behind the method's back."""
     if view.final_softcap is not None:

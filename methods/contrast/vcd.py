@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from harness.contracts.call import Call, Draft, Request
-from methods.contrast.two_stream import TwoStream, contrast, cut
+from harness.contracts.call import Draft, Request
+from methods.contrast.two_stream import Contrast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,35 +34,26 @@ STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class VCD(TwoStream):
+class VCD(Contrast):
     """Contrast with a noisy picture."""
 
     name = "vcd"
     title = "VCD: contrast with a noisy picture"
     paper = "2311.16922"
-    budget_unit = "strength of the contrast (alpha)"
-    options = {
-        "alpha": "strength: (1 + alpha) l - alpha l'; 0 contrasts nothing",
-        "beta": "tokens below beta times the largest probability are ruled out; 0 keeps all",
+    options = Contrast.options | {
         "noise_step": "diffusion step of the noise, 0 to 999",
         "seed": "of the noise, together with the example's id",
     }
 
-    alpha: float = 1.0
-    beta: float = 0.1
     noise_step: int = 500
     seed: int = 0
 
     def validate(self) -> None:
-        self.require(self.alpha >= 0, "alpha", "it cannot be negative")
-        self.require(0 <= self.beta <= 1, "beta", "it is a share of the largest probability, 0 to 1")
+        super().validate()
         self.require(0 <= self.noise_step < STEPS, "noise_step", f"the schedule has steps 0 to {STEPS - 1}")
 
     def negatives(self, request: Request) -> tuple[Inputs, ...]:
         return (request.with_pixels(self.noisy),)
-
-    def combine(self, ctx: Call, main: Tensor, other: Tensor) -> Tensor:
-        return cut(contrast(main, other, self.alpha), main, self.beta)
 
     def noisy(self, draft: Draft, pixels: Tensor) -> Tensor:
         """The sample's pixel values (any shape: noise is elementwise) after `noise_step`."""

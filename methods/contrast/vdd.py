@@ -14,38 +14,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.call import Call, Request
+from harness.contracts.call import Request
 from harness.errors import UserError
-from methods.contrast.two_stream import TwoStream, contrast, cut
+from methods.contrast.two_stream import Contrast
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.contracts.inputs import Inputs
     from harness.contracts.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
-class VDD(TwoStream):
+class VDD(Contrast):
     """Contrast with the text alone."""
 
     name = "vdd"
     title = "VDD: contrast with the text alone"
     paper = "2403.05262"
-    budget_unit = "strength of the contrast (alpha)"
-    options = {
-        "alpha": "strength: (1 + alpha) l - alpha l'; 0 contrasts nothing",
-        "beta": "tokens below beta times the largest probability are ruled out; 0 keeps all",
+    options = Contrast.options | {
         "mode": "dd: no picture; dd_unk: an unknown token in its place; both: the mean of their logits",
     }
 
-    alpha: float = 1.0
-    beta: float = 0.1
     mode: Literal["dd", "dd_unk", "both"] = "dd"
 
     def validate(self) -> None:
-        self.require(self.alpha >= 0, "alpha", "it cannot be negative")
-        self.require(0 <= self.beta <= 1, "beta", "it is a share of the largest probability, 0 to 1")
+        super().validate()
         self.require(self.mode in ("dd", "dd_unk", "both"), "mode", "it is 'dd', 'dd_unk' or 'both'")
 
     def check(self, view: Model) -> None:
@@ -61,9 +53,6 @@ class VDD(TwoStream):
             return (blind,)
         unknown = with_unknown(request, blind)
         return (unknown,) if self.mode == "dd_unk" else (blind, unknown)
-
-    def combine(self, ctx: Call, main: Tensor, other: Tensor) -> Tensor:
-        return cut(contrast(main, other, self.alpha), main, self.beta)
 
 
 def with_unknown(request: Request, blind: Inputs) -> Inputs:

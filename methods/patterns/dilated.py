@@ -36,6 +36,9 @@ class DilatedWindow(StaticPattern):
         delta = a - c
         return ((delta % (self.dilation + 1) == 0) & (delta < self.span_blocks)) | (c < self.sink_blocks)
 
+    def _smaller(self, n: int) -> dict[str, dict[str, Any]]:
+        return self._lowered(span_blocks=1, sink_blocks=0) | super()._smaller(n)
+
     def validate(self) -> None:
         super().validate()
         self.require(self.span_blocks >= 1, "span_blocks", "the window holds at least the block of the query")

@@ -15,31 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from methods.patterns.static import BLOCK, FULL, StaticPattern
+from methods.patterns.windowed import WindowAndSinks
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerAttention(StaticPattern):
+class PowerAttention(WindowAndSinks):
     """Window, sink and power-of-two distances, in blocks."""
 
     name = "power"
     title = "PowerAttention: exponentially spaced block links"
     paper = "2503.03588"
-    options = {
-        "block_size": BLOCK,
-        "window_blocks": "distances below this many blocks are read",
-        "sink_blocks": "blocks at the start that everyone reads",
-        "full_layers": FULL,
-    }
 
     window_blocks: int = 5
-    sink_blocks: int = 1
 
     def keep(self, h: Any, a: Any, c: Any) -> Any:
         delta = a - c
         return (delta < self.window_blocks) | (delta & (delta - 1) == 0) | (c < self.sink_blocks)
-
-    def validate(self) -> None:
-        super().validate()
-        self.require(self.window_blocks >= 1, "window_blocks", "the window holds at least the block of the query")
-        self.require(self.sink_blocks >= 0, "sink_blocks", "it cannot be negative")

@@ -10,30 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from methods.patterns.static import BLOCK, FULL, StaticPattern
+from methods.patterns.windowed import WindowAndSinks
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlidingWindow(StaticPattern):
+class SlidingWindow(WindowAndSinks):
     """The nearest blocks and the first ones."""
 
     name = "sliding"
     title = "Sliding window of blocks with sink blocks"
     paper = "2503.03588"
-    options = {
-        "block_size": BLOCK,
-        "window_blocks": "distances below this many blocks are read",
-        "sink_blocks": "blocks at the start that everyone reads",
-        "full_layers": FULL,
-    }
 
     window_blocks: int = 9
-    sink_blocks: int = 1
 
     def keep(self, h: Any, a: Any, c: Any) -> Any:
         return (a - c < self.window_blocks) | (c < self.sink_blocks)
-
-    def validate(self) -> None:
-        super().validate()
-        self.require(self.window_blocks >= 1, "window_blocks", "the window holds at least the block of the query")
-        self.require(self.sink_blocks >= 0, "sink_blocks", "it cannot be negative")

@@ -67,9 +67,12 @@ class StaticPattern(Method):
 
     def _smaller(self, n: int) -> dict[str, dict[str, Any]]:
         """Options that may be too large for a context of `n` tokens -> what each is when it is small."""
-        size = max(1, min(self.block_size // 2, n // 64))  # not 1 at once: the number of pairs grows with its square
-        least = {"window_blocks": 1, "span_blocks": 1, "sink_blocks": 0, "block_size": size}
-        return {key: {key: value} for key, value in least.items() if getattr(self, key, value) > value}
+        # not 1 at once: the number of pairs grows with its square
+        return self._lowered(block_size=max(1, min(self.block_size // 2, n // 64)))
+
+    def _lowered(self, **least: int) -> dict[str, dict[str, Any]]:
+        """Those of the options that are larger than what is given, one by one."""
+        return {key: {key: value} for key, value in least.items() if getattr(self, key) > value}
 
     def _leaves_out(self, n: int) -> bool:
         """Whether some block of a context of `n` tokens is not read."""

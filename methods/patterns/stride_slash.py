@@ -10,26 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from methods.patterns.static import BLOCK, FULL, StaticPattern
+from methods.patterns.windowed import WindowAndSinks
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrideSlash(StaticPattern):
+class StrideSlash(WindowAndSinks):
     """A window, and every `stride`-th block before it."""
 
     name = "stride_slash"
     title = "Window plus evenly spaced block diagonals"
     paper = "2503.03588"
-    options = {
-        "block_size": BLOCK,
-        "window_blocks": "distances below this many blocks are read",
-        "sink_blocks": "blocks at the start that everyone reads",
-        "stride": "distance between two block diagonals",
-        "full_layers": FULL,
-    }
+    options = WindowAndSinks.options | {"stride": "distance between two block diagonals"}
 
     window_blocks: int = 6
-    sink_blocks: int = 1
     stride: int = 32
 
     def keep(self, h: Any, a: Any, c: Any) -> Any:
@@ -38,6 +31,4 @@ class StrideSlash(StaticPattern):
 
     def validate(self) -> None:
         super().validate()
-        self.require(self.window_blocks >= 1, "window_blocks", "the window holds at least the block of the query")
-        self.require(self.sink_blocks >= 0, "sink_blocks", "it cannot be negative")
         self.require(self.stride >= 1, "stride", "diagonals are at least one block apart")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +26,6 @@ from tests.matrix import CASES as TEXT_CASES
 from tests.methods.picture_matrix import CASES as PICTURE_CASES
 from tests.models import small
 
-ROOT = Path(__file__).parents[2]
 METHODS: dict[str, Method] = {str(case): case.acts for case in (*TEXT_CASES, *PICTURE_CASES)}
 METHODS |= {"kvpress": KVPress(), "capture": Capture(what=("heads",))}
 

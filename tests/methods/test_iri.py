@@ -18,7 +18,8 @@ from harness.running.calibrate import task_of
 from methods.activations import fcct
 from methods.activations.capture import Capture, Patch
 from methods.activations.fcct import KINDS, curves, last_token, positive, recovery, yes_ids
-from methods.activations.iri import Injection, injected, plan
+from methods.activations.iri import Injection, plan
+from methods.activations.steering import moved
 from methods.contrast.vcd import VCD
 from methods.dense import Dense
 from tests import tiny_vlm
@@ -44,11 +45,11 @@ def test_in_a_shallow_model_every_layer_is_a_target() -> None:
 
 def test_injection_is_its_formula_and_keeps_the_norm() -> None:
     x, added = random(3, 16), random(3, 16, seed=1)
-    new = injected(x, added, 0.26)
+    new = moved(x, added, 0.26)
     for b in range(3):
         y = x[b] + 0.26 * added[b]
         torch.testing.assert_close(new[b], y * x[b].norm() / y.norm())
-    torch.testing.assert_close(injected(x, added, 0.0), x)
+    torch.testing.assert_close(moved(x, added, 0.0), x)
 
 
 def test_only_questions_about_present_objects_are_traced_and_none_is_an_error() -> None:

@@ -10,7 +10,8 @@ from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.errors import UserError
 from harness.models.inputs import collate, without_image
-from methods.activations.vista import Vista, moved, turned, window
+from methods.activations.steering import moved
+from methods.activations.vista import Vista, turned, window
 from tests import tiny_vlm
 from tests.methods.pictured import answers, before_and_after, check_identity, check_request, samples
 
