@@ -17,12 +17,13 @@ from harness.contracts.method import Method
 
 
 class RowHooks:
-    """The part of a method that edits scores or weights. `layers`: those in which it acts."""
+    """The part of a method that edits scores or weights. `layers`: those in which it does."""
 
     def __init__(self, method: Method, hooks: frozenset[str], layers: list[int], softcap: float | None) -> None:
-        self.method, self.softcap, self.layers = method, softcap, frozenset(layers)
+        self.method, self.softcap = method, softcap
         self.scores = method.scores if "scores" in hooks else None
         self.probs = method.probs if "probs" in hooks else None
+        self.layers = frozenset(layers if self.scores or self.probs else ())
 
     def edit(
         self, ctx: Call, meta: Meta, out: Tensor | None, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None,

@@ -51,9 +51,9 @@ class Runtime:
         self.hooks = frozenset(hook.name for hook in method.hooks)
         self.tracked = method.tracks_keys
         self.reading = Reading(method, self.hooks, lowering)
-        row_layers = method.layers(view) if self.hooks & {"scores", "probs"} else []
-        self.rows = RowHooks(method, self.hooks, row_layers, view.softcap)
+        self.rows = RowHooks(method, self.hooks, method.layers(view), view.softcap)
         self.attends = any(hook.at == "attention" for hook in method.hooks)
+        self.ends = any(hook.at == "head" for hook in method.hooks)
         self.edits_cache = "edit_cache" in self.hooks
         self.request: LiveRequest | None = None
         self.step = -1  # forwards of the request so far, less one
@@ -115,7 +115,7 @@ class Runtime:
             ids = self.request.inputs.ids
             tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
         self.forward = Forward(cache, tokens=tokens)
-        self.usage.tally.forward(rows, "logits" in self.hooks)
+        self.usage.tally.forward(rows, self.ends)
         self.step += 0 if self.is_prefix else 1
 
     def mask(self, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Place = Literal["model", "input", "request", "layer", "attention", "logits", "search"]
+Place = Literal["model", "input", "request", "layer", "attention", "head", "search"]
 
 NEVER: frozenset[str] = frozenset()
 DECODE = frozenset({"decode"})
@@ -54,7 +54,7 @@ _ALL = (
     Hook(name="attn_out", at="layer"),
     Hook(name="mlp_out", at="layer"),
     Hook(name="layer_out", at="layer"),
-    Hook(name="logits", at="logits", whole_rows=True),
+    Hook(name="logits", at="head", whole_rows=True),
     Hook(name="generate", at="search", phases=NEVER, remembers=True),
 )  # fmt: skip
 HOOKS = {hook.name: hook for hook in _ALL}

@@ -22,9 +22,13 @@ def install(runtime: Runtime) -> list[RemovableHandle]:
             handles.append(view.layers[i].register_forward_pre_hook(_layer_in(runtime, i), with_kwargs=True))
         if "heads" in hooks:
             handles.append(view.o_proj(i).register_forward_pre_hook(_heads(runtime, i)))
-        for hook, module in (("attn_out", view.attention(i)), ("mlp_out", view.mlp(i)), ("layer_out", view.layers[i])):
-            if hook in hooks:
-                handles.append(module.register_forward_hook(_output(runtime, i, getattr(method, hook))))
+        outputs = {
+            "attn_out": (view.attention(i), method.attn_out),
+            "mlp_out": (view.mlp(i), method.mlp_out),
+            "layer_out": (view.layers[i], method.layer_out),
+        }
+        for module, edit in (found for hook, found in outputs.items() if hook in hooks):
+            handles.append(module.register_forward_hook(_output(runtime, i, edit)))
     if "logits" in hooks:
         handles.append(view.lm_head.register_forward_hook(_output(runtime, view.n_layers, method.logits)))
     return handles

@@ -1,0 +1,42 @@
+"""Nobody keeps a list of hooks beside the table."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from harness.contracts.hooks import HOOKS
+
+ROOT = Path(__file__).parents[2]
+TABLE = ("harness/contracts/hooks.py", "harness/contracts/method.py")
+
+
+def named_without_a_call(source: str) -> set[str]:
+    """Hooks that a file names in a text without calling them, or handing them on, itself."""
+    nodes = list(ast.walk(ast.parse(source)))
+    # a kind of question may have the name of a hook
+    kinds = {
+        id(text)
+        for node in nodes
+        if isinstance(node, ast.Compare | ast.AnnAssign) and _is_kind(node)
+        for text in ast.walk(node)
+    }
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in kinds}
+    called = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return (texts & set(HOOKS)) - called
+
+
+def _is_kind(node: ast.Compare | ast.AnnAssign) -> bool:
+    said = node.left if isinstance(node, ast.Compare) else node.target
+    return "kind" in (getattr(said, "attr", ""), getattr(said, "id", ""))
+
+
+def test_only_those_who_call_a_hook_name_it() -> None:
+    files = [p for p in (ROOT / "harness").rglob("*.py") if str(p.relative_to(ROOT)) not in TABLE]
+    found = {str(p.relative_to(ROOT)): named for p in files if (named := named_without_a_call(p.read_text()))}
+    assert len(files) > 100 and not found
+
+
+def test_a_list_of_hooks_elsewhere_is_found() -> None:
+    assert named_without_a_call('READS = ("pattern", "select")\nmethod.select(ctx, q, k)') == {"pattern"}
+    assert named_without_a_call('if "logits" in hooks:\n    head.register(method.logits)') == set()
