@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from harness.asking import apart, cache_bytes
+from harness.asking import cache_bytes
 from harness.asking.decoding import GREEDY, Decoding, processors
-from harness.asking.finite import NEVER, Watch, blame
+from harness.asking.watch import NEVER, Watch
+from harness.attention import apart
+from harness.attention.blame import blame
 from harness.contracts.call import Draft
 from harness.errors import UserError
 from harness.models.inputs import Inputs, Sample, collate

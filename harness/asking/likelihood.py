@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.asking.finite import blame
+from harness.attention.blame import blame
 from harness.errors import UserError
 from harness.models.inputs import Inputs, Sample
 from harness.models.view import View

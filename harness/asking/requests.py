@@ -26,13 +26,13 @@ from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generate import Generation, generate
 from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
 from harness.asking.lm_eval_tokens import LIKELIHOODS, Asked, asked
+from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
 from harness.contracts.call import Draft
 from harness.contracts.example import Example
 from harness.errors import UserError
 from harness.models.inputs import Sample, ids_digest
 from harness.models.view import View
-from harness.plan.refusals import check_fixed
 
 if TYPE_CHECKING:
     from harness.attention.attach import Attached

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.asking import apart
 from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generate import Generation, call, generations
+from harness.attention import apart
 from harness.attention.attach import serving
 from harness.attention.shared_prefill import Fan
 from harness.models.inputs import Inputs, Sample, collate

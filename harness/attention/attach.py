@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from harness.attention import refusals
 from harness.attention.cache import LinkedCache, tracked_cache
 from harness.attention.doors import dispatch, modules
 from harness.attention.lowering.lower import LOWERINGS
@@ -21,7 +22,6 @@ from harness.attention.usage import Counts, Usage
 from harness.contracts.method import Method
 from harness.errors import Unsupported, UserError, nearest
 from harness.models.inputs import Inputs
-from harness.plan import refusals
 
 if TYPE_CHECKING:
     from harness.models.view import View

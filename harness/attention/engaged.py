@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.asking import apart
-from harness.asking.finite import blame
-from harness.attention import idle
+from harness.attention import apart, idle, refusals
 from harness.attention.attach import Attached, attach
+from harness.attention.blame import blame
 from harness.contracts.method import Method
 from harness.errors import NotEngaged
 from harness.models.inputs import Inputs, of_ids
-from harness.plan import refusals
 
 if TYPE_CHECKING:
     from harness.models.view import View

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from harness.attention.refusals import pictureless
 from harness.attention.usage import Usage
 from harness.contracts.call import Call
 from harness.contracts.inputs import Draft, Inputs
 from harness.contracts.method import Method
-from harness.errors import UserError
 from harness.models import inputs as made
 from harness.models.inputs import Sample, collate, sample_of, without_image
 
@@ -98,10 +98,7 @@ class LiveRequest:
 
     def _need_images(self) -> None:
         if self.inputs.image is None or not all(s.tensors for s in self.inputs.samples):
-            raise UserError(
-                f"Method '{self._at_work.method.name}' works on pictures, and this task shows none; choose a task with "
-                "images (pope, chair)."
-            )
+            raise pictureless(self._at_work.method)
 
 
 class LiveStream:

@@ -78,6 +78,11 @@ class Inputs(Protocol):
         """int64 `[B, T]`, or `[n, B, T]` where a token has several coordinates; None: the library's own."""
         ...
 
+    @property
+    def scored(self) -> Tensor | None:
+        """int64 `[B]`: the first column whose logits are scored; None: something is generated after the last one."""
+        ...
+
     def prefill(self) -> dict[str, Any]:
         """Keywords of a forward over the whole prompt."""
         ...

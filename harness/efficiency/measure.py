@@ -39,7 +39,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.asking import apart, cache_bytes
+from harness.asking import cache_bytes
+from harness.attention import apart
 from harness.efficiency import hardware
 from harness.efficiency.load import OtherLoad
 from harness.efficiency.memory import PeakMemory, settle

@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
+from harness.models.blind import blind
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -79,8 +80,6 @@ def sample_of(view: View, draft: Draft) -> Sample:
     if not draft.images:
         return Sample(tuple(view.prompt_ids(draft.prompt, draft.answer_prefix)), draft)
     if view.vision is None:
-        from harness.plan.refusals import blind
-
         raise blind(view.name)
     text = view.tokens.prompt_text(draft.prompt, draft.answer_prefix, n_images=len(draft.images))
     special = view.tokens.adds_special(text)

@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.attention.refusals import check_eyes, check_fixed, check_pictures, check_scored, unchanged
 from harness.contracts.example import Skipped
 from harness.contracts.method import Method
 from harness.contracts.task import Task
-from harness.errors import NotEngaged, Unsupported, UserError
+from harness.errors import Unsupported, UserError
 from harness.models import checkpoint
+from harness.models.blind import blind
 from harness.models.families import family_of
 
 if TYPE_CHECKING:
     from harness.models.load import ModelSpec
-    from harness.models.view import View
     from harness.plan.cells import Cell
 
 
@@ -104,58 +105,6 @@ def check_question(method: Method, label: str, task: Task, task_label: str) -> N
             f"its questions begin. Set method.{label}.question=prefill, which makes them part of the dense prefill, or choose a "
             "task that says it."
         )
-
-
-def check_eyes(method: Method, model: ModelSpec | View, sees: bool) -> None:
-    """`Unsupported` if a method for pictures meets a model without eyes."""
-    if "images" in method.needs and not sees:
-        raise Unsupported(
-            f"Method '{method.name}' works on pictures, but model '{model.name}' reads text only; choose a vision-language "
-            "model, or a method for text."
-        )
-
-
-def check_pictures(method: Method, shown: bool) -> None:
-    """`Unsupported` if a method for pictures is shown none."""
-    if "images" in method.needs and not shown:
-        raise Unsupported(
-            f"Method '{method.name}' works on pictures, and this task shows none; choose a task with images "
-            "(pope, chair), or a method for text."
-        )
-
-
-def blind(model: str) -> UserError:
-    """What a model without eyes says to a task with pictures."""
-    return UserError(
-        f"Model '{model}' reads text only, and this task shows it pictures; choose a vision-language model "
-        "(`heed list models`)."
-    )
-
-
-def check_scored(method: Method) -> None:
-    """`Unsupported` for a method that cannot change a text that is scored as it stands, in one pass. Dense changes nothing anyway."""
-    if not method.hooks:
-        return
-    if method.prefill_is_dense or method.searches:
-        raise Unsupported(
-            f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
-            "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
-        )
-    check_fixed(method)
-
-
-def check_fixed(method: Method) -> None:
-    """`Unsupported` for a method that writes another prompt, where the task gives the token ids themselves."""
-    if method.rewrites_prompt:
-        raise Unsupported(
-            f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
-            "token by token; choose a task that generates from a plain prompt."
-        )
-
-
-def unchanged(method: Method, why: str) -> NotEngaged:
-    """What is said of a method whose budget covers everything; `why` is the method's own sentence."""
-    return NotEngaged(f"Method '{method.name}' would not change this model on this task: {why}.")
 
 
 # -- the plan ---------------------------------------------------------------------------------------------------------

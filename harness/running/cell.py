@@ -59,7 +59,7 @@ class CellRun:
         """What the model reads of each example, before the method's `transform`."""
         if self.cell.method.question_phase != "decode" or self.cell.task.kind == "nll":
             return self._plain()
-        from harness.asking.apart import apart
+        from harness.attention.apart import apart
 
         return [apart(self.view, sample) for sample in self._plain()]
 

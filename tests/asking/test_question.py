@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.asking import apart
 from harness.asking.batches import plan_batches
 from harness.asking.decoding import Decoding
 from harness.asking.generate import generate
 from harness.asking.side_by_side import prefill
+from harness.attention import apart
 from harness.attention.attach import attach, prepared
 from harness.attention.engaged import prove
 from harness.contracts.call import Draft

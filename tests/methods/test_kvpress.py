@@ -17,8 +17,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from harness.asking import apart, cache_bytes
+from harness.asking import cache_bytes
 from harness.asking.generate import generate
+from harness.attention import apart
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.config.compose import compose

@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from harness.attention.doors.dispatch import outer, silenced
 from harness.errors import UserError
 from harness.models.finite import first_nonfinite, model_error
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 Given = Callable[["Attached | None"], Mapping[str, Any]]  # keywords of a forward, announced to a method (None: dense)
-
-NEVER = 1 << 30
 
 
 def blame(view: View, given: Given, attached: Attached | None, where: str) -> UserError:
@@ -36,26 +31,6 @@ def blame(view: View, given: Given, attached: Attached | None, where: str) -> Us
             f"{place or where}; the model alone computes finite ones there. Check its strengths and factors."
         )
     return model_error(view, place or where)
-
-
-class Watch:
-    """A logits processor that remembers at which new token the scores of a row first were not finite. It only adds a maximum
-    to a step, and nothing waits for the device.
-    """
-
-    def __init__(self, prompt: int) -> None:
-        self.prompt = prompt
-        self._first: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        best = scores.amax(-1)  # NaN if one is; minus infinity is a token that was ruled out
-        first = torch.full(best.shape, NEVER, device=best.device) if self._first is None else self._first
-        self._first = torch.where(torch.isfinite(best), first, first.clamp(max=input_ids.shape[1] - self.prompt))
-        return scores
-
-    def first(self, samples: int) -> list[int]:
-        """For each sample (beams are rows of one) the number of the first such token, or `NEVER`."""
-        return [NEVER] * samples if self._first is None else self._first.view(samples, -1).amin(1).tolist()
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""What a method refuses whatever runs it, by what it says of itself: a model without eyes, a task without pictures, a text that
+is fixed or scored as it stands. The plan and the run ask here, and so say it in the same words. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from harness.contracts.method import Method
+from harness.errors import NotEngaged, Unsupported
+
+
+class Named(Protocol):
+    """A model, loaded or not."""
+
+    @property
+    def name(self) -> str:
+        """Shown to people."""
+        ...
+
+
+def check_eyes(method: Method, model: Named, sees: bool) -> None:
+    """`Unsupported` if a method for pictures meets a model without eyes."""
+    if "images" in method.needs and not sees:
+        raise Unsupported(
+            f"Method '{method.name}' works on pictures, but model '{model.name}' reads text only; choose a vision-language "
+            "model, or a method for text."
+        )
+
+
+def check_pictures(method: Method, shown: bool) -> None:
+    """`Unsupported` if a method for pictures is shown none."""
+    if "images" in method.needs and not shown:
+        raise pictureless(method)
+
+
+def pictureless(method: Method) -> Unsupported:
+    """What is said of a method that works on pictures where there are none."""
+    return Unsupported(
+        f"Method '{method.name}' works on pictures, and this task shows none; choose a task with pictures "
+        "(`heed list tasks`), or a method for text."
+    )
+
+
+def check_scored(method: Method) -> None:
+    """`Unsupported` for a method that cannot change a text that is scored as it stands, in one pass. Dense changes nothing anyway."""
+    if not method.hooks:
+        return
+    if method.prefill_is_dense or method.searches:
+        raise Unsupported(
+            f"Method '{method.name}' acts only after the prompt, and this task scores the prompt itself in one pass, "
+            "so its number would be dense's. Use a task that generates, or a method that acts in prefill."
+        )
+    check_fixed(method)
+
+
+def check_fixed(method: Method) -> None:
+    """`Unsupported` for a method that writes another prompt, where the task gives the token ids themselves."""
+    if method.rewrites_prompt:
+        raise Unsupported(
+            f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
+            "token by token; choose a task that generates from a plain prompt."
+        )
+
+
+def unchanged(method: Method, why: str) -> NotEngaged:
+    """What is said of a method whose budget covers everything; `why` is the method's own sentence."""
+    return NotEngaged(f"Method '{method.name}' would not change this model on this task: {why}.")
