@@ -97,8 +97,7 @@ def score(overrides: list[str]) -> int:
     out = output("out=", files["out"], [*given.values(), *task.data_files()])
     result = rescore(task, given.get("examples"), given["outputs"], out)
     if result["n_missing"]:
-        counted = "and count as wrong" if "coverage" not in result["metrics"] else "and lower the coverage"
-        missing = f"{result['n_missing']} of {result['n']} examples have no output {counted}"
+        missing = f"{result['n_missing']} of {result['n']} examples have no output and {task.without_output}"
         Terminal().print(missing, style="yellow")
     if result["n_empty"]:
         empty = f"{result['n_empty']} of {result['n']} outputs are empty"

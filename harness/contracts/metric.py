@@ -37,3 +37,4 @@ class Metric:
     undefined: float | None = None
     shown: bool = True  # in the terminal's table, where the first metric of a task always stands
     judged: bool = True  # a change for the worse is a loss; False for descriptions (length, share of yes)
+    companion: bool = False  # the headline says nothing without it, so tables show it beside

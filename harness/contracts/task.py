@@ -38,6 +38,11 @@ class Task(ABC):
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
     chance: ClassVar[Mapping[str, float]] = {}  # what guessing scores, as stored (0..1); not in the identity
+    # flags of samples, and metrics, whose share is that of answers which could not be read; a large one raises an alarm
+    unreadable: ClassVar[tuple[str, ...]] = ("empty",)
+    without_output: ClassVar[str] = (
+        "count as wrong"  # what examples without an output do to the metrics of `heed score`
+    )
     folders: ClassVar[tuple[str, ...]] = ()  # fields that name folders; `provenance` holds the digest of what is used
     by: ClassVar[tuple[str, ...]] = ()  # keys of `Example.meta` by which results are broken down
 

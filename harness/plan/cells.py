@@ -50,6 +50,7 @@ class Cell:
                 "metrics": [asdict(m) for m in self.task.metrics],
                 "by": list(self.task.by),
                 "chance": dict(self.task.chance),
+                "unreadable": list(self.task.unreadable),
             },
             "method_facts": {
                 "paper": self.method.paper,

@@ -16,6 +16,7 @@ from harness.disk.whole import finite, read_json, remedy, unreadable, whole_rows
 from harness.errors import UserError
 from harness.identity.run_id import run_id as id_of
 from harness.records import checked, seal, shards
+from harness.records.earlier import completed
 
 SCHEMA = 1
 
@@ -134,7 +135,7 @@ def _read(folder: Path) -> CellRecord:
     _check_id(folder)
     known = tuple(sorted(set(flagged)))
     return CellRecord(
-        folder.name, folder, config, parts["metrics"], parts["efficiency"], parts["provenance"], done=found is not None,
+        folder.name, folder, completed(config), parts["metrics"], parts["efficiency"], parts["provenance"], done=found is not None,
         nonfinite=known, old_seal=bool(found and found.old),
     )  # fmt: skip
 

@@ -147,7 +147,7 @@ _IDENTITY = _keys(
 )  # fmt: skip
 _METRIC = _keys(
     ("name",), name=_text, kind=_text, num=_text, den=_text, transform=_text, higher_is_better=_flag, percent=_flag,
-    macro=_listed(_text), undefined=_maybe(_number), shown=_flag, judged=_flag,
+    macro=_listed(_text), undefined=_maybe(_number), shown=_flag, judged=_flag, companion=_flag,
 )  # fmt: skip
 _LABELS = _keys(("model", "method", "task"), model=_text, method=_text, task=_text)
 _CONFIG = _keys(
@@ -155,7 +155,7 @@ _CONFIG = _keys(
     labels=_LABELS,
     identity=_IDENTITY,
     preset=_maybe(_text),
-    task_facts=_keys(metrics=_listed(_METRIC), by=_listed(_text), chance=_each(_number)),
+    task_facts=_keys(metrics=_listed(_METRIC), by=_listed(_text), chance=_each(_number), unreadable=_listed(_text)),
     method_facts=_keys(paper=_maybe(_text), needs=_listed(_text), budget=_maybe(_text), leaves_out=_maybe(_flag)),
 )
 _SOME = _maybe(_number)

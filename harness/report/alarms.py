@@ -1,10 +1,10 @@
 """What a reader must know before believing a row. An alarm is a reason to look, never a verdict.
 
 * `beats dense`: significantly better than the baseline, which a method that only leaves things out should not be.
-* `at chance`: the interval holds the level that guessing reaches. Known where the task states it (`chance` in its facts:
-  {metric: level}) and for yes/no tasks, recognised by their share of yes.
-* `unknown answers`: more than a few answers could not be read as an answer.
-* `barely engaged`: it reads nearly everything (or does not say), and claims to leave things out, or each output equals dense's.
+* `at chance`: the interval holds the level that guessing reaches. Known where the task states it (`Task.chance`).
+* `unknown answers`: more than a few answers could not be read as an answer (`Task.unreadable`).
+* `barely engaged`: it reads nearly everything (or does not say), and is there to leave keys out (`Method.leaves_out`), or
+  each output equals dense's.
 * `partly dense`: some samples are too short for the method to act on; their answers are dense's and count in its value.
 * `inactive`: what was read or computed differed from dense in fewer than one of two hundred layer calls (`acted` in the
   metrics): the number is nearly dense's own.
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,6 @@ from typing import Any
 KINDS = ("beats dense", "at chance", "unknown answers", "barely engaged", "partly dense", "inactive", "not finite")
 UNREAD = 0.05  # share of answers that may be unreadable without an alarm
 NEARLY_ALL = 0.95  # of the keys
-# how a budget of what is read begins
-LEAVES_OUT = re.compile(r"(tokens|blocks|pages|keys|share of the (keys|tokens|blocks|pages|cache|prompt))\b")
-UNREADABLE = ("unknown", "unparsed", "empty")  # flags of samples
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def _of_results(
     return [
         _beats(row),
         _chance(metrics, config),
-        _unread(metrics),
+        _unread(metrics, config),
         _engaged(row, config, same),
         _idle(row),
         _inactive(metrics),
@@ -81,16 +77,9 @@ def _beats(row: Mapping[str, Any]) -> Alarm | None:
     return Alarm("beats dense", text) if row["alarm"] else None
 
 
-def chance_levels(config: Mapping[str, Any]) -> dict[str, float]:
-    """metric -> the level that guessing reaches, where it is known."""
-    facts = config.get("task_facts") or {}
-    names = {str(m.get("name")) for m in facts.get("metrics") or ()}
-    levels = {"accuracy": 0.5} if {"accuracy", "yes_ratio"} <= names else {}
-    return levels | {str(k): float(v) for k, v in (facts.get("chance") or {}).items()}
-
-
 def _chance(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Alarm | None:
-    for name, level in chance_levels(config).items():
+    levels = (config.get("task_facts") or {}).get("chance") or {}
+    for name, level in levels.items():
         part = (metrics.get("values") or {}).get(name) or {}
         if part.get("low") is not None and part.get("high") is not None and part["low"] <= level <= part["high"]:
             interval = f"[{100 * part['low']:.1f}, {100 * part['high']:.1f}]"
@@ -100,13 +89,11 @@ def _chance(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Alarm | No
     return None
 
 
-def _unread(metrics: Mapping[str, Any]) -> Alarm | None:
-    n = metrics.get("n") or 0
-    flags = metrics.get("flags") or {}
-    shares = {f"flag {name}": flags[name] / n for name in UNREADABLE if n and flags.get(name)}
-    value = ((metrics.get("values") or {}).get("unknown") or {}).get("value")
-    if value is not None:
-        shares["unknown"] = value
+def _unread(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Alarm | None:
+    unreadable = (config.get("task_facts") or {}).get("unreadable") or ()
+    n, flags, values = metrics.get("n") or 0, metrics.get("flags") or {}, metrics.get("values") or {}
+    shares = {f"flag {name}": flags[name] / n for name in unreadable if n and flags.get(name)}
+    shares |= {name: value for name in unreadable if (value := (values.get(name) or {}).get("value")) is not None}
     if not shares or max(shares.values()) <= UNREAD:
         return None
     name = max(shares, key=lambda key: shares[key])
@@ -131,7 +118,7 @@ def _engaged(row: Mapping[str, Any], config: Mapping[str, Any], same: tuple[int,
     equal, compared = same
     if compared and equal == compared:
         return Alarm("barely engaged", f"each of {compared} outputs compared equals dense's")
-    budget = (config.get("method_facts") or {}).get("budget") or ""
-    if read and LEAVES_OUT.match(budget):
-        return Alarm("barely engaged", f"{100 * min(read):.0f} % of the keys were read (budget: {budget})")
+    facts = config.get("method_facts") or {}
+    if read and facts.get("leaves_out"):
+        return Alarm("barely engaged", f"{100 * min(read):.0f} % of the keys were read (budget: {facts.get('budget')})")
     return None

@@ -21,8 +21,6 @@ from harness.report.line import Line
 from harness.report.notes import notes
 from harness.report.pareto import fronts
 
-COMPANIONS = ("recall", "length")  # a share of hallucinated objects falls when captions get shorter
-
 
 @dataclass
 class Block:
@@ -41,11 +39,8 @@ class Block:
 
     @property
     def companions(self) -> list[Metric]:
-        """Metrics without which the headline says nothing: recall and length beside CHAIR."""
-        head = self.headline
-        if head is None or head.higher_is_better:
-            return []
-        return [m for m in self.metrics[1:] if m.name in COMPANIONS]
+        """Metrics without which the headline says nothing."""
+        return [m for m in self.metrics[1:] if m.companion]
 
     def fronts(self) -> dict[str, dict[str, list[int]]]:
         """Of `pareto.fronts`: indices into `lines`."""

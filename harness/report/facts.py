@@ -9,6 +9,7 @@ from typing import Any
 from harness.records.cells import CellRecord
 from harness.terminal.visible import line
 
+SHOWN = ("budget", "needs", "paper", "question")  # facts of a method that people read
 REASON = 1_500  # characters
 SPEEDS = ("ttft_ms", "decode_ms_per_token", "decode_tokens_per_s")
 
@@ -20,9 +21,10 @@ def short(number: float | None) -> float | None:
 
 def facts(cell: CellRecord, row: Mapping[str, Any]) -> dict[str, Any]:
     """`reason method params usage flags efficiency paired`, in plain JSON and harmless texts."""
+    known = cell.config.get("method_facts") or {}
     return {
         "reason": line(row["reason"], REASON),
-        "method": {line(k, 40): line(v, 200) for k, v in (cell.config.get("method_facts") or {}).items() if v},
+        "method": {k: line(known[k], 200) for k in SHOWN if known.get(k)},
         "params": _chosen(cell.config.get("identity")),
         "usage": {
             line(k, 60): short(v) for k, v in (cell.metrics.get("usage") or {}).items() if isinstance(v, int | float)

@@ -42,6 +42,7 @@ class LmEval(Task):
     licence: ClassVar[str] = "that of each task's data"
     kind: ClassVar[Literal["generate", "nll", "requests"]] = "requests"
     metrics: ClassVar[tuple[Metric, ...]] = Measured()  # type: ignore[assignment]
+    unreadable: ClassVar[tuple[str, ...]] = ("unparsed", "empty")
     folders: ClassVar[tuple[str, ...]] = ("include",)
     by: ClassVar[tuple[str, ...]] = ("task",)
 

@@ -40,6 +40,7 @@ class Perplexity(Task):
     paper: ClassVar[str] = "1911.05507"
     licence: ClassVar[str] = "the user's documents; built-in essays ship with the harness"
     kind: ClassVar[Literal["generate", "nll"]] = "nll"
+    unreadable: ClassVar[tuple[str, ...]] = ("unparsed", "empty")
     folders: ClassVar[tuple[str, ...]] = ("path",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ppl", "ratio", "nll_sum", "tokens", "exp", higher_is_better=False, percent=False),

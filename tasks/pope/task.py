@@ -42,6 +42,7 @@ class Pope(PopeParameters):
     chance: ClassVar[Mapping[str, float]] = dict.fromkeys(
         ["accuracy", *(f"accuracy_{split}" for split in SPLITS)], 0.5
     )  # half of the built questions are answered yes, in each set
+    unreadable: ClassVar[tuple[str, ...]] = ("unknown", "empty")
 
     @property
     def scorer(self) -> str:

@@ -18,8 +18,8 @@ from tests.records.cells import efficiency
 
 ACC = Metric("accuracy")
 CHAIR = (
-    Metric("chair_s", higher_is_better=False), Metric("chair_i", higher_is_better=False), Metric("recall"),
-    Metric("length", percent=False),
+    Metric("chair_s", higher_is_better=False), Metric("chair_i", higher_is_better=False), Metric("recall", companion=True),
+    Metric("length", percent=False, companion=True),
 )  # fmt: skip
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"> {{7*7}} javascript:alert(1) "
@@ -66,6 +66,7 @@ def store(
     metrics_json: dict[str, Any] | None = None,
     density: float | None = None,
     budget: str = "tokens read by one query",
+    leaves_out: bool = True,
     **changes: Any,
 ) -> Path:
     """Write a finished cell; returns its folder. `changes`: of config.json (`identity`, `preset`, ...), or `efficiency`."""
@@ -78,11 +79,12 @@ def store(
     identity |= changes.pop("identity", {})
     folder = root / "runs" / run_id(identity)
     folder.mkdir(parents=True)
-    facts = {"metrics": [asdict(m) for m in metrics], "by": list(by)}
+    facts = {"metrics": [asdict(m) for m in metrics], "by": list(by), "chance": {}, "unreadable": ["empty"]}
     config = {
         "schema": 1, "labels": {"model": model, "method": method, "task": task}, "preset": "ci",
         "identity": identity,
-        "task_facts": facts, "method_facts": {"paper": "2401.00001", "needs": [], "budget": budget},
+        "task_facts": facts,
+        "method_facts": {"paper": "2401.00001", "needs": [], "budget": budget, "leaves_out": leaves_out},
     }  # fmt: skip
     measured = changes.pop("efficiency", None) or efficiency()
     samples = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode(errors="surrogatepass")

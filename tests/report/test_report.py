@@ -21,6 +21,7 @@ from harness.analysis.gate import Rules, judge
 from harness.claims import decide, load
 from harness.cli import main
 from harness.commands.compare import match
+from harness.contracts.metric import Metric
 from harness.errors import UserError
 from harness.records import published
 from harness.records.cells import read_cells
@@ -374,7 +375,7 @@ def test_alarms(tmp_path: Path) -> None:
     store(tmp_path, "better", good, dense, density=0.5)
     store(tmp_path, "twin", dense, dense)
     store(tmp_path, "full", grid(0.3, 60, seed=2), dense, density=0.99)
-    store(tmp_path, "steers", grid(0.3, 60, seed=2), dense, density=1.0, budget="strength of the steering")
+    store(tmp_path, "steers", grid(0.3, 60, seed=2), dense, density=1.0, leaves_out=False)
     store(tmp_path, "sparse twin", dense, dense, density=0.2)
     mute = [r | {"flags": ["empty"]} if i < 6 else r for i, r in enumerate(grid(0.3, 60, seed=3))]
     store(tmp_path, "mute", mute, dense, density=0.2)
@@ -434,12 +435,12 @@ def test_a_method_that_changed_nearly_nothing_is_called_inactive(tmp_path: Path)
     }  # fmt: skip
 
 
-def test_a_yes_no_task_at_chance_and_a_task_that_states_its_level(tmp_path: Path) -> None:
-    facts = {"metrics": [{"name": "accuracy"}, {"name": "yes_ratio"}], "by": []}
-    rows = [row(f"e{i}", f"{i}", accuracy=float(i % 2), yes_ratio=1.0) for i in range(40)]
-    store(tmp_path, "dense", rows, metrics=(ACC,), task_facts=facts)
-    assert kinds(reported(tmp_path)) == {"dense": ["at chance"]}
-    quarter = {"metrics": [{"name": "accuracy"}], "by": [], "chance": {"accuracy": 0.25}}
+def test_a_task_states_the_level_of_chance_and_what_could_not_be_read(tmp_path: Path) -> None:
+    facts = {"metrics": [{"name": "accuracy"}, {"name": "lost"}], "by": [], "chance": {}, "unreadable": ["lost"]}
+    rows = [row(f"e{i}", f"{i}", accuracy=float(i % 2), lost=float(i < 4)) for i in range(40)]
+    store(tmp_path, "dense", rows, metrics=(ACC, Metric("lost")), task_facts=facts)
+    assert kinds(reported(tmp_path)) == {"dense": ["unknown answers"]}
+    quarter = {"metrics": [{"name": "accuracy"}], "by": [], "chance": {"accuracy": 0.25}, "unreadable": []}
     store(tmp_path / "b", "dense", grid(0.25, 60, seed=2), task_facts=quarter)
     assert kinds(reported(tmp_path / "b")) == {"dense": ["at chance"]}
 
