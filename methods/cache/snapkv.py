@@ -68,10 +68,7 @@ class SnapKV(AfterContext):
     def idle(self, n: int) -> str:
         if n > self.capacity:
             return ""
-        return (
-            f"capacity {self.capacity} covers the whole prompt (context of {n} tokens); "
-            "lower method.snapkv.capacity or use longer prompts"
-        )
+        return f"capacity {self.capacity} covers the whole prompt (context of {n} tokens); {self.lower(capacity=True)}"
 
     def edit_cache(self, ctx: Call, layer_cache: Any) -> Tensor | None:
         keys = layer_cache.keys
