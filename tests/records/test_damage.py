@@ -143,7 +143,7 @@ def test_every_record_is_sealed(root, name):
         "figures/table.csv": b"a,b\n",
         "tables/table.json": b"{}",
     }
-    for inner in seal.FOLDERS:
+    for inner in seal.CELL.folders:
         (folder / inner).mkdir(exist_ok=True)
     for other, data in others.items():
         (folder / other).write_bytes(data)
