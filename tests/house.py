@@ -29,8 +29,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("running",),
     ("pricing",),
+    ("claims",),
     ("report",),
-    ("tracking", "claims", "launch", "exchange"),
+    ("tracking", "launch", "exchange"),
     ("commands",),
     ("cli",),
 )

@@ -14,12 +14,7 @@ KNOTTED = {
     "harness.running.proof",
 }
 UPWARD = {
-    ("harness.efficiency.bench_records", "harness.records.provenance"),
-    ("harness.efficiency.bench_table", "harness.report.terminal"),
     ("harness.plan.cells", "harness.running.calibrate"),
-    ("harness.records.checked", "harness.analysis.summarise"),
-    ("harness.report.papers", "harness.claims"),
-    ("harness.running.run", "harness.exchange.data"),
 }
 REACHED = {
     "harness.analysis.statistics",
@@ -117,8 +112,8 @@ def test_an_import_into_a_higher_room_is_found(tmp_path):
 
 
 def test_rooms_that_lie_side_by_side_do_not_import_each_other(tmp_path):
-    house = built(tmp_path, {"harness/claims/a.py": "import harness.launch.b\n", "harness/launch/b.py": ""})
-    assert house.upward() == [("harness.claims.a", "harness.launch.b")]
+    house = built(tmp_path, {"harness/tracking/a.py": "import harness.launch.b\n", "harness/launch/b.py": ""})
+    assert house.upward() == [("harness.tracking.a", "harness.launch.b")]
 
 
 def test_a_room_without_a_place_is_found(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 
 from harness.commands.run import print_skipped
 from harness.config.compose import compose
-from harness.exchange.data import evenly
 from harness.plan.cells import cells
+from harness.plan.limit import evenly
 from harness.running.run import Settings, execute
 from harness.terminal.printing import Terminal
 from tests.models.small import save
@@ -146,7 +146,7 @@ def test_a_limit_smaller_than_the_groups_covers_every_value_of_every_key():
 
 def test_what_a_limit_leaves_out_is_named():
     from harness.contracts.example import Example
-    from harness.exchange.data import left_out
+    from harness.plan.limit import left_out
 
     examples = [Example(id=str(i), meta={"task": f"t{i}", "length": 8 * (i % 2)}) for i in range(12)]
     ordered = evenly(examples, ["task", "length"])

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.statistics import beats
-from harness.analysis.summarise import as_metric
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 from harness.errors import Unsupported
 from harness.records.cells import CellRecord
 

@@ -26,8 +26,7 @@ from scipy import special
 
 from harness.analysis.board_rows import asked, status_of
 from harness.analysis.statistics import Difference, aggregate, groups, paired
-from harness.analysis.summarise import as_metric
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 from harness.disk.whole import remedy
 from harness.errors import UserError
 from harness.records import checked

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from harness.analysis.statistics import aggregate, groups, paired
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 
 Row = Mapping[str, Any]
 FLOOR = 0.005  # share of the (step, layer) calls that a method must change to be called active: one in two hundred
@@ -93,10 +93,3 @@ def acted(rows: Sequence[Row]) -> dict[str, Any] | None:
         "changed": changed,
         "inactive": changed < FLOOR,
     }
-
-
-def as_metric(facts: Mapping[str, Any]) -> Metric:
-    """A `Metric` from its stored dict; keys of a later version are ignored."""
-    known = {f.name for f in fields(Metric)}
-    values = {key: value for key, value in facts.items() if key in known}
-    return Metric(**values | {"macro": tuple(values.get("macro", ()))})

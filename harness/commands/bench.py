@@ -55,9 +55,10 @@ def _check_random(cfg: DictConfig, specs: Mapping[str, Any]) -> None:
 def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, console: Console) -> int:
     from harness.commands.bench_progress import Bar
     from harness.disk.whole import read_json
-    from harness.efficiency import bench, bench_files, bench_table, hardware
-    from harness.efficiency.bench_records import BenchRecord
+    from harness.efficiency import bench, hardware
     from harness.efficiency.machine import peaks
+    from harness.records.bench import BenchRecord
+    from harness.report import bench_files, bench_table
 
     with console.status(f"loading {spec.name}"):
         subject = _subject(cfg, spec, methods, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 
@@ -38,3 +38,10 @@ class Metric:
     shown: bool = True  # in the terminal's table, where the first metric of a task always stands
     judged: bool = True  # a change for the worse is a loss; False for descriptions (length, share of yes)
     companion: bool = False  # the headline says nothing without it, so tables show it beside
+
+
+def as_metric(facts: Mapping[str, Any]) -> Metric:
+    """A `Metric` from its stored dict; keys of a later version are ignored."""
+    known = {f.name for f in fields(Metric)}
+    values = {key: value for key, value in facts.items() if key in known}
+    return Metric(**values | {"macro": tuple(values.get("macro", ()))})

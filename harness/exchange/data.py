@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.disk.output import write_rows
 from harness.errors import UserError
-
-CHOSEN = 500  # groups whose order is chosen; of more, the others follow as they stand
-NAMED = 8  # groups that a message lists
+from harness.plan.limit import evenly, left_out
 
 
 def write_examples(
@@ -47,38 +44,6 @@ def write_examples(
         "skipped": [{"id": item.id, "reason": item.reason} for item in skipped],
         "sha256": write_rows(out, _rows(task, examples)),
     }
-
-
-def evenly(examples: list[Example], by: Sequence[str]) -> list[Example]:
-    """Examples taken in turn from each group (a value of every key: length, depth, ...), so that any `limit` covers what it can.
-
-    The next group is always the one whose values were taken least so far: where a limit is smaller than the number of
-    groups, every length, depth and sub-task still has its share of it.
-    """
-    groups: dict[tuple[Any, ...], list[Example]] = {}
-    for e in examples:
-        groups.setdefault(tuple(e.meta.get(k) for k in by), []).append(e)
-    taken: Counter[tuple[int, Any]] = Counter()
-    left = list(groups)
-    order: list[tuple[Any, ...]] = []
-    while left and len(order) < CHOSEN:
-        group = min(left, key=lambda values: sum(taken[pair] for pair in enumerate(values)))
-        left.remove(group)
-        order.append(group)
-        taken.update(enumerate(group))
-    return [e for turn in zip_longest(*(groups[group] for group in [*order, *left])) for e in turn if e is not None]
-
-
-def left_out(examples: Sequence[Example], by: Sequence[str], limit: int | None) -> str:
-    """Which groups have no sample among the first `limit` examples (of `evenly`): `task vt, qa_2; length 1024`; empty if all do."""
-    missing = []
-    for key in by:
-        had = dict.fromkeys(e.meta.get(key) for e in examples[:limit])
-        values = [str(v) for v in dict.fromkeys(e.meta.get(key) for e in examples) if v not in had]
-        if values:
-            more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
-            missing.append(f"{key} {', '.join(values[:NAMED])}{more}")
-    return "; ".join(missing)
 
 
 def _rows(task: Task, examples: list[Example]) -> Iterator[dict[str, Any]]:

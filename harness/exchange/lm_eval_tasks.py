@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.summarise import as_metric
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 from harness.disk.whole import read_json, remedy
 from harness.errors import UserError
 from harness.records.cells import CellRecord

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.analysis.summarise import as_metric
+from harness.contracts.metric import as_metric
 
 Shape = Callable[[Any, str], None]
 LARGEST = 1e300  # larger ones are damage: their sums would overflow a float

@@ -12,8 +12,7 @@ from typing import Any
 
 from harness.analysis.board_rows import rows_for_table
 from harness.analysis.compare import METHOD_ONLY
-from harness.analysis.summarise import as_metric
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 from harness.records.cells import CellRecord
 from harness.report.alarms import alarms
 from harness.report.examples import scan

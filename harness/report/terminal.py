@@ -19,8 +19,8 @@ from rich.text import Text
 
 from harness.analysis.board_rows import rows_for_table
 from harness.analysis.statistics import FEW, NO_SPREAD, untold
-from harness.analysis.summarise import FLOOR, as_metric
-from harness.contracts.metric import Metric
+from harness.analysis.summarise import FLOOR
+from harness.contracts.metric import Metric, as_metric
 from harness.records.cells import CellRecord
 from harness.terminal.columns import RULE, Column, Pieces, tables
 from harness.terminal.visible import plain

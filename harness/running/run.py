@@ -19,10 +19,10 @@ from harness.contracts.call import Draft
 from harness.contracts.example import Example, Skipped
 from harness.disk.locks import Busy
 from harness.errors import Unsupported, UserError
-from harness.exchange.data import evenly, left_out
 from harness.identity.run_id import canonical
 from harness.models import kept_model
 from harness.plan.cells import Cell, data_digests
+from harness.plan.limit import evenly, left_out
 from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore

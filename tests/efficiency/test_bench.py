@@ -16,12 +16,13 @@ import torch
 from harness.attention.lowering.tiles import pairs
 from harness.cli import main
 from harness.config.compose import compose, expand_random
-from harness.efficiency import bench, bench_files, bench_table, bound, machine, rounds
-from harness.efficiency.bench_records import BenchRecord
+from harness.efficiency import bench, bound, machine, rounds
 from harness.efficiency.bench_settings import Settings
 from harness.efficiency.machine import Peaks
 from harness.efficiency.subjects import AttentionAlone, Took, WholeModel
 from harness.errors import Unsupported, UserError
+from harness.records.bench import BenchRecord
+from harness.report import bench_files, bench_table
 from harness.terminal.printing import Terminal
 from methods.cache.snapkv import SnapKV
 from methods.contrast.dola import DoLa

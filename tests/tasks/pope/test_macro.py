@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from harness.analysis.statistics import aggregate, paired
-from harness.analysis.summarise import as_metric, summarise
+from harness.analysis.summarise import summarise
 from harness.commands.data import _export
-from harness.contracts.metric import Metric
+from harness.contracts.metric import Metric, as_metric
 from harness.identity.run_id import run_id
 from harness.records.store import CellStore, read_cells
 from harness.report.terminal import render
