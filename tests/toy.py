@@ -15,6 +15,9 @@ class ByteTokens:
     name: str = "toy-bytes"
     digest: str = "0" * 64
     bos: tuple[int, ...] = (256,)
+    template: str = "none"
+    date: str | None = None
+    max_positions: int | None = None
 
     @property
     def start_ids(self) -> tuple[int, ...]:

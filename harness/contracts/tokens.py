@@ -22,6 +22,21 @@ class Tokens(Protocol):
         ...
 
     @property
+    def template(self) -> str:
+        """How prompts are rendered: `chat`, by the tokenizer's chat template, or `none`."""
+        ...
+
+    @property
+    def date(self) -> str | None:
+        """The day that the chat template writes into prompts; None where it writes none."""
+        ...
+
+    @property
+    def max_positions(self) -> int | None:
+        """Most tokens that the model behind it can read; None: not known."""
+        ...
+
+    @property
     def start_ids(self) -> tuple[int, ...]:
         """What the tokenizer puts before every text (its bos, if it adds one), without any template."""
         ...

@@ -41,6 +41,8 @@ class TextTokens:
     what stands for an image in a plain prompt of a vision-language model (None: the model reads text only).
     """
 
+    max_positions: int | None = None  # a tokenizer alone knows of no limit
+
     def __init__(
         self,
         tokenizer: Any,
