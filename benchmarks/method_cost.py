@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from harness.asking.generate import draft_of
 from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.config.compose import BASELINE, compose
@@ -62,7 +63,7 @@ def main() -> None:
         compose([f"model={args.model}", methods, "task=chair", "task.chair.scenes=4", "task.chair.n_images=null"])
     )
     view, task = plan[0].spec.load(), plan[0].task
-    sample = max((sample_of(view, calibrate.draft_of(task, e)) for e in task.examples(view)), key=len)
+    sample = max((sample_of(view, draft_of(task, e)) for e in task.examples(view)), key=len)
     dense = next(c for c in plan if c.method_label == BASELINE)
     root = Path(tempfile.mkdtemp())
     print(

@@ -31,14 +31,14 @@ from harness.running.run import Settings, execute, task_data
 def bare(view, examples: list[Example], budget: int) -> list[str]:
     """What a user would write without heed: the same batches, left padding, greedy generate, decode."""
     tokenizer = view.tokenizer
-    prompts = [tokenizer(e.prompt + e.answer_prefix)["input_ids"] for e in examples]
+    prompts = [tokenizer(e.question.prompt + e.question.answer_prefix)["input_ids"] for e in examples]
     answers = [""] * len(examples)
-    for batch in plan_batches([len(p) for p in prompts], [e.max_new_tokens for e in examples], budget, "any"):
+    for batch in plan_batches([len(p) for p in prompts], [e.question.max_new_tokens for e in examples], budget, "any"):
         width = max(len(prompts[i]) for i in batch)
         pad = tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in batch])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
-        new = max(examples[i].max_new_tokens for i in batch)
+        new = max(examples[i].question.max_new_tokens for i in batch)
         with torch.inference_mode():
             out = view.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False)
         for i, row in zip(batch, out, strict=True):

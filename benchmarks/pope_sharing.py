@@ -23,12 +23,12 @@ from dataclasses import replace
 import torch
 
 from harness.asking.batches import plan_batches, plan_groups
-from harness.asking.generate import generate
+from harness.asking.generate import draft_of
+from harness.asking.generation import generate
 from harness.config.compose import compose
 from harness.models.inputs import Sample, memory, sample_of
 from harness.models.view import View
 from harness.plan.cells import cells
-from harness.running.calibrate import draft_of
 
 BUDGET = 8192  # padded tokens per batch, the default of a run
 
@@ -69,7 +69,7 @@ def main() -> None:
     )
     view, task = cell.spec.load(), cell.task
     examples = list(task.examples(view))
-    new = examples[0].max_new_tokens
+    new = examples[0].question.max_new_tokens
     once = [sample_of(view, draft_of(task, e)) for e in examples]
     apart_once = [replace(s, draft=replace(s.draft, image_key="")) for s in once]
     sets = [i for i, e in enumerate(examples) for _ in e.meta["splits"]]

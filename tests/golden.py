@@ -30,6 +30,16 @@ from harness.contracts.call import Blocks, Call
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import (
+    Dialogue,
+    Generate,
+    GenerateUntil,
+    Likelihood,
+    LogLikelihood,
+    Question,
+    Requests,
+    RollingLogLikelihood,
+)
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.identity.run_id import VERSION, libraries
@@ -52,8 +62,8 @@ class _Asked(Task):
     title: ClassVar[str] = "golden"
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("length", percent=False),)
 
-    def score(self, example: Example, text: str | None) -> Score:
-        return Score({"length": float(len(text or ""))})
+    def score(self, example: Example, answer: Any) -> Score:
+        return Score({"length": float(len(answer or ""))})
 
 
 class Written(_Asked):
@@ -61,39 +71,40 @@ class Written(_Asked):
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
         for i in (1, 2, 3):
-            yield Example(f"e{i}", TEXT * i + "What is the pass key? The pass key is", max_new_tokens=6)
+            asked = Generate(TEXT * i + "What is the pass key? The pass key is", max_new_tokens=6)
+            yield Example(f"e{i}", asked)
 
 
 class Talked(_Asked):
     """A conversation."""
 
+    asks: ClassVar[type[Question]] = Dialogue
+
     def examples(self, tokens: Tokens) -> Iterator[Example]:
-        yield Example("e1", TEXT, max_new_tokens=4, turns=("What is the pass key?", "Where does the rain come from?"))
+        turns = ("What is the pass key?", "Where does the rain come from?")
+        yield Example("e1", Dialogue(TEXT, max_new_tokens=4, turns=turns))
 
 
 class Predicted(_Asked):
     """The likelihood of the last tokens of a text."""
 
-    kind: ClassVar[str] = "nll"  # type: ignore[assignment]
+    asks: ClassVar[type[Question]] = Likelihood
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
         for i in (2, 3):
             ids = tuple(tokens.encode(TEXT * i))
-            yield Example(f"e{i}", input_ids=ids, n_scored=24)
+            yield Example(f"e{i}", Likelihood(ids, n_scored=24))
 
 
 class Requested(_Asked):
     """What lm-evaluation-harness asks: likelihoods of continuations and of a text, and a text up to a stop string."""
 
-    kind: ClassVar[str] = "requests"  # type: ignore[assignment]
+    asks: ClassVar[type[Question]] = Requests
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
-        asked: list[dict[str, Any]] = [
-            {"type": "loglikelihood", "context": 0, "continuation": one} for one in (" 48213", " 99999")
-        ]
-        asked += [{"type": "generate_until", "context": 0, "until": ["."], "max_new_tokens": 6}]
-        asked += [{"type": "loglikelihood_rolling", "text": TEXT}]
-        yield Example("e1", meta={"requests": asked, "contexts": [TEXT + "The pass key is"]})
+        pairs = [LogLikelihood(0, one) for one in (" 48213", " 99999")]
+        asked = (*pairs, GenerateUntil(0, (".",), 6), RollingLogLikelihood(TEXT))
+        yield Example("e1", Requests(asked, (TEXT + "The pass key is",)))
 
 
 class Pictured(_Asked):
@@ -103,7 +114,7 @@ class Pictured(_Asked):
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
         for i in (1, 2):
-            yield Example(f"e{i}", "Describe the image.", max_new_tokens=8, images=(str(i),))
+            yield Example(f"e{i}", Generate("Describe the image.", max_new_tokens=8, images=(str(i),)))
 
     def image(self, name: str) -> Image.Image:
         made = Image.new("RGB", (96, 64), (40, 90, 60 * int(name)))

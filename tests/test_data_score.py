@@ -96,9 +96,9 @@ def test_data_is_made_for_the_tokenizer_and_template_of_the_named_model(
         512
     }  # 1024 and the answer have no place in 1024 positions, and is told as skipped
     for row in rows:
-        assert row.meta["n_tokens"] == len(tokens.prompt_ids(row.prompt, row.answer_prefix)) <= 512
-    assert [r.prompt for r in rows] != [
-        r.prompt for r in written(tmp_path, "task.passkey.lengths=[512]", "task.passkey.trials=2")
+        assert row.meta["n_tokens"] == len(tokens.prompt_ids(row.question.prompt, row.question.answer_prefix)) <= 512
+    assert [r.question.prompt for r in rows] != [
+        r.question.prompt for r in written(tmp_path, "task.passkey.lengths=[512]", "task.passkey.trials=2")
     ]
 
 

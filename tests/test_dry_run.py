@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.asking.batches import plan_batches
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.commands.dry_run import settings_of, show, show_sweep
 from harness.config.compose import compose

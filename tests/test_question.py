@@ -179,9 +179,15 @@ def test_tasks_say_where_their_question_begins(name):
     }  # fmt: skip
     view = kept_model.load(ModelSpec(path="micro-lm"))
     for example in (e for e in task.examples(view) if hasattr(e, "question")):
-        last = example.prompt if isinstance(example.prompt, str) else example.prompt[-1]["content"]
-        assert last.endswith(example.question)
+        last = (
+            example.question.prompt
+            if isinstance(example.question.prompt, str)
+            else example.question.prompt[-1]["content"]
+        )
+        assert last.endswith(example.question.query)
         found = patterns[example.task.partition("_")[0]]
-        assert example.question.startswith(found)
-        assert len(last) - len(example.question) == last.rfind(next(p for p in found if example.question.startswith(p)))
+        assert example.question.query.startswith(found)
+        assert len(last) - len(example.question.query) == last.rfind(
+            next(p for p in found if example.question.query.startswith(p))
+        )
         assert type(example).from_row(example.to_row()) == example

@@ -8,7 +8,7 @@ that edits logits gets them all at once, the last rows of the forward, as in gen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,44 @@ import torch
 from torch import Tensor
 
 from harness.attention.blame import blame
+from harness.attention.usage import of_sample
+from harness.contracts.asker import Answer, Asker
+from harness.contracts.call import Draft
+from harness.contracts.example import Example
+from harness.contracts.question import Likelihood
+from harness.contracts.task import Task
 from harness.errors import UserError
 from harness.models.inputs import Inputs, Sample
 from harness.models.view import View
 
 if TYPE_CHECKING:
+    from harness.asking.decoding import Decoding
     from harness.attention.attach import Attached
 
 LOGITS = 1 << 28  # most logits that exist at once: 1 GiB in float32
+
+
+class LikelihoodAsker(Asker):
+    """Asks `Likelihood`."""
+
+    def read(self, view: View, task: Task, example: Example, share: bool) -> Sample:
+        return Sample(example.asks(Likelihood).ids, Draft(example.id, ""))
+
+    def answer(
+        self, view: View, questions: Sequence[Likelihood], samples: Sequence[Sample], attached: Attached,
+        decoding: Decoding, share: bool,
+    ) -> list[Answer]:  # fmt: skip
+        losses = nll(view, [s.ids for s in samples], [q.n_scored for q in questions], attached)
+        counts = attached.counted([0] * len(samples))
+        return [
+            Answer(
+                [round(x, 6) for x in loss], s.digest, len(s), 0, usage=of_sample(counts[b : b + 1] if counts else [])
+            )
+            for b, (loss, s) in enumerate(zip(losses, samples, strict=True))
+        ]
+
+    def scored(self, view: View, question: Likelihood, sample: Sample) -> Callable[[Attached | None], Tensor]:
+        return lambda attached: torch.tensor(nll(view, [sample.ids], [question.n_scored], attached)[0])
 
 
 @torch.no_grad()

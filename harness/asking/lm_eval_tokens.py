@@ -1,14 +1,4 @@
-"""What a task of kind `requests` asks, as token ids. Imports no torch.
-
-An example of such a task carries in `meta`
-
-* `contexts`: texts, so that one text shared by many requests is stored once;
-* `requests`: a list of mappings, each of one `type`:
-  `loglikelihood` (`context`: index of a context, `continuation`: text), `loglikelihood_rolling` (`text`, optionally
-  `max_length`: tokens per window) or `generate_until` (`context`, `until`: stop strings, `max_new_tokens`).
-
-The response to each is `[log-likelihood in nats, whether greedy decoding would have written the continuation]`, the
-log-likelihood of the whole text, or the generated text up to its first stop string.
+"""What a question of the kind `Requests` asks, as token ids. Imports no torch.
 
 Token ids are those of lm-evaluation-harness 0.4 (`lm_eval/models/huggingface.py`, `lm_eval/api/model.py`), so that
 likelihoods can be compared with published ones: a text gets the tokenizer's own special tokens unless it begins with the
@@ -19,13 +9,12 @@ windows in which each token is predicted once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts.question import LogLikelihood, OneRequest, Requests, RollingLogLikelihood
 from harness.errors import UserError
-
-LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
 class Misfit(ValueError):
@@ -55,15 +44,15 @@ class Asked:
         return len(self.read) + self.max_new_tokens
 
 
-def asked(tokens: Any, meta: Mapping[str, Any], limit: int | None = None) -> list[Asked]:
-    """Everything that the requests of one example ask, in order; a rolling text may give several parts, or none.
+def asked(tokens: Any, question: Requests, limit: int | None = None) -> list[Asked]:
+    """Everything that the requests of one question ask, in order; a rolling text may give several parts, or none.
 
     `tokens`: a view, or a tokenizer alone, with `tokenizer`. `limit`: positions of the model (None: no limit). Raises
-    `Misfit` for an example that does not fit.
+    `Misfit` for a question that does not fit.
     """
     found: list[Asked] = []
-    for number, request in enumerate(meta["requests"]):
-        found += _asked(tokens.tokenizer, number, request, meta.get("contexts", ()), limit)
+    for number, request in enumerate(question.requests):
+        found += _asked(tokens.tokenizer, number, request, question.contexts, limit)
     for one in found:
         if limit and one.positions > limit:
             new = f" and asks for {one.max_new_tokens} new ones" if one.max_new_tokens else ""
@@ -72,27 +61,24 @@ def asked(tokens: Any, meta: Mapping[str, Any], limit: int | None = None) -> lis
 
 
 def _asked(
-    tokenizer: Any, number: int, request: Mapping[str, Any], contexts: Sequence[str], limit: int | None
+    tokenizer: Any, number: int, request: OneRequest, contexts: Sequence[str], limit: int | None
 ) -> Iterator[Asked]:
-    kind = request["type"]
-    if kind == "loglikelihood":
-        context, continuation = pair(tokenizer, contexts[request["context"]], request["continuation"])
+    if isinstance(request, LogLikelihood):
+        context, continuation = pair(tokenizer, contexts[request.context], request.continuation)
         if not context or not continuation:
             part = "continuation" if context else "context"
             raise Misfit(f"the {part} of request {number} has no token of its own")
         yield Asked(number, (*context, *continuation), len(continuation))
-    elif kind == "loglikelihood_rolling":
-        sizes = [n for n in (request.get("max_length"), limit) if n]
-        ids = encode(tokenizer, request["text"])
+    elif isinstance(request, RollingLogLikelihood):
+        sizes = [n for n in (request.max_length, limit) if n]
+        ids = encode(tokenizer, request.text)
         for window, n in windows(ids, prefix_id(tokenizer), min(sizes, default=max(1, len(ids)))):
             yield Asked(number, tuple(window), n)
-    elif kind == "generate_until":
-        ids = encode(tokenizer, contexts[request["context"]])
+    else:
+        ids = encode(tokenizer, contexts[request.context])
         if not ids:
             raise Misfit(f"the prompt of request {number} is empty")
-        yield Asked(number, tuple(ids), 0, tuple(request["until"]), int(request["max_new_tokens"]))
-    else:
-        raise ValueError(f"request {number} has the unknown type {kind!r}")
+        yield Asked(number, tuple(ids), 0, request.until, request.max_new_tokens)
 
 
 def prefix_id(tokenizer: Any) -> int:

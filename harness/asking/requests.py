@@ -1,8 +1,8 @@
-"""Answers to the requests of examples (`Task.kind == "requests"`; `requests.py` says what they are).
+"""Answers to several requests at once (`contracts.question.Requests`); `lm_eval_tokens.py` makes token ids of them.
 
 Log-likelihoods are sums over the scored ids of log-softmax in float32. Rows are padded on the right; texts that differ in
 their last token alone (the letters of a multiple choice) are read once. Only the scored positions get logits, and never
-more than `nll.LOGITS` at once, except for methods that edit logits: they are given the last rows of the forward, as in
+more than `likelihood.LOGITS` at once, except for methods that edit logits: they are given the last rows of the forward, as in
 generation.
 
 A generated text ends before the first of its stop strings. The model stops at its own stop ids and at every token whose
@@ -12,9 +12,8 @@ written behind it is cut off. Both ways give the same text.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -23,13 +22,16 @@ from torch import Tensor
 
 from harness.asking.batches import plan_batches
 from harness.asking.decoding import GREEDY, Decoding
-from harness.asking.generate import Generation, generate
+from harness.asking.generation import Generation, generate
 from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
-from harness.asking.lm_eval_tokens import LIKELIHOODS, Asked, asked
+from harness.asking.lm_eval_tokens import Asked, asked
 from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
+from harness.contracts.asker import Answer, Asker
 from harness.contracts.call import Draft
 from harness.contracts.example import Example
+from harness.contracts.question import GenerateUntil, Requests, RollingLogLikelihood
+from harness.contracts.task import Task
 from harness.errors import UserError
 from harness.models.inputs import Sample, ids_digest
 from harness.models.view import View
@@ -45,24 +47,43 @@ Found = tuple[float, bool, tuple[Counts, ...]]
 Scored = tuple[int, float, bool, tuple[Counts, ...]]  # the same of the request with this number
 
 
+class RequestsAsker(Asker):
+    """Asks `Requests`. The sample is the longest thing that the model reads of them."""
+
+    def read(self, view: View, task: Task, example: Example, share: bool) -> Sample:
+        return Sample(longest(view, example.asks(Requests)), Draft(example.id, ""))
+
+    def cost(self, view: View, question: Requests, sample: Sample) -> tuple[int, int]:
+        new = (one.max_new_tokens for one in question.requests if isinstance(one, GenerateUntil))
+        return len(sample), max(new, default=0)
+
+    def answer(
+        self, view: View, questions: Sequence[Requests], samples: Sequence[Sample], attached: Attached,
+        decoding: Decoding, share: bool,
+    ) -> list[Answer]:  # fmt: skip
+        return respond(view, questions, attached, decoding)
+
+    def scored(self, view: View, question: Requests, sample: Sample) -> Callable[[Attached | None], Tensor] | None:
+        return (lambda attached: log_likelihoods(view, question, attached)) if scores(question) else None
+
+
 def respond(
     view: View,
-    examples: Sequence[Example],
+    questions: Sequence[Requests],
     attached: Attached | None = None,
     decoding: Decoding = GREEDY,
-) -> list[dict[str, Any]]:
-    """One mapping for each example: `prompt_sha256` (of all ids that are read), `text` (JSON list of the responses to its
-    requests), `n_prompt_tokens` and `n_new_tokens` (over all its requests), `finish` (`length` if a generation reached its
-    limit) and `usage` (over all its requests; for generations with the bytes of the largest cache).
+) -> list[Answer]:
+    """One answer for each question: the digest is of all ids that are read, tokens and usage are over all its requests (for
+    generations with the bytes of the largest cache), `finish` is `length` if a generation reached its limit.
 
-    Forwards hold at most as many tokens as `len(examples)` times the longest thing asked. `UserError` for a search
+    Forwards hold at most as many tokens as `len(questions)` times the longest thing asked. `UserError` for a search
     other than greedy where something is generated, and for methods that rewrite prompts.
     """
     if attached is not None:
         check_fixed(attached.method)
-    parts = [asked(view, e.meta, view.max_positions) for e in examples]
+    parts = [asked(view, q, view.max_positions) for q in questions]
     flat = [(i, one) for i, of_example in enumerate(parts) for one in of_example]
-    budget = len(examples) * max((one.positions for _, one in flat), default=1)
+    budget = len(questions) * max((one.positions for _, one in flat), default=1)
     mode = attached.batching if attached is not None else "any"
     scored = [(i, one) for i, one in flat if not one.max_new_tokens]
     open_ = [(i, one) for i, one in flat if one.max_new_tokens]
@@ -71,8 +92,8 @@ def respond(
             f"decoding.search={decoding.search}, but the texts that this task asks for are generated greedily; leave out "
             "decoding.search, or set it to greedy."
         )
-    values: list[list[Scored]] = [[] for _ in examples]
-    texts: list[list[Any]] = [[] for _ in examples]
+    values: list[list[Scored]] = [[] for _ in questions]
+    texts: list[list[Any]] = [[] for _ in questions]
     likelihoods = _likelihoods(view, [one for _, one in scored], attached, budget, mode)
     for (i, one), value in zip(scored, likelihoods, strict=True):
         values[i].append((one.request, *value))
@@ -80,23 +101,22 @@ def respond(
         open_, _generations(view, [one for _, one in open_], attached, budget, mode), strict=True
     ):
         texts[i].append((one, made))
-    return [_answer(view, e.meta["requests"], parts[i], values[i], texts[i]) for i, e in enumerate(examples)]
+    return [_answer(view, q, parts[i], values[i], texts[i]) for i, q in enumerate(questions)]
 
 
-def longest(view: View, example: Example) -> Sample:
-    """What the model reads at most for one example, as a sample (for batches, the proof and the measurement of speed)."""
-    parts = asked(view, example.meta, view.max_positions)
-    return Sample(max((one.read for one in parts), key=len, default=(view.pad_id,)), Draft(example.id, ""))
+def longest(view: View, question: Requests) -> Row:
+    """What the model reads at most for one question."""
+    return max((one.read for one in asked(view, question, view.max_positions)), key=len, default=(view.pad_id,))
 
 
-def scores(example: Example) -> bool:
-    """Whether a number of this example comes from one pass over a text; else everything is generated."""
-    return any(r["type"] in LIKELIHOODS for r in example.meta["requests"])
+def scores(question: Requests) -> bool:
+    """Whether a number comes from one pass over a text; else everything is generated."""
+    return any(not isinstance(one, GenerateUntil) for one in question.requests)
 
 
-def log_likelihoods(view: View, example: Example, attached: Attached | None) -> Tensor:
-    """Those that an example asks for, as `respond` computes them: float64 `[n]`."""
-    wanted = [one for one in asked(view, example.meta, view.max_positions) if not one.max_new_tokens]
+def log_likelihoods(view: View, question: Requests, attached: Attached | None) -> Tensor:
+    """Those that are asked for, as `respond` computes them: float64 `[n]`."""
+    wanted = [one for one in asked(view, question, view.max_positions) if not one.max_new_tokens]
     mode = attached.batching if attached is not None else "any"
     found = _likelihoods(view, wanted, attached, max(one.positions for one in wanted), mode)
     return torch.tensor([value for value, *_ in found], dtype=torch.float64)
@@ -104,14 +124,15 @@ def log_likelihoods(view: View, example: Example, attached: Attached | None) -> 
 
 def _answer(
     view: View,
-    requests: Sequence[Mapping[str, Any]],
+    question: Requests,
     parts: Sequence[Asked],
     values: Sequence[Scored],
     texts: Sequence[tuple[Asked, Generation]],
-) -> dict[str, Any]:
-    responses: list[Any] = [0.0 if r["type"] == "loglikelihood_rolling" else "" for r in requests]
+) -> Answer:
+    rolling = [isinstance(one, RollingLogLikelihood) for one in question.requests]
+    responses: list[Any] = [0.0 if whole else "" for whole in rolling]
     for number, value, is_greedy, _ in values:
-        if requests[number]["type"] == "loglikelihood_rolling":
+        if rolling[number]:
             responses[number] += value
         else:
             responses[number] = [_finite(value), is_greedy]
@@ -120,17 +141,14 @@ def _answer(
     for one, generation in texts:
         responses[one.request], stopped = _cut(view, generation, one.until)
         ended = ended and stopped
-    row: dict[str, Any] = {
-        "prompt_sha256": ids_digest([one.read for one in parts]),
-        "text": json.dumps(responses, ensure_ascii=False),
-        "n_prompt_tokens": sum(len(one.read) for one in parts),
-        "n_new_tokens": sum(g.n_new for _, g in texts),
-        "finish": "stop" if ended else "length",
-        "usage": of_sample([c for *_, counts in values for c in counts] + [c for _, g in texts for c in g.usage]),
-    }
+    usage = of_sample([c for *_, counts in values for c in counts] + [c for _, g in texts for c in g.usage])
     if texts:
-        row["usage"]["kv_bytes_logical"] = max(g.kv_bytes_logical or 0 for _, g in texts)
-    return row
+        usage["kv_bytes_logical"] = max(g.kv_bytes_logical or 0 for _, g in texts)
+    read = [len(one.read) for one in parts]
+    return Answer(
+        responses, ids_digest([one.read for one in parts]), sum(read), sum(g.n_new for _, g in texts),
+        "stop" if ended else "length", usage, longest=max(read, default=1),
+    )  # fmt: skip
 
 
 def _finite(value: float) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from harness.asking.decoding import GREEDY, Decoding
-from harness.asking.generate import Generation, call, generations
+from harness.asking.generation import Generation, call, generations
 from harness.attention import apart
 from harness.attention.attach import serving
 from harness.attention.shared_prefill import Fan

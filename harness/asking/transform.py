@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.doors.dispatch import silenced
 from harness.contracts.call import Draft
@@ -15,6 +15,8 @@ from harness.models.view import View
 
 def transformed(view: View, method: Method, sample: Sample) -> Sample:
     """The sample that the model is shown under `method`."""
+    if not method.rewrites_prompt:
+        return sample
     changed = method.transform(view, sample.draft, lambda *args, **kwargs: ask(view, *args, **kwargs))
     return sample if changed is sample.draft else replace(sample_of(view, changed), rewritten=True)
 

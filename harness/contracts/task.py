@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate, Question, Value
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 
@@ -33,8 +34,11 @@ class Task(ABC):
     title: ClassVar[str] = ""  # one line for `heed list tasks`
     paper: ClassVar[str] = ""  # arXiv id or URL, "own" for ours
     licence: ClassVar[str] = ""
-    kind: ClassVar[Literal["generate", "nll", "requests"]] = "generate"
-    says_question: ClassVar[bool] = False  # every example has a `question` (text, one turn), so it can be read apart
+    asks: ClassVar[type[Question]] = Generate  # the kind of question of all its examples
+    says_question: ClassVar[bool] = (
+        False  # every prompt says where its question begins (`query`), so it can be read apart
+    )
+    skips_long: ClassVar[bool] = False  # what the model has no positions for is skipped, so the examples depend on them
     needs_images: ClassVar[bool] = False  # only a vision-language model can answer
     metrics: ClassVar[tuple[Metric, ...]] = ()  # the first is the headline
     chance: ClassVar[Mapping[str, float]] = {}  # what guessing scores, as stored (0..1); not in the identity
@@ -73,11 +77,11 @@ class Task(ABC):
         """Yield the examples in a fixed order."""
 
     @abstractmethod
-    def score(self, example: Example, text: str | None) -> Score:
-        """Score one output text. Empty or `None` text never raises."""
+    def score(self, example: Example, answer: Value | None) -> Score:
+        """Score one answer, typed by the kind of question (`contracts/question.py`); None: there is none, which never raises."""
 
     def image(self, name: str) -> Any:
-        """The picture behind a name in `Example.images`, a `PIL.Image.Image` in mode RGB.
+        """The picture behind a name in the `pictures` of a question, a `PIL.Image.Image` in mode RGB.
 
         Names hold no folders, so that examples mean the same on every machine. `UserError` naming the file if it is
         missing or broken; a task that checks its images beforehand says so in its README.
@@ -115,7 +119,7 @@ class Task(ABC):
 
     def read_row(self, row: Mapping[str, Any], index: int) -> Example:
         """An example from one row of a file in our own layout or the benchmark's official one (`index`: line number from 0)."""
-        return Example.from_row(row)
+        return Example.from_row(row, self.asks)
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
         """`{"id", "text"}` (and `finish`) from one row of an outputs file in our own layout or the benchmark's official one."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from harness.analysis.statistics import Estimate, aggregate, groups
 from harness.contracts.example import Example
 from harness.contracts.metric import Score
+from harness.contracts.question import Unreadable
 from harness.contracts.task import Task
 from harness.disk.content import file_digest
 from harness.disk.output import write_output
@@ -25,7 +26,7 @@ from harness.disk.reading import Entry, named, read_entries
 from harness.disk.whole import json_bytes, line_of
 from harness.errors import UserError
 
-MISSING = "missing"
+MISSING, EMPTY = "missing", "empty"  # flags: there is no output, nothing stands in it
 Placed = Sequence[tuple[str, Mapping[str, Any]]]  # rows with their place ("answers.jsonl, line 3")
 
 
@@ -98,7 +99,7 @@ def _example(task: Task, entry: Entry, index: int) -> Example:
         raise entry.error(f"the key {error} is missing, so it is no example of this task") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise entry.error(f"it is no example of this task ({error})") from error
-    for number, reference in enumerate(example.references if task.kind == "generate" else (), start=1):
+    for number, reference in enumerate(example.references if example.question.in_words else (), start=1):
         if not isinstance(reference, str) or not reference.strip():
             what = "blank" if isinstance(reference, str) else f"{named(reference)}, not a text"
             raise entry.error(f"reference {number} is {what}: no answer can be scored against it")
@@ -181,7 +182,12 @@ def _text(row: Mapping[str, Any] | None, name: str, path: Path) -> str | None:
 
 
 def _scored(task: Task, example: Example, text: str | None, given: bool) -> Score:
-    score = task.score(example, text)
+    """A text that is no answer to its question scores as none, and says why."""
+    try:
+        score = task.score(example, None if text is None else example.question.read(text))
+    except Unreadable as error:
+        score = task.score(example, None)
+        score = replace(score, flags=(str(error), *(flag for flag in score.flags if flag != EMPTY)))
     return score if given else replace(score, flags=(*score.flags, MISSING))
 
 

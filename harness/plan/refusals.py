@@ -99,7 +99,7 @@ def check_question(method: Method, label: str, task: Task, task_label: str) -> N
     """`Unsupported` if a method reads the question token by token and the task does not say where it begins. A text that is
     scored asks nothing: see `check_scored`.
     """
-    if method.question_phase == "decode" and task.kind != "nll" and not task.says_question:
+    if method.question_phase == "decode" and not task.asks.one_pass and not task.says_question:
         raise Unsupported(
             f"Method '{label}' reads the question token by token (question=decode), but task '{task_label}' does not say where "
             f"its questions begin. Set method.{label}.question=prefill, which makes them part of the dense prefill, or choose a "
@@ -128,9 +128,9 @@ def _check(cell: Cell, model: Facts, search: str) -> None:
         raise blind(cell.spec.name)
     check_pictures(method, cell.task.needs_images)
     task, _ = fitting(cell.task, cell.task_label, cell.model_label, model.positions)
-    if task.kind == "nll":
+    if task.asks.one_pass:
         check_scored(method)
-    if task.kind == "requests":  # whether some of them are scored, only its examples say
+    if not task.asks.in_words:
         check_fixed(method)
     most = task.lengths_needed()  # no prompt is longer: a budget that covers this covers all
     if most and (why := method.idle(most)):

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.contracts.question import PREFILL
+
 if TYPE_CHECKING:
     from harness.asking.decoding import Decoding
     from harness.plan.cells import Cell
-
-PREFILL = "prefill"
 
 
 def route(cell: Cell, decoding: Decoding) -> str | None:
@@ -23,7 +23,7 @@ def route(cell: Cell, decoding: Decoding) -> str | None:
     method, task = cell.method, cell.task
     leaves_prefill = method.prefill_is_dense and all(hook.shares_prefill for hook in method.hooks)
     able = leaves_prefill and method.batching != "one"
-    plain = task.kind == "generate" and not task.needs_images
+    plain = PREFILL in task.asks.shares and not task.needs_images
     return PREFILL if able and plain and decoding.search in ("greedy", "sample") else None
 
 

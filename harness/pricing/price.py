@@ -172,7 +172,7 @@ class Pricing:
         if not same:
             return None
         best = min(same, key=lambda e: not e.method.endswith(".Dense"))
-        told = 0 if cell.task.kind == "nll" else cell.task.max_new_tokens or 0
+        told = 0 if cell.task.asks.one_pass else cell.task.max_new_tokens or 0
         return requests.recorded(best.rows, best.count, best.pictures, told)
 
     def _cost(self, cell: Cell, m: Model, asked: Requests) -> Cost:
@@ -181,7 +181,7 @@ class Pricing:
         if key not in self._costs:
             self._costs[key] = cost(
                 m, asked, method, cell.method.batching, s.batch_tokens, s.efficiency, self._speeds(m),
-                cell.task.kind == "nll",
+                cell.task.asks.one_pass,
             )  # fmt: skip
         return self._costs[key]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.contracts.example import Example
+from harness.contracts.question import Generate
 from harness.contracts.task import Task
 from harness.pricing.model import Model
 
-ANSWER = Example(id="").max_new_tokens  # tokens of an answer where the task does not say: the contract's default
+ANSWER = Generate().max_new_tokens  # tokens of an answer where the task does not say: the contract's default
 QUESTION = 32  # tokens of the text beside a picture
 
 
@@ -59,8 +59,8 @@ def stated(task: Task, model: Model | None, limit: int | None) -> Requests | Non
     if not n:
         return None
     told = task.max_new_tokens
-    answer = 0 if task.kind == "nll" else int(told or ANSWER)
-    assumed = [] if told or task.kind == "nll" else [f"answers of {ANSWER} tokens"]
+    answer = 0 if task.asks.one_pass else int(told or ANSWER)
+    assumed = [] if told or task.asks.one_pass else [f"answers of {ANSWER} tokens"]
     if task.needs_images:
         shown = model.eyes.tokens if model and model.eyes else None
         if shown is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.call import Draft, Request
+from harness.contracts.call import Request
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.task import Task
@@ -88,6 +88,7 @@ def artifact(method: Method, identity: Mapping[str, Any], view: View, root: Path
 
 def _requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
     """One request for each example, with nothing attached."""
+    from harness.asking.generate import draft_of
     from harness.attention.attach import attach
     from harness.attention.request import LiveRequest
     from harness.attention.runtime import Idle
@@ -97,17 +98,6 @@ def _requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
         if isinstance(example, Example):
             draft = draft_of(task, example)
             yield example, LiveRequest(view, collate(view, [sample_of(view, draft)]), Idle(), attach)
-
-
-def draft_of(task: Task, example: Example) -> Draft:
-    """The draft of an example, its pictures loaded."""
-    pictures = tuple(task.image(name) for name in example.images)
-    key = "+".join(_content(p) for p in pictures)
-    return Draft(example.id, example.prompt, pictures, example.answer_prefix, key, example.question)
-
-
-def _content(picture: Any) -> str:
-    return sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes())[:32]
 
 
 def _read(path: Path, method: Method, identity: Mapping[str, Any]) -> dict[str, Tensor]:

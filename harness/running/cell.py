@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.summarise import summarise
 from harness.attention import idle
+from harness.contracts.asker import Answer, Asker, asker_of
 from harness.contracts.example import Example
+from harness.contracts.question import PICTURE
 from harness.disk.whole import read_json
 from harness.errors import Unsupported, UserError
 from harness.plan.cells import Cell
@@ -54,14 +56,14 @@ class CellRun:
     def examples(self) -> list[Example]:
         return self._data()[0]
 
+    @property
+    def asker(self) -> Asker:
+        return asker_of(self.cell.task.asks)
+
     @cached_property
     def plain(self) -> list[Sample]:
         """What the model reads of each example, before the method's `transform`."""
-        if self.cell.method.question_phase != "decode" or self.cell.task.kind == "nll":
-            return self._plain()
-        from harness.attention.apart import apart
-
-        return [apart(self.view, sample) for sample in self._plain()]
+        return [self.asker.for_method(self.view, self.cell.method, sample) for sample in self._plain()]
 
     # -- before the samples -------------------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class CellRun:
     def _batching(self) -> Mode:
         """Which prompts the method and the model can have in one batch."""
         turn = self.view.turn
-        grows = self.cell.method.rewrites_prompt or any(e.turns for e in self.examples)  # what is read later
+        grows = self.cell.method.rewrites_prompt or self.cell.task.asks.grows  # what is read later
         if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
             return "one"
         return self.cell.method.batching
@@ -149,6 +151,7 @@ class CellRun:
         method = self.cell.method
         return (
             self.settings.share
+            and PICTURE in self.cell.task.asks.shares
             and self.view.turn is None
             and self.view.vision is not None
             and not self.view.vision.reads_text
@@ -161,23 +164,24 @@ class CellRun:
     @cached_property
     def new(self) -> list[int]:
         """The most new tokens of every example."""
-        return [0 if e.input_ids else e.max_new_tokens for e in self.examples]
+        return [new for _, new in self._costs]
 
     @cached_property
     def lengths(self) -> list[int]:
         """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
-        from harness.asking.dialogue import positions_needed
-
-        limit, lengths = self.view.max_positions, []
-        for e, s, n in zip(self.examples, self.plain, self.new, strict=True):
-            length = positions_needed(self.view, s, e.turns, n) - n if e.turns else len(s)
-            lengths.append(length)
+        limit = self.view.max_positions
+        for e, (length, n) in zip(self.examples, self._costs, strict=True):
             if limit and length + n > limit:
                 raise UserError(
                     f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
                     f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
                 )
-        return lengths
+        return [length for length, _ in self._costs]
+
+    @cached_property
+    def _costs(self) -> list[tuple[int, int]]:
+        asked = zip(self.examples, self.plain, strict=True)
+        return [self.asker.cost(self.view, example.question, sample) for example, sample in asked]
 
     def _prove(self) -> None:
         """Design law 1: engaged or error."""
@@ -200,38 +204,26 @@ class CellRun:
         about = calibrate.identity_of(facts["model"], method, facts["method"], facts.get("calibration"))
         return calibrate.artifact(method, about, self.view, self.settings.root)
 
-    def transformed(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples after the method's `transform`."""
-        method = self.cell.method
-        if not method.rewrites_prompt:
-            return list(samples)
-        from harness.asking.transform import transformed
-
-        return [transformed(self.view, method, s) for s in samples]
-
     # -- samples ------------------------------------------------------------------------------------------------------
 
-    def row(self, i: int, output: Mapping[str, Any], shared: Sequence[str]) -> dict[str, Any]:
+    def row(self, i: int, answer: Answer, shared: Sequence[str]) -> dict[str, Any]:
         """The record of sample `i`."""
-        example = self.examples[i]
-        score = self.cell.task.score(example, output["text"])
-        out = {k: v for k, v in output.items() if k != "usage"}
-        images = {"images": list(example.images)} if example.images else {}
-        asked: dict[str, Any] = {
-            "id": example.id,
-            "cluster": example.cluster,
-            "asked_sha256": example.digest,
-            "meta": dict(example.meta),
-        }
-        tail = self.plain[i].tail
-        asked |= {"n_question_tokens": tail} if tail else {}
-        asked |= {"references": list(example.references)} | images
-        read = len(self.plain[i]) if self.cell.task.kind == "requests" else output["n_prompt_tokens"]
-        is_idle = idle.equals_dense(self.cell.method, read - tail, tail + output["n_new_tokens"], output["usage"])
-        return asked | out | {
-            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
-            "usage": output["usage"],
-        } | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})  # fmt: skip
+        example, tail, usage = self.examples[i], self.plain[i].tail, dict(answer.usage or {})
+        score = self.cell.task.score(example, answer.value)
+        row: dict[str, Any] = {
+            "id": example.id, "cluster": example.cluster, "asked_sha256": example.digest, "meta": example.meta_row(),
+        }  # fmt: skip
+        row |= {"n_question_tokens": tail} if tail else {}
+        row |= {"references": list(example.references)}
+        row |= {"images": list(example.question.pictures)} if example.question.pictures else {}
+        row |= {
+            "prompt_sha256": answer.digest, "text": example.question.write(answer.value), "n_prompt_tokens": answer.n_prompt,
+            "n_new_tokens": answer.n_new, "finish": answer.finish,
+            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags), "usage": usage,
+        }  # fmt: skip
+        longest = answer.n_prompt if answer.longest is None else answer.longest
+        is_idle = idle.equals_dense(self.cell.method, longest - tail, tail + answer.n_new, usage)
+        return row | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})
 
     def failed(self, errors: Sequence[dict[str, str]]) -> None:
         """Record samples that raised. `UserError` when so many did that the rest is not tried."""
@@ -313,6 +305,7 @@ class CellRun:
         level = self.settings.efficiency
         if level == "off" or not self._efficiency_missing():
             return
+        from harness.asking.transform import transformed
         from harness.efficiency.measure import NEW_TOKENS, measure
 
         prompt: Sample = max(self.plain, key=len)
@@ -320,7 +313,7 @@ class CellRun:
         if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
             prompt = prompt.shortened(room)
         self.progress.note(f"measuring speed: {self.cell.label}")
-        prepare = (lambda s: self.transformed([s])[0]) if self.cell.method.rewrites_prompt else None
+        prepare = partial(transformed, self.view, self.cell.method) if self.cell.method.rewrites_prompt else None
         attached = self.prepared()
         with attached.active():
             measured = measure(self.view, prompt, level, attached, prepare=prepare)

@@ -32,9 +32,9 @@ def prepared(task: Task, tokens: Tokens, root: Path | None, source: str = "") ->
     back as they are stored (tuples in `meta` are lists), whether they were built now or read.
     """
     if root is None:
-        return [_item(_line(item)) for item in task.examples(tokens)]
+        return [_item(_line(item), task) for item in task.examples(tokens)]
     path = root / f"{cache_key(task, tokens, source)}.jsonl"
-    kept = _read(path)
+    kept = _read(path, task)
     return _build(path, task, tokens) if kept is None else kept
 
 
@@ -54,7 +54,7 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
     }
     if date := getattr(tokens, "date", None):
         facts["date"] = date  # the template writes it into every prompt
-    if task.kind == "requests":  # what does not fit the model is skipped there
+    if task.skips_long:
         facts["positions"] = getattr(tokens, "max_positions", None)
     return sha256(canonical(facts))[:32]
 
@@ -72,9 +72,9 @@ def _line(item: Item) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
-def _item(line: bytes) -> Item:
+def _item(line: bytes, task: Task) -> Item:
     row = json.loads(line)
-    return Example.from_row(row["example"]) if "example" in row else Skipped(**row["skipped"])
+    return Example.from_row(row["example"], task.asks) if "example" in row else Skipped(**row["skipped"])
 
 
 def _seal(digest: str, n: int) -> bytes:
@@ -93,7 +93,7 @@ def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
             line = _line(item)
             digest.update(line)
             file.write(line)
-            items.append(_item(line))
+            items.append(_item(line, task))
         file.write(_seal(digest.hexdigest(), len(items)))
         if _files(task) != before:
             raise UserError(
@@ -102,7 +102,7 @@ def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
     return items
 
 
-def _read(path: Path) -> list[Item] | None:
+def _read(path: Path, task: Task) -> list[Item] | None:
     """The items of a whole, unedited file; None if it is absent or damaged."""
     items: list[Item] = []
     digest, last = hashlib.sha256(), b""
@@ -111,7 +111,7 @@ def _read(path: Path) -> list[Item] | None:
             for line in file:
                 if last:
                     digest.update(last)
-                    items.append(_item(last))
+                    items.append(_item(last, task))
                 last = line
         if last == _seal(digest.hexdigest(), len(items)):
             return items

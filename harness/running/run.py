@@ -9,13 +9,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness.config.compose import BASELINE
-from harness.contracts.call import Draft
+from harness.contracts.asker import asker_of
 from harness.contracts.example import Example, Skipped
 from harness.disk.locks import Busy
 from harness.errors import Unsupported, UserError
@@ -26,7 +25,6 @@ from harness.plan.limit import evenly, left_out
 from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore
-from harness.running import calibrate
 from harness.running.cell import CellRun
 from harness.running.examples import prepared
 from harness.running.once import Lazy
@@ -34,7 +32,6 @@ from harness.running.samples import compute
 from harness.running.settings import Outcome, Progress, Settings
 
 if TYPE_CHECKING:
-    from harness.models.inputs import Sample
     from harness.models.view import View
 
 __all__ = ["Outcome", "Progress", "Settings", "execute", "task_data", "tokens_of"]
@@ -79,7 +76,8 @@ def _load(cell: Cell, progress: Progress) -> View:
 
 def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
     data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
-    samples = Lazy(lambda: [_sample(cells[0], view(), e, settings.share) for e in data()[0]])
+    task = cells[0].task
+    samples = Lazy(lambda: [asker_of(task.asks).read(view(), task, e, settings.share) for e in data()[0]])
     dense = next((c for c in cells if c.method_label == BASELINE), None)
     for group in groups(cells, settings.decoding, settings.share):
         with ExitStack() as stack:
@@ -107,7 +105,9 @@ class Group:
             self._step(cell, partial(self._begin, cell))
         alive = [self.works[c.run_id] for c in cells if c.run_id not in self.ended]
         if alive:
-            for run_id, error in compute(alive, len(cells) > 1 and _text_only(alive[0]), alive[0].progress).items():
+            for run_id, error in compute(
+                alive, len(cells) > 1 and alive[0].view.vision is None, alive[0].progress
+            ).items():
                 self._end(self.works[run_id].cell, error)
         for cell in cells:
             if cell.run_id not in self.ended:
@@ -134,11 +134,6 @@ class Group:
             work.store.fail(type(error).__name__, str(error))
         status = "busy" if isinstance(error, Busy) else "refused" if isinstance(error, Unsupported) else "failed"
         self.ended[cell.run_id] = Outcome(cell, status, reason, bug)
-
-
-def _text_only(work: CellRun) -> bool:
-    """Whether the prompts are text without further turns, read by a model without eyes."""
-    return work.view.vision is None and not any(e.turns for e in work.examples)
 
 
 def task_data(
@@ -169,20 +164,6 @@ def task_data(
             f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
         )
     return examples[: settings.limit], skipped
-
-
-def _sample(cell: Cell, view: View, example: Example, share: bool) -> Sample:
-    """What the model reads of an example, its pictures processed. Without `share` nobody knows that two are the same."""
-    from harness.models.inputs import Sample, sample_of
-
-    if example.input_ids:
-        return Sample(example.input_ids, Draft(example.id, ""))
-    if cell.task.kind == "requests":
-        from harness.asking.requests import longest
-
-        return longest(view, example)
-    draft = calibrate.draft_of(cell.task, example)
-    return sample_of(view, draft if share else replace(draft, image_key=""))
 
 
 def tokens_of(tokenizer: str | None, view: Any) -> Any:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.question import PICTURE, PREFILL
 from harness.errors import UserError
-from harness.plan.sharing import PREFILL
 from harness.running.cell import CellRun
 from harness.running.settings import Progress
 
@@ -149,38 +149,31 @@ class Sampling:
 
     def _own(self, work: CellRun, batch: list[int]) -> list[Row | Raised]:
         """One method, the prompt read under it."""
-        from harness.asking.answers import answers
-
         attached, started = self.attached[work.cell.run_id], time.perf_counter()
         try:
             attached.reset()
-            examples, samples = [work.examples[i] for i in batch], [work.plain[i] for i in batch]
-            samples = samples if work.cell.task.kind == "nll" else work.transformed(samples)
+            asked, samples = [work.examples[i].question for i in batch], [work.plain[i] for i in batch]
             shares = work.shares_pictures
-            outs = answers(work.view, work.cell.task, examples, samples, attached, work.settings.decoding, share=shares)
-            shared = ["picture"] if shares else []
-            rows: list[Row | Raised] = [work.row(i, o, shared) for i, o in zip(batch, outs, strict=True)]
+            answers = work.asker.answer(work.view, asked, samples, attached, work.settings.decoding, shares)
+            shared = [PICTURE] if shares else []
+            rows: list[Row | Raised] = [work.row(i, a, shared) for i, a in zip(batch, answers, strict=True)]
         except Exception as error:
             return [row[0] for row in self._halves(error, [work], batch)]
         work.seconds += time.perf_counter() - started
         return rows
 
     def _prefilled(self, members: list[CellRun], batch: list[int]) -> Any:
-        from harness.asking.side_by_side import prefill
-
         first, attached = members[0], [self.attached[w.cell.run_id] for w in members]
         for one in attached:
             one.reset()
-        samples, limits = [first.plain[i] for i in batch], [first.examples[i].max_new_tokens for i in batch]
-        return prefill(first.view, samples, limits, attached, first.settings.decoding)
+        asked, samples = [first.examples[i].question for i in batch], [first.plain[i] for i in batch]
+        return first.asker.prefill(first.view, asked, samples, attached, first.settings.decoding)
 
     def _go_on(self, work: CellRun, batch: list[int], prefilled: Any) -> list[Row | Raised]:
-        from harness.asking.answers import said
-
         attached = self.attached[work.cell.run_id]
         try:
-            outs = prefilled.go_on(attached)
-            return [work.row(i, said(work.plain[i], o), [PREFILL]) for i, o in zip(batch, outs, strict=True)]
+            answers = work.asker.go_on(prefilled, [work.plain[i] for i in batch], attached)
+            return [work.row(i, a, [PREFILL]) for i, a in zip(batch, answers, strict=True)]
         except UserError as error:
             self.ended[work.cell.run_id] = error
             return [Raised(error)] * len(batch)

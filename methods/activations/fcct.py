@@ -94,7 +94,7 @@ def last_token(request: Request, inputs: Inputs, cache: Any, patch: Patch | None
 
 def positive(example: Example) -> bool:
     """Whether the object that the question is about is there."""
-    return example.references[:1] == ("yes",) and not example.turns
+    return example.references == ("yes",)
 
 
 def probability(logits: Tensor, ids: Sequence[int]) -> float:

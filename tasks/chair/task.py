@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate
 from harness.contracts.tokens import Tokens
 from harness.disk.reading import Entry
 from harness.errors import UserError
@@ -78,7 +79,7 @@ class Chair(ChairParameters):
         for example in self._examples(self._chosen()):
             try:
                 if self.source == "files":
-                    self.image(example.images[0])
+                    self.image(example.question.pictures[0])
             except UserError as error:
                 if self.bad_images == "error":
                     raise UserError(
@@ -108,16 +109,16 @@ class Chair(ChairParameters):
             )
         return list(self._examples(given if outside else chosen))
 
-    def score(self, example: Example, text: str | None) -> Score:
+    def score(self, example: Example, answer: str | None) -> Score:
         """Flags: `empty`, `no_node` (no object is named, so CHAIR says nothing), `no_truth` (the image has no known object).
 
         Without a text the caption does not exist: it counts for the coverage only.
         """
-        if text is None:
+        if answer is None:
             return Score({"coverage": 0.0}, None, ("empty",))
         known, truth_nodes = read(self.synonyms), frozenset(example.meta.get("gt", ()))
-        found = mentions(normaliser(self.normaliser, known, self.count_men)(text), known)
-        flags = {"empty": not text.strip(), "no_node": not found.nodes, "no_truth": not truth_nodes}
+        found = mentions(normaliser(self.normaliser, known, self.count_men)(answer), known)
+        flags = {"empty": not answer.strip(), "no_node": not found.nodes, "no_truth": not truth_nodes}
         parsed = {"nodes": list(found.nodes), "hallucinated": [n for n in found.nodes if n not in truth_nodes]}
         metrics = {"coverage": 1.0, **numbers(found, truth_nodes)}
         return Score(metrics, parsed, tuple(flag for flag, stands in flags.items() if stands))
@@ -170,12 +171,11 @@ class Chair(ChairParameters):
                     "image out of your list."
                 )
             nodes = truth(image, annotations.objects, references, known, normalise, ignore, self.allow_missing)
+            prompt, shown = PROMPTS.get(self.prompt, self.prompt), (annotations.images[image],)
             yield Example(
                 id=str(image),
-                prompt=PROMPTS.get(self.prompt, self.prompt),
-                max_new_tokens=self.max_new_tokens,
+                question=Generate(prompt, images=shown, max_new_tokens=self.max_new_tokens),
                 cluster=str(image),
-                images=(annotations.images[image],),
                 task="chair",
                 meta={"image_id": image, "gt": nodes},
             )

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from harness.asking.lm_eval_tokens import Misfit, asked
 from harness.contracts.example import Example, Skipped
 from harness.contracts.options import Within, fits, outside
+from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 from tasks.lm_eval.library import applied, library_seeds, quiet
@@ -23,7 +24,7 @@ MAX_NEW_TOKENS = 256  # lm_eval.defaults.DEFAULT_MAX_GEN_TOKS
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # in the library's order
 HARMLESS = {"temperature", "top_p", "top_k", "do_sample"}  # without effect on a greedy search
 INFINITE = 1e30  # what records hold in place of an infinity
-KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+KINDS = tuple(one.type for one in (LogLikelihood, RollingLogLikelihood, GenerateUntil))
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,17 @@ def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[E
     sizes = [n for n in (asking.max_length, getattr(tokens, "max_positions", None)) if n]
     for doc_id, instances in _instances(name, task, asking, tokens).items():
         with applied(name):
-            meta = _meta(name, task, doc_id, instances, asking.max_length)
+            question, meta = _question(name, instances, asking.max_length), _meta(name, task, doc_id, instances[0].doc)
         key = f"{name}/{doc_id}"
         try:
-            asked(tokens, meta, min(sizes, default=None))
+            asked(tokens, question, min(sizes, default=None))
         except Misfit as error:
             yield Skipped(key, str(error), {"task": name, "doc_id": doc_id})
             continue
         yield Example(
             id=key,
-            prompt=meta["contexts"][0] if meta["contexts"] else meta["requests"][0].get("text", ""),
+            question=question,
             references=(meta["target"],),
-            max_new_tokens=max((r.get("max_new_tokens", 0) for r in meta["requests"]), default=0),
             cluster=key,
             task="lm_eval",
             split=name,
@@ -103,31 +103,28 @@ def renderer(tokens: Any) -> Callable[..., str]:
     return render
 
 
-def _meta(name: str, task: Any, doc_id: int, instances: Sequence[Any], max_length: int | None) -> dict[str, Any]:
+def _meta(name: str, task: Any, doc_id: int, doc: Any) -> dict[str, Any]:
+    return {"task": name, "doc_id": doc_id, "doc": plain(doc), "target": str(task.doc_to_target(doc))}
+
+
+def _question(name: str, instances: Sequence[Any], max_length: int | None) -> Requests:
     contexts: dict[str, int] = {}
-    doc = instances[0].doc
-    return {
-        "task": name,
-        "doc_id": doc_id,
-        "requests": [_request(name, instance, contexts, max_length) for instance in instances],
-        "contexts": list(contexts),
-        "doc": plain(doc),
-        "target": str(task.doc_to_target(doc)),
-    }
+    requests = tuple(_request(name, instance, contexts, max_length) for instance in instances)
+    return Requests(requests, tuple(contexts))
 
 
-def _request(name: str, instance: Any, contexts: dict[str, int], max_length: int | None) -> dict[str, Any]:
+def _request(name: str, instance: Any, contexts: dict[str, int], max_length: int | None) -> OneRequest:
     """One request in our own words. `given` keeps the library's arguments where ours say less."""
     kind, args = instance.request_type, instance.args
     if kind not in KINDS:
         raise UserError(f"The lm-eval task '{name}' makes requests of the kind '{kind}'; known are {', '.join(KINDS)}.")
-    if kind == "loglikelihood_rolling":
-        return {"type": kind, "text": args[0]} | ({"max_length": max_length} if max_length else {})
+    if kind == RollingLogLikelihood.type:
+        return RollingLogLikelihood(args[0], max_length or 0)
     context = contexts.setdefault(args[0], len(contexts))
-    if kind == "loglikelihood":
-        return {"type": kind, "context": context, "continuation": args[1]}
+    if kind == LogLikelihood.type:
+        return LogLikelihood(context, args[1])
     until, limit = generation(name, args[1])
-    return {"type": kind, "context": context, "until": until, "max_new_tokens": limit, "given": plain(args[1])}
+    return GenerateUntil(context, tuple(until), limit, plain(args[1]))
 
 
 NEW_TOKENS = Annotated[int, Within(1, 2**24)]

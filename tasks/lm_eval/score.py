@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from harness.contracts.example import Example
 from harness.contracts.metric import Score
+from harness.contracts.question import GenerateUntil, OneRequest, Requests, RollingLogLikelihood
 from harness.errors import UserError
 from tasks.lm_eval.build import INFINITE, plain
 from tasks.lm_eval.library import Loaded
 from tasks.lm_eval.rules import Key, Rule
 
 
-def score(loaded: Loaded, rules: Mapping[Key, Rule], example: Example, text: str | None) -> Score:
+def score(loaded: Loaded, rules: Mapping[Key, Rule], example: Example, answer: list[Any] | None) -> Score:
     """Our numbers of a document; `parsed` holds, for each filter, the filtered responses and the library's own values.
 
-    Responses that are missing or of another form add nothing and are flagged `empty`, `unparsed` or `wrong_length`;
-    a missing generation counts as an empty text.
+    Without responses nothing is added, and the score is flagged `empty`; a missing generation counts as an empty text.
     """
-    meta = example.meta
-    name, requests = meta["task"], meta["requests"]
-    responses, flags = read(text, requests)
-    if responses is None:
+    meta, requests = example.meta, example.asks(Requests).requests
+    name, flags = meta["task"], ("empty",) if answer is None else ()
+    if answer is None and any(one.type != GenerateUntil.type for one in requests):
         return Score({}, None, flags)
+    given = [""] * len(requests) if answer is None else answer
+    responses = [_response(one, value) for one, value in zip(requests, given, strict=True)]
     task, doc = loaded.tasks[name], _doc(loaded, meta)
-    by_filter = _filtered(task, doc, meta, responses)
+    by_filter = _filtered(task, doc, example, responses)
     numbers: dict[str, float] = {}
     parsed: dict[str, Any] = {}
     for chosen, filtered in by_filter.items():
@@ -41,34 +41,11 @@ def score(loaded: Loaded, rules: Mapping[Key, Rule], example: Example, text: str
     return Score(numbers, parsed, flags)
 
 
-def read(text: str | None, requests: list[Mapping[str, Any]]) -> tuple[list[Any] | None, tuple[str, ...]]:
-    """The responses as the library expects them: (log-likelihood, is greedy), a log-likelihood, or a text."""
-    if not text or not text.strip():
-        generated = all(r["type"] == "generate_until" for r in requests)
-        return ([""] * len(requests) if generated else None), ("empty",)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None, ("unparsed",)
-    if not isinstance(found, list):
-        return None, ("unparsed",)
-    if len(found) != len(requests):
-        return None, ("wrong_length",)
-    try:
-        return [_response(r["type"], one) for r, one in zip(requests, found, strict=True)], ()
-    except (TypeError, ValueError):
-        return None, ("unparsed",)
-
-
-def _response(kind: str, value: Any) -> Any:
-    if kind == "generate_until":
-        if not isinstance(value, str):
-            raise TypeError("a generation is a text")
+def _response(one: OneRequest, value: Any) -> Any:
+    """As the library expects it: (log-likelihood, is greedy), a log-likelihood, or a text."""
+    if isinstance(one, GenerateUntil):
         return value
-    if kind == "loglikelihood_rolling":
-        return _nats(value)
-    nats, greedy = value
-    return _nats(nats), bool(greedy)
+    return _nats(value) if isinstance(one, RollingLogLikelihood) else (_nats(value[0]), value[1])
 
 
 def _nats(value: Any) -> float:
@@ -88,17 +65,17 @@ def _doc(loaded: Loaded, meta: Mapping[str, Any]) -> Any:
     return doc
 
 
-def _filtered(task: Any, doc: Any, meta: Mapping[str, Any], responses: list[Any]) -> dict[str, list[Any]]:
+def _filtered(task: Any, doc: Any, example: Example, responses: list[Any]) -> dict[str, list[Any]]:
     """Filtered responses by the name of the filter. A task that repeats a greedy request gets the same answer again."""
     from lm_eval.api.instance import Instance
 
-    repeats = task.get_config("repeats") or 1
+    repeats, requests = task.get_config("repeats") or 1, example.asks(Requests).requests
     instances = [
         Instance(
-            request_type=request["type"], doc=doc, arguments=(), idx=i, resps=[response] * repeats,
-            metadata=(meta["task"], meta["doc_id"], repeats),
+            request_type=request.type, doc=doc, arguments=(), idx=i, resps=[response] * repeats,
+            metadata=(example.meta["task"], example.meta["doc_id"], repeats),
         )
-        for i, (request, response) in enumerate(zip(meta["requests"], responses, strict=True))
+        for i, (request, response) in enumerate(zip(requests, responses, strict=True))
     ]  # fmt: skip
     for one in task._filters:
         one.apply(instances)

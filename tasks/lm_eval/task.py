@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
 from harness.contracts.options import Length, Within
+from harness.contracts.question import Question, Requests
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.disk.reading import is_folder, user_path
@@ -33,14 +34,15 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class LmEval(Task):
-    """`tasks`: names of lm-eval tasks, groups or tags. The output of an example (a document) is a JSON list with the
-    response to each of its requests.
+    """`tasks`: names of lm-eval tasks, groups or tags. The answer to an example (a document) is a list with the response
+    to each of its requests.
     """
 
     title: ClassVar[str] = "any task of lm-evaluation-harness (hellaswag, mmlu, gsm8k, ...)"
     paper: ClassVar[str] = "2405.14782"
     licence: ClassVar[str] = "that of each task's data"
-    kind: ClassVar[Literal["generate", "nll", "requests"]] = "requests"
+    asks: ClassVar[type[Question]] = Requests
+    skips_long: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = Measured()  # type: ignore[assignment]
     unreadable: ClassVar[tuple[str, ...]] = ("unparsed", "empty")
     folders: ClassVar[tuple[str, ...]] = ("include",)
@@ -128,7 +130,7 @@ class LmEval(Task):
         for name, task in self.loaded.tasks.items():
             yield from examples(name, task, asking, tokens)
 
-    def score(self, example: Example, text: str | None) -> Score:
+    def score(self, example: Example, answer: list[Any] | None) -> Score:
         from tasks.lm_eval.score import score
 
         if example.meta.get("task") not in self.loaded.tasks:
@@ -136,7 +138,7 @@ class LmEval(Task):
                 f"The example '{example.id}' belongs to the lm-eval task '{example.meta.get('task')}', which is not in "
                 "task.lm_eval.tasks."
             )
-        return score(self.loaded, _rules(self.wanted), example, text)
+        return score(self.loaded, _rules(self.wanted), example, answer)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The numbers of all documents as the library itself computes them, in its own layout."""

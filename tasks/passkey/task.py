@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate
 from harness.contracts.task import example_rng
 from harness.contracts.tokens import Tokens
 from harness.disk.reading import Entry, read_text
@@ -59,17 +60,18 @@ class Passkey(PasskeyParameters):
         build = {"landmark": self._landmark, "longlora": self._longlora, "infinitebench": self._infinitebench}
         return build.get(self.style, self._grid)(tokens)
 
-    def score(self, example: Example, text: str | None) -> Score:
-        text, key = text or "", (example.references or ("",))[0]
+    def score(self, example: Example, answer: str | None) -> Score:
+        text, key = answer or "", (example.references or ("",))[0]
         right, found = POLICIES[self.policy or "first_digits"](text, key) if key.isdecimal() else (False, "")
         flag = "empty" if not text.strip() else "no_number" if not found else ""
         return Score({"accuracy": float(right)}, found, (flag,) if flag else ())
 
     def official_row(self, example: Example) -> dict[str, Any]:
         """InfiniteBench's columns, for its style only."""
-        if self.style != "infinitebench" or not isinstance(example.prompt, str):
+        prompt = example.asks(Generate).prompt
+        if self.style != "infinitebench" or not isinstance(prompt, str):
             return {}
-        context = prompts.infinitebench_context(example.prompt)
+        context = prompts.infinitebench_context(prompt)
         answer = list(example.references)
         return {"context": context, "input": prompts.QUESTION, "answer": answer, "options": []}
 
@@ -84,10 +86,8 @@ class Passkey(PasskeyParameters):
         name = given.name("id") if "id" in row else str(index)
         return Example(
             id=name,
-            prompt=text,
-            answer_prefix=prompts.INFINITE_ANSWER,
+            question=Generate(text, prompts.INFINITE_ANSWER, max_new_tokens=new),
             references=(key,),
-            max_new_tokens=new,
             task="passkey",
             meta={"key": key},
         )
@@ -175,13 +175,11 @@ class Passkey(PasskeyParameters):
             "key": prompt.key, "filler": self.filler, "n_tokens": len(tokens.prompt_ids(prompt.text, prompt.answer)),
             "n_characters": len(prompt.text + prompt.answer), "true_depth": prompt.true_depth,
         }  # fmt: skip
+        new = self.max_new_tokens or tokens.count(f" {prompt.key}")
         return Example(
             id=_id(self.style, length, depth, trial),
-            prompt=prompt.text,
-            answer_prefix=prompt.answer,
-            question=prompts.QUESTION,
+            question=Generate(prompt.text, prompt.answer, max_new_tokens=new, query=prompts.QUESTION),
             references=(prompt.key,),
-            max_new_tokens=self.max_new_tokens or tokens.count(f" {prompt.key}"),
             task="passkey",
             meta=meta,
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
 from harness.contracts.options import Length
+from harness.contracts.question import Likelihood, Question
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
@@ -39,8 +39,8 @@ class Perplexity(Task):
     title: ClassVar[str] = "sliding-window perplexity of long documents, by position"
     paper: ClassVar[str] = "1911.05507"
     licence: ClassVar[str] = "the user's documents; built-in essays ship with the harness"
-    kind: ClassVar[Literal["generate", "nll"]] = "nll"
     unreadable: ClassVar[tuple[str, ...]] = ("unparsed", "empty")
+    asks: ClassVar[type[Question]] = Likelihood
     folders: ClassVar[tuple[str, ...]] = ("path",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("ppl", "ratio", "nll_sum", "tokens", "exp", higher_is_better=False, percent=False),
@@ -105,14 +105,14 @@ class Perplexity(Task):
         for document in found:
             yield from self._document(document, tokens, tuple(tokens.start_ids), alone=len(found) == 1)
 
-    def score(self, example: Example, text: str | None) -> Score:
-        """Sums of this window; an output that is not the right number of nlls adds nothing and is flagged."""
-        losses, flags = _losses(text, example.n_scored)
-        if losses is None:
-            return Score({"nll_sum": 0.0, "tokens": 0.0, "words": 0.0}, None, flags)
+    def score(self, example: Example, answer: list[float] | None) -> Score:
+        """Sums of this window; without its nlls it adds nothing and is flagged `empty`. Other flags: `infinite`, `nan`."""
+        if answer is None:
+            return Score({"nll_sum": 0.0, "tokens": 0.0, "words": 0.0}, None, ("empty",))
+        asked, (losses, flags) = example.asks(Likelihood), _finite(answer)
         counted = float(example.meta.get("words", 0.0))
         sums = {"nll_sum": math.fsum(losses), "tokens": float(len(losses)), "words": counted}
-        return Score(sums | self._bucket_sums(losses, len(example.input_ids) - len(losses)), len(losses), flags)
+        return Score(sums | self._bucket_sums(losses, len(asked.ids) - len(losses)), len(losses), flags)
 
     def figures(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         from tasks.perplexity.curve import write
@@ -146,9 +146,7 @@ class Perplexity(Task):
             name = f"{document.name}@{number}"
             yield Example(
                 id=name,
-                input_ids=(*bos, *used[window.begin : window.end]),
-                n_scored=window.n_scored,
-                max_new_tokens=0,
+                question=Likelihood((*bos, *used[window.begin : window.end]), window.n_scored),
                 cluster=name if alone else document.name,
                 task="perplexity",
                 meta=self._meta(document, number, window, len(bos)) | {"words": per_token * window.n_scored},
@@ -174,19 +172,8 @@ class Perplexity(Task):
         return sums
 
 
-def _losses(text: str | None, expected: int) -> tuple[list[float] | None, tuple[str, ...]]:
-    """The nlls of an output and the flags: `empty`, `unparsed`, `wrong_length`, `infinite`, `nan`."""
-    if not text or not text.strip():
-        return None, ("empty",)
-    try:
-        found = json.loads(text)
-        if not isinstance(found, list) or any(isinstance(x, bool) or not isinstance(x, int | float) for x in found):
-            return None, ("unparsed",)
-        losses = [float(x) for x in found]
-    except (ValueError, RecursionError, OverflowError):
-        return None, ("unparsed",)
-    if len(losses) != expected:
-        return None, ("wrong_length",)
+def _finite(losses: Sequence[float]) -> tuple[list[float], tuple[str, ...]]:
+    """The nlls within +-`INFINITE`, and the flags `infinite` and `nan`."""
     flags = ("nan",) if any(map(math.isnan, losses)) else ()
     if any(not x < INFINITE for x in losses):  # a nan compares false and counts as infinite
         flags = ("infinite", *flags)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from harness.contracts.options import Length, Within
+from harness.contracts.question import Dialogue
 from harness.contracts.task import Task
 from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
@@ -56,6 +57,8 @@ class PopeParameters(Task):
     compat_typo: bool = False
 
     def __post_init__(self) -> None:
+        if self.chat:
+            object.__setattr__(self, "asks", Dialogue)
         if self.source is None:
             object.__setattr__(self, "source", "files" if self.questions or self.instances else "scenes")
 

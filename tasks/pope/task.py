@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Dialogue, Generate
 from harness.contracts.tokens import Tokens
 from harness.disk.output import write_rows
 from harness.disk.reading import Entry
@@ -92,28 +93,27 @@ class Pope(PopeParameters):
     def image(self, name: str) -> Image.Image:
         return hub.load(self.hub).image(name) if self.source == "hub" else self.data.image(name)
 
-    def score(self, example: Example, text: str | None) -> Score:
-        """Counts by set of one answer, or of all answers of a conversation. Without a text each is unknown, so wrong.
+    def score(self, example: Example, answer: str | list[str] | None) -> Score:
+        """Counts by set of one answer, or of all answers of a conversation. Without any each is unknown, so wrong.
 
-        Flags: `empty`, `unknown`, `not_a_list`.
+        Flags: `empty`, `unknown`.
         """
-        answers, flags = _answers(example, text)
+        talks = isinstance(example.question, Dialogue)
+        answers, flags = _answers(example, answer), set[str]()
         splits = [str(s) for s in example.meta.get("splits") or [example.split or OTHER]]
         read, found = [], []
-        for label, answer in zip(example.references, answers, strict=True):
+        for label, text in zip(example.references, answers, strict=True):
             # no policy was made for an answer that does not exist: `official` would read yes, and be right half the time
             readers = (POLICIES[p] for p in (self.policy, "strict"))
-            parsed, strict = (UNKNOWN if text is None else reader(answer, label) for reader in readers)
+            parsed, strict = (UNKNOWN if answer is None else reader(text, label) for reader in readers)
             read.append({self.policy: parsed, "strict": strict})
             found += [(split, counts(label, parsed, strict)) for split in splits]
-            flags |= {
-                name for name, stands in (("empty", not answer.strip()), ("unknown", parsed == UNKNOWN)) if stands
-            }
-        return Score(per_split(found), read if example.turns else next(iter(read), None), tuple(sorted(flags)))
+            flags |= {name for name, stands in (("empty", not text.strip()), ("unknown", parsed == UNKNOWN)) if stands}
+        return Score(per_split(found), read if talks else next(iter(read), None), tuple(sorted(flags)))
 
     def official_row(self, example: Example) -> dict[str, Any]:
         """The published keys, with the sets that the question belongs to; conversations have none."""
-        if example.turns or "question" not in example.meta:
+        if "question" not in example.meta:
             return {}
         meta = example.meta
         return {
@@ -126,7 +126,7 @@ class Pope(PopeParameters):
         if "id" in row and "prompt" in row:
             if row.get("task") not in (None, "", "pope"):
                 raise ValueError(f"it belongs to the task {row['task']}")
-            example = Example.from_row(row)
+            example = Example.from_row(row, Dialogue if row.get("turns") else Generate)
             Entry(example.meta, "meta").texts("splits", ())
             return example
         split = row["category"] if row.get("category") in SPLITS else OTHER
@@ -180,19 +180,16 @@ class Pope(PopeParameters):
     def _example(self, name: str, image: str, group: Sequence[Question]) -> Example:
         """`group`: copies of one question in several sets, or with `chat` the questions of one conversation."""
         asked = [q.text + SUFFIXES.get(self.suffix, self.suffix) for q in group]
-        turns = tuple(asked[1:]) if self.chat else ()
+        first = Generate(asked[0], images=(image,), max_new_tokens=self.max_new_tokens)
         splits = [group[0].split] if self.chat else [q.split for q in group]
         meta: dict[str, Any] = {"image": image, "splits": splits, "question_ids": [q.number for q in group]}
         meta |= {"questions": [q.text for q in group]} if self.chat else {"question": group[0].text}
         labels = [q.label for q in group] if self.chat else [group[0].label]
         return Example(
             id=name,
-            prompt=asked[0],
-            turns=turns,
+            question=Dialogue(**vars(first), turns=tuple(asked[1:])) if self.chat else first,
             references=tuple(labels),
-            max_new_tokens=self.max_new_tokens,
             cluster=image,
-            images=(image,),
             task="pope",
             split="+".join(dict.fromkeys(splits)),
             meta=meta,
@@ -215,19 +212,12 @@ def _questions(
     return tuple(build.build(data.annotations(), seed, k, n_images, typo))
 
 
-def _answers(example: Example, text: str | None) -> tuple[list[str], set[str]]:
-    """One text per reference. A conversation's output is a JSON list; what is missing from it is empty."""
+def _answers(example: Example, answer: str | list[str] | None) -> list[str]:
+    """One text for each reference; what is missing is empty."""
     n = len(example.references)
-    if not example.turns:
-        return [text or ""] * min(n, 1), set()
-    try:
-        found = json.loads(text or "")
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        return [""] * n, {"not_a_list"} if (text or "").strip() else set()
-    texts = [answer if isinstance(answer, str) else "" for answer in found]
-    return (texts + [""] * n)[:n], set()
+    if isinstance(answer, list):
+        return (answer + [""] * n)[:n]
+    return [answer or ""] * (n if answer is None else min(n, 1))
 
 
 def _stem(image: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
 from harness.contracts.options import Length, Samples
+from harness.contracts.question import Generate
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Prompt, Tokens
 from harness.disk.reading import Entry
@@ -100,19 +101,19 @@ class Recall(Task):
         Entry(example.meta, "meta").texts("others", ())
         return example
 
-    def score(self, example: Example, text: str | None) -> Score:
+    def score(self, example: Example, answer: str | None) -> Score:
         """Right if the first word of the answer is the value, in any case. Flags: `empty`, `no_word`, `other_fact`."""
-        found = re.search(r"[^\W_]+", text or "")
+        found = re.search(r"[^\W_]+", answer or "")
         word = found.group().casefold() if found else ""
         right = bool(word) and word == (example.references or ("",))[0].casefold()
-        if not (text or "").strip():
+        if not (answer or "").strip():
             return Score({"accuracy": 0.0}, "", ("empty",))
         flag = (
             "no_word" if not word else "other_fact" if word in (example.meta.get("others") or ()) and not right else ""
         )
         return Score({"accuracy": float(right)}, word, (flag,) if flag else ())
 
-    def _question(self, dialogue: Dialogue) -> str:
+    def _query(self, dialogue: Dialogue) -> str:
         """The end of the prompt from where it asks."""
         if self.style == "plain":
             return f"{dialogue.question()}\nAssistant:"
@@ -144,11 +145,8 @@ class Recall(Task):
         }  # fmt: skip
         return Example(
             id=name,
-            prompt=prompt,
-            answer_prefix=prefix,
-            question=self._question(dialogue),
+            question=Generate(prompt, prefix, max_new_tokens=self.max_new_tokens, query=self._query(dialogue)),
             references=(value,),
-            max_new_tokens=self.max_new_tokens,
             task="recall",
             meta=meta,
         )

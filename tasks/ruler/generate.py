@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.contracts.example import Example, Skipped
+from harness.contracts.question import Generate
 from tasks.ruler import templates
 from tasks.ruler.catalog import Cwe, Fwe, Niah, Params, Qa, Vt
 from tasks.ruler.job import Job, material
@@ -89,13 +90,11 @@ def _example(job: Job, index: int, built: Built, tokens: int, facts: Mapping[str
         meta["depths"] = [round(100 * built.prompt.rfind(mark) / len(built.prompt), 1) for mark in built.marks]
     if built.shots is not None:
         meta["shots"] = built.shots
+    query = templates.question(built.prompt, TEMPLATES[type(job.params)])
     return Example(
         id=f"{job.task}-{job.length}-{index}",
-        prompt=built.prompt,
-        answer_prefix=built.prefix,
-        question=templates.question(built.prompt, TEMPLATES[type(job.params)]),
+        question=Generate(built.prompt, built.prefix, max_new_tokens=job.max_new_tokens, query=query),
         references=built.references,
-        max_new_tokens=job.max_new_tokens,
         cluster=f"{job.task}:{built.cluster}" if built.cluster else "",
         task=job.task,
         meta=meta,

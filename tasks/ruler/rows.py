@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts.example import Example
+from harness.contracts.question import Generate
 from harness.disk.reading import Entry
 from harness.errors import UserError
 from tasks.ruler.catalog import CATALOG
@@ -14,11 +15,12 @@ from tasks.ruler.catalog import CATALOG
 def official(example: Example) -> dict[str, Any]:
     """The official keys of an example. `index` is the number of the sample (the reference overwrites it in niah files
     with the character offset of the answer, which makes resuming skip samples)."""
+    asked = example.asks(Generate)
     return {
         "index": example.meta.get("index", 0),
-        "input": example.prompt,
+        "input": asked.prompt,
         "outputs": list(example.references),
-        "answer_prefix": example.answer_prefix,
+        "answer_prefix": asked.answer_prefix,
         "length": example.meta.get("row_length", example.meta.get("length", 0)),
     }
 
@@ -46,10 +48,8 @@ def read(row: Mapping[str, Any], line: int, tasks: Sequence[str], lengths: Seque
     meta = {"task": task, "length": length, "row_length": used, "index": row.get("index", line), "mode": "file"}
     return Example(
         id=index,
-        prompt=given.text("input"),
-        answer_prefix=given.text("answer_prefix", "", blank=True),
+        question=Generate(given.text("input"), given.text("answer_prefix", "", blank=True), max_new_tokens=room),
         references=given.texts("outputs"),
-        max_new_tokens=room,
         task=task,
         split=given.text("split", "", blank=True),
         meta=meta,

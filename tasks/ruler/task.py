@@ -173,13 +173,13 @@ class Ruler(Task):
         room = self.max_new_tokens or spec(task).max_new_tokens
         return Job(task, spec(task), self._params(task), length, room, self.samples, self.seed, sources, meter)
 
-    def score(self, example: Example, text: str | None) -> Score:
+    def score(self, example: Example, answer: str | None) -> Score:
         """`string_match_part` for the qa tasks, `string_match_all` for all others and for rows that do not say their
         task."""
         task = str(example.meta.get("task") or example.task)
         known = catalog.CATALOG.get(task)
         return scoring.score(
-            text, example.references, known.metric if known else "part" if task.startswith("qa") else "all"
+            answer, example.references, known.metric if known else "part" if task.startswith("qa") else "all"
         )
 
     def official_row(self, example: Example) -> dict[str, Any]:

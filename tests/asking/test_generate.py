@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 
 from harness.asking import cache_bytes
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.errors import UserError
 from harness.models.inputs import pad_left
 from harness.models.view import View

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from harness.asking.decoding import Decoding, noise, processors
 from harness.asking.dialogue import converse
-from harness.asking.generate import _can_share, generate
+from harness.asking.generation import _can_share, generate
 from harness.contracts.call import Draft
 from harness.models.inputs import Memory, Sample, collate, features, memory, sample_of
 from harness.models.view import View
@@ -118,7 +116,7 @@ def test_a_conversation_shows_the_answers_back() -> None:
     view = tiny_vlm.view("llava")
     first, turns = samples(view)[:2], [("Is there a cat?", "Is there a tree?"), ("Describe it.",)]
     got = converse(view, first, turns, [4, 4])
-    answers = [json.loads(g.text) for g in got]
+    answers = [[answer.text for _, answer in talk] for talk in got]
     assert [len(a) for a in answers] == [3, 2]
     draft = first[0].draft
     again = Draft(
@@ -143,7 +141,7 @@ def test_memory_forgets_what_was_used_least_recently() -> None:
 
 
 def test_every_turn_of_a_conversation_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    import harness.asking.generate as module
+    import harness.asking.generation as module
 
     drawn: list[list[str]] = []
     real = processors

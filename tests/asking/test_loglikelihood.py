@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,12 +9,13 @@ import torch
 
 from harness.asking import requests as loglikelihood
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.lm_eval_tokens import Misfit, asked, encode, pair, windows
 from harness.asking.requests import longest, respond, scores, stop_ids
 from harness.attention.attach import attach
-from harness.contracts.example import Example
 from harness.contracts.method import Method
+from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.disk.reading import Entry
 from harness.errors import Unsupported, UserError
 from methods.cache.snapkv import SnapKV
 from methods.patterns.streaming import StreamingMask
@@ -23,24 +23,24 @@ from tests.models import small
 from tests.models.small import BOS
 
 
-def example(*requests: dict[str, Any], contexts: tuple[str, ...] = (), name: str = "e") -> Example:
-    return Example(name, meta={"requests": list(requests), "contexts": list(contexts)})
+def example(*requests: OneRequest, contexts: tuple[str, ...] = ()) -> Requests:
+    return Requests(requests, contexts)
 
 
-def choice(continuation: str, context: int = 0) -> dict[str, Any]:
-    return {"type": "loglikelihood", "context": context, "continuation": continuation}
+def choice(continuation: str, context: int = 0) -> LogLikelihood:
+    return LogLikelihood(context, continuation)
 
 
-def writing(until: tuple[str, ...] = (), n: int = 12, context: int = 0) -> dict[str, Any]:
-    return {"type": "generate_until", "context": context, "until": list(until), "max_new_tokens": n}
+def writing(until: tuple[str, ...] = (), n: int = 12, context: int = 0) -> GenerateUntil:
+    return GenerateUntil(context, until, n)
 
 
-def text(value: str, **more: Any) -> dict[str, Any]:
-    return {"type": "loglikelihood_rolling", "text": value, **more}
+def text(value: str, max_length: int = 0) -> RollingLogLikelihood:
+    return RollingLogLikelihood(value, max_length)
 
 
-def responses(view: Any, one: Example, attached: Any = None) -> list[Any]:
-    return json.loads(respond(view, [one], attached)[0]["text"])
+def responses(view: Any, one: Requests, attached: Any = None) -> list[Any]:
+    return list(respond(view, [one], attached)[0].value)
 
 
 def explicit(view: Any, ids: list[int], n: int) -> tuple[float, bool]:
@@ -87,24 +87,25 @@ def test_windows_predict_every_token_once_and_read_no_more_than_their_size(n: in
 
 def test_what_does_not_fit_is_refused_and_never_cut() -> None:
     view = small.view()
-    meta = example(choice("b"), contexts=("a" * 20,)).meta
+    meta = example(choice("b"), contexts=("a" * 20,))
     assert [one.positions for one in asked(view, meta, 21)] == [21]
     with pytest.raises(Misfit, match="request 0 has 21 tokens, but there are 20 positions"):
         asked(view, meta, 20)
     with pytest.raises(Misfit, match="asks for 12 new ones"):
-        asked(view, example(writing(), contexts=("a" * 10,)).meta, 22)
-    assert all(one.positions <= 8 for one in asked(view, example(text("a" * 30)).meta, 8))
+        asked(view, example(writing(), contexts=("a" * 10,)), 22)
+    assert all(one.positions <= 8 for one in asked(view, example(text("a" * 30)), 8))
 
 
 @pytest.mark.parametrize("context, continuation", [("ab", ""), ("", "")])
 def test_a_continuation_without_tokens_is_a_misfit(context: str, continuation: str) -> None:
     with pytest.raises(Misfit, match="no token of its own"):
-        asked(small.view(), example(choice(continuation), contexts=(context,)).meta)
+        asked(small.view(), example(choice(continuation), contexts=(context,)))
 
 
-def test_a_request_of_an_unknown_type_is_a_bug_of_the_task() -> None:
-    with pytest.raises(ValueError, match="unknown type 'rank'"):
-        asked(small.view(), example({"type": "rank"}).meta)
+def test_a_request_of_an_unknown_type_is_refused_where_it_is_read() -> None:
+    for row, said in (({"type": "rank"}, "'rank'"), ({"type": "loglikelihood", "context": 1}, "there are 1 contexts")):
+        with pytest.raises(UserError, match=said):
+            Requests.from_row(Entry({"meta": {"requests": [row], "contexts": ["a"]}}))
 
 
 # -- log-likelihoods --------------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def test_log_likelihoods_equal_the_explicit_computation(
     contexts = ("the river ", "a")
     one = example(choice("stone"), choice("sea", 1), choice(" ", 1), text("many words"), contexts=contexts)
     got = responses(view, one)
-    for response, part in zip(got, asked(view, one.meta), strict=True):
+    for response, part in zip(got, asked(view, one), strict=True):
         value, greedy = explicit(view, list(part.ids), part.n_scored)
         assert (response if isinstance(response, float) else response[0]) == pytest.approx(value, abs=1e-4)
         assert isinstance(response, float) or response[1] is greedy
@@ -140,7 +141,7 @@ def test_the_greedy_continuation_is_known_as_such() -> None:
 
 def test_a_long_text_is_the_sum_of_its_windows() -> None:
     view = small.view()
-    parts = asked(view, example(text("abcdefghijk", max_length=4)).meta)
+    parts = asked(view, example(text("abcdefghijk", max_length=4)))
     expected = sum(explicit(view, list(p.ids), p.n_scored)[0] for p in parts)
     assert len(parts) == 3
     assert responses(view, example(text("abcdefghijk", max_length=4))) == [pytest.approx(expected, abs=1e-4)]
@@ -159,11 +160,9 @@ def test_texts_that_differ_in_their_last_token_are_read_once() -> None:
 
 def test_answers_do_not_depend_on_company_or_order() -> None:
     view = small.view()
-    examples = [
-        example(choice("x" * (i + 1)), text("y" * i), contexts=("z" * 3 * i,), name=str(i)) for i in range(1, 6)
-    ]
+    examples = [example(choice("x" * (i + 1)), text("y" * i), contexts=("z" * 3 * i,)) for i in range(1, 6)]
     alone = [responses(view, e) for e in examples]
-    together = [json.loads(row["text"]) for row in respond(view, examples[::-1])][::-1]
+    together = [row.value for row in respond(view, examples[::-1])][::-1]
     for a, b in zip(alone, together, strict=True):
         assert [a[0][0], a[1]] == pytest.approx([b[0][0], b[1]], abs=1e-4)
 
@@ -175,12 +174,12 @@ def test_methods_that_want_equal_lengths_get_them_and_others_are_padded() -> Non
     view = small.view()
     widths: list[Any] = []
     view.model.register_forward_pre_hook(lambda m, a, kw: widths.append(kw["attention_mask"]), with_kwargs=True)
-    examples = [example(choice("x" * (i % 3 + 2)), contexts=("a" * 40,), name=str(i)) for i in range(6)]
+    examples = [example(choice("x" * (i % 3 + 2)), contexts=("a" * 40,)) for i in range(6)]
     found = []
     for cls in (StreamingMask, Equal):
         widths.clear()
         with attach(view, cls(sinks=2, recent=14, block_size=8)) as attached:
-            found.append([json.loads(r["text"]) for r in respond(view, examples, attached)])
+            found.append([r.value for r in respond(view, examples, attached)])
         assert all(bool(mask.all()) for mask in widths) is (cls is Equal)
     for a, b in zip(*found, strict=True):
         assert a[0][0] == pytest.approx(b[0][0], abs=1e-4)
@@ -224,11 +223,11 @@ def test_a_text_ends_before_its_first_stop_string() -> None:
 def test_a_stop_string_of_one_token_ends_the_computation() -> None:
     view = small.view()
     whole = respond(view, [example(writing(), contexts=("abc",))])[0]
-    end = json.loads(whole["text"])[0][3]
+    end = whole.value[0][3]
     short = respond(view, [example(writing((end,)), contexts=("abc",))])[0]
-    assert (whole["n_new_tokens"], whole["finish"]) == (12, "length")
+    assert (whole.n_new, whole.finish) == (12, "length")
     ids = generate(view, [encode(view.tokenizer, "abc")], [12])[0].ids
-    assert short["n_new_tokens"] == ids.index(letters(end)[0]) + 1 < 12 and short["finish"] == "stop"
+    assert short.n_new == ids.index(letters(end)[0]) + 1 < 12 and short.finish == "stop"
     assert stop_ids(view, (end,)) == letters(end) and stop_ids(view, ()) == []
     assert stop_ids(view, ("</s>",)) == [small.EOS]
 
@@ -245,8 +244,8 @@ def test_requests_with_different_ends_and_limits_are_answered_each_by_its_own() 
 def test_counts_cover_all_requests() -> None:
     view = small.view()
     row = respond(view, [example(choice("xy"), writing((), 5), contexts=("abc",))])[0]
-    assert row["n_prompt_tokens"] == 5 + 4 and row["n_new_tokens"] == 5 and row["usage"]["kv_bytes_logical"] > 0
-    assert "kv_bytes_logical" not in respond(view, [example(choice("xy"), contexts=("abc",))])[0]["usage"]
+    assert (row.n_prompt, row.longest, row.n_new) == (5 + 4, 5, 5) and row.usage["kv_bytes_logical"] > 0
+    assert "kv_bytes_logical" not in respond(view, [example(choice("xy"), contexts=("abc",))])[0].usage
 
 
 def test_only_greedy_texts_are_generated() -> None:

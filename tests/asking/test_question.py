@@ -10,7 +10,7 @@ import torch
 
 from harness.asking.batches import plan_batches
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.side_by_side import prefill
 from harness.attention import apart
 from harness.attention.attach import attach, prepared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.side_by_side import prefill
 from harness.attention.attach import attach, prepared
 from harness.models.inputs import Sample

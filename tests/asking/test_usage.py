@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.asking.decoding import Decoding
 from harness.asking.dialogue import converse
-from harness.asking.generate import Generation, generate
+from harness.asking.generation import Generation, generate
 from harness.asking.likelihood import nll
 from harness.asking.requests import respond
 from harness.asking.side_by_side import prefill
@@ -19,8 +19,8 @@ from harness.asking.transform import transformed
 from harness.attention.attach import attach, prepared
 from harness.attention.usage import of_sample, report
 from harness.contracts.call import Call, Draft, Request
-from harness.contracts.example import Example
 from harness.contracts.method import Method
+from harness.contracts.question import GenerateUntil, LogLikelihood, Requests
 from harness.models.inputs import Sample, sample_of
 from methods.cache.snapkv import SnapKV
 from methods.contrast.icd import ICD
@@ -121,19 +121,17 @@ def test_a_method_that_goes_on_from_a_dense_prefill_has_read_it_itself() -> None
 
 def test_requests_and_dialogues_count_everything_that_was_asked() -> None:
     view = small.view("llama")
-    asked = [{"type": "loglikelihood", "context": 0, "continuation": text} for text in ("x", "yz")]
-    asked.append({"type": "generate_until", "context": 0, "until": ["zq"], "max_new_tokens": 5})
-    example = Example("a", meta={"contexts": ["a" * 70], "requests": asked})
+    asked = (LogLikelihood(0, "x"), LogLikelihood(0, "yz"), GenerateUntil(0, ("zq",), 5))
     with attach(view, STREAMING) as attached:
-        one = respond(view, [example], attached)[0]["usage"]
-        both = [g.usage for g in converse(view, [sample_of(view, Draft("a", "b" * 60))], [["c" * 30]], [4], attached)]
+        one = respond(view, [Requests(asked, ("a" * 70,))], attached)[0].usage or {}
+        (talk,) = converse(view, [sample_of(view, Draft("a", "b" * 60))], [["c" * 30]], [4], attached)
+        both = [count for _, answer in talk for count in answer.usage]
     read = (71, 71, 72)  # the second continuation has two tokens, of which the last is only predicted
     rows = sum(1 for n in read for _ in range(n))
     assert one["keys_read_prefill"] * rows == pytest.approx(sum(_reads(n) for n in read))
     assert one["kv_tokens_seen"] == 71 + 4 and one["kv_bytes_logical"] == 75 * 3 * 2 * 2 * 8 * 4
-    assert len(both[0]) == 2 and report(both[0])["pairs_visible"] == sum(
-        c.visible["prefill"] + c.visible["decode"] for c in both[0]
-    )
+    assert len(both) == 2
+    assert report(both)["pairs_visible"] == sum(c.visible["prefill"] + c.visible["decode"] for c in both)
 
 
 def _reads(n: int) -> int:

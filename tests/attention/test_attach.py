@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.doors import dispatch
 from harness.contracts.call import Blocks, Call, Draft, Request

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.likelihood import nll
 from harness.asking.requests import respond
 from harness.attention.attach import attach

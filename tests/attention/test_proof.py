@@ -123,7 +123,7 @@ def test_requests_follow_the_method_alone_and_in_a_batch(method: Method) -> None
     dense = [float(log_likelihoods(view, one, None)) for one in asked]
     with attach(view, method) as attached:
         alone = [float(log_likelihoods(view, one, attached)) for one in asked]
-        together = [json.loads(row["text"])[0][0] for row in respond(view, asked, attached)]
+        together = [row.value[0][0] for row in respond(view, asked, attached)]
     assert together == pytest.approx(alone, abs=1e-4)
     assert all(abs(a - d) > 1e-3 for a, d in zip(alone, dense, strict=True))
 

@@ -28,6 +28,7 @@ from harness.config.compose import compose
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate, GenerateUntil, Likelihood, LogLikelihood, Requests
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Tokens
 from harness.plan.cells import cells
@@ -65,10 +66,10 @@ class Continuations(Task):
             text = " ".join(rng.choice(WORDS) for _ in range(200))[: self.lengths[i % len(self.lengths)]]
             images = (f"{self.seed}-{i % self.pictures}",) if self.pictures else ()
             limit, asked = rng.choice((1, 5, 9, 14)), text[-rng.choice((4, 7, 7)) :]
-            yield Example(f"{i:02}", text, max_new_tokens=limit, images=images, question=asked)
+            yield Example(f"{i:02}", Generate(text, images=images, max_new_tokens=limit, query=asked))
 
-    def score(self, example: Example, text: str | None) -> Score:
-        return Score({"length": float(len(text or ""))})
+    def score(self, example: Example, answer: Any) -> Score:
+        return Score({"length": float(len(answer or ""))})
 
     def image(self, name: str) -> Image.Image:
         seed, i = map(int, name.split("-"))
@@ -90,14 +91,12 @@ class Likelihoods(Continuations):
     """The surprise of the last tokens of each text."""
 
     says_question = False
-    kind = "nll"
+    asks = Likelihood
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
         for e in super().examples(tokens):
-            yield replace(e, prompt="", input_ids=tuple(tokens.prompt_ids(e.prompt)), n_scored=e.max_new_tokens)
-
-    def score(self, example: Example, text: str | None) -> Score:
-        return Score({"length": float(len(json.loads(text or "[]")))})
+            text = e.asks(Generate)
+            yield replace(e, question=Likelihood(tuple(tokens.prompt_ids(text.prompt)), text.max_new_tokens))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +104,16 @@ class Choices(Continuations):
     """Two continuations of each text to be compared, and one to be written."""
 
     says_question = False
-    kind = "requests"
+    asks = Requests
 
     def examples(self, tokens: Tokens) -> Iterator[Example]:
         for e in super().examples(tokens):
-            asked: list[dict[str, Any]] = [
-                {"type": "loglikelihood", "context": 0, "continuation": text} for text in (" a box", " it")
-            ]
-            asked.append({"type": "generate_until", "context": 0, "until": ["zq"], "max_new_tokens": e.max_new_tokens})
-            yield replace(e, prompt="", meta={"contexts": [e.prompt], "requests": asked})
-
-    def score(self, example: Example, text: str | None) -> Score:
-        return Score({"length": float(len(json.loads(text or "[]")))})
+            text = e.asks(Generate)
+            asked = (
+                *(LogLikelihood(0, one) for one in (" a box", " it")),
+                GenerateUntil(0, ("zq",), text.max_new_tokens),
+            )
+            yield replace(e, question=Requests(asked, (str(text.prompt),)))
 
 
 TASKS: dict[str, type[Continuations]] = {

@@ -20,6 +20,7 @@ from harness.contracts.call import Call, Request
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Tokens
 
@@ -54,12 +55,12 @@ class Toy(Task):
         for i in range(self.n):
             time.sleep(told("build") or 0)
             rng = example_rng("toy", self.seed, i)
-            yield Example(id=f"t{i}", prompt=" ".join(rng.choices(WORDS, k=rng.randint(6, 20))), max_new_tokens=5)
+            yield Example(f"t{i}", Generate(" ".join(rng.choices(WORDS, k=rng.randint(6, 20))), max_new_tokens=5))
 
-    def score(self, example: Example, text: str | None) -> Score:
+    def score(self, example: Example, answer: str | None) -> Score:
         if told("score") == example.id:
             raise ZeroDivisionError(f"the scorer does not like {example.id}")
-        return Score({"even": float(len(text or "") % 2 == 0)})
+        return Score({"even": float(len(answer or "") % 2 == 0)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.contracts.call import Draft

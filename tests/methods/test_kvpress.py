@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.asking import cache_bytes
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention import apart
 from harness.attention.attach import attach
 from harness.attention.engaged import prove

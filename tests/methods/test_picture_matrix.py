@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.attention.engaged import prove

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from harness.asking.decoding import Decoding
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
 from harness.contracts.call import Draft

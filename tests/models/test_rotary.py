@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.asking.batches import plan_batches
-from harness.asking.generate import generate
+from harness.asking.generation import generate
 from harness.asking.likelihood import nll
 from harness.models.rotary import Turn
 from harness.models.view import View

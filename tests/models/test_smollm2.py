@@ -105,7 +105,7 @@ def prompts(tokens: TextTokens) -> dict[str, list[int]]:
 
     found = {}
     for example in Passkey(lengths=[512], depths=[20, 80], trials=2).examples(tokens):
-        asked = [{"role": "user", "content": example.prompt}]  # type: ignore[union-attr]
+        asked = [{"role": "user", "content": example.question.prompt}]  # type: ignore[union-attr]
         text = tokens.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         ids = tokens.tokenizer(text + " The pass key is", add_special_tokens=False)["input_ids"]
         found[example.id] = list(ids)

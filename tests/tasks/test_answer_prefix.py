@@ -58,7 +58,7 @@ def rendered(task: Task, template: str) -> list[str]:
     reader = tokens(template)
     found = [e for e in task.examples(reader) if isinstance(e, Example)]
     assert found
-    return [reader.prompt_text(e.prompt, e.answer_prefix) for e in found]
+    return [reader.prompt_text(e.question.prompt, e.question.answer_prefix) for e in found]
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -38,7 +38,7 @@ def test_ci_is_small(name: str, count: int) -> None:
     task = configured(name, "ci")
     found = list(task.examples(WordTokens()))
     assert len(found) == task.size()[0] == count
-    assert task.size()[1] >= sum(e.meta["n_tokens"] + e.max_new_tokens for e in found)
+    assert task.size()[1] >= sum(e.meta["n_tokens"] + e.question.max_new_tokens for e in found)
 
 
 @pytest.mark.parametrize("style", ["landmark", "longlora", "infinitebench"])

@@ -103,7 +103,7 @@ def counted(bench: Bench, model: str, method: Method, new: int, artifact: Mappin
     """One request of the bench under `method`."""
     import torch
 
-    from harness.asking.generate import generate
+    from harness.asking.generation import generate
     from harness.asking.transform import transformed
     from harness.attention.attach import attach
 

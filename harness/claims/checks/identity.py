@@ -45,7 +45,7 @@ class Identity(OfMethod):
 
     def _answers(self, bench: Bench, method: Method, artifact: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
         """Log-probabilities `[steps + 1, V]` and the tokens of a greedy answer."""
-        from harness.asking.generate import generate
+        from harness.asking.generation import generate
         from harness.attention.attach import attach
 
         view, samples = bench.view(self.model), bench.samples(self.model, self.tokens)

@@ -69,13 +69,18 @@ def test_the_paper_preset_is_500_images_and_512_tokens_and_names_the_ways_to_get
     ],
 )
 def test_prompts_have_names_or_stand_for_themselves(prompt: str, text: str) -> None:
-    assert built(Chair(scenes=1, prompt=prompt))[0].prompt == text
+    assert built(Chair(scenes=1, prompt=prompt))[0].question.prompt == text
 
 
 def test_an_example_names_its_image_and_holds_its_truth(files: dict[str, str]) -> None:
     found = {e.id: e for e in built(Chair(**files, max_new_tokens=64))}
     one = found["310"]
-    assert (one.cluster, one.images, one.max_new_tokens, one.task) == ("310", ("000310.jpg",), 64, "chair")
+    assert (one.cluster, one.question.images, one.question.max_new_tokens, one.task) == (
+        "310",
+        ("000310.jpg",),
+        64,
+        "chair",
+    )
     assert one.meta == {"image_id": 310, "gt": ["dog", "person"]}  # annotated, and told in a reference
     assert {k: e.meta["gt"] for k, e in found.items()} == {
         "7": ["bus"], "42": ["cat", "couch"], "99": [], "310": ["dog", "person"],
@@ -200,7 +205,7 @@ def test_scenes_exported_as_files_are_the_same_task(tmp_path: Path) -> None:
         images=str(tmp_path / "images"), n_images=4,
     )  # fmt: skip
     assert built(files) == built(scenes)
-    name = built(files)[0].images[0]
+    name = built(files)[0].question.images[0]
     assert files.image(name).tobytes() == scenes.image(name).tobytes()
     with pytest.raises(UserError, match="no source data"):
         files.export(tmp_path)

@@ -47,8 +47,12 @@ def task(folder: Path) -> LmEval:
 @pytest.fixture(scope="module")
 def rows(view: Any, task: LmEval) -> list[dict[str, Any]]:
     examples = [e for e in task.examples(view) if isinstance(e, Example)]
-    scores = [task.score(e, row["text"]) for e, row in zip(examples, respond(view, examples), strict=True)]
-    return [{"meta": e.meta, "metrics": s.metrics, "parsed": s.parsed} for e, s in zip(examples, scores, strict=True)]
+    scores = [
+        task.score(e, a.value) for e, a in zip(examples, respond(view, [e.question for e in examples]), strict=True)
+    ]
+    return [
+        {"meta": e.meta_row(), "metrics": s.metrics, "parsed": s.parsed} for e, s in zip(examples, scores, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 from harness.contracts.example import Example, Skipped
+from harness.contracts.question import Requests
 from harness.errors import UserError
+from harness.exchange.score import _scored
 from harness.models.tokens import TextTokens
 from harness.plan.cells import task_identity
 from tasks.lm_eval import LmEval
@@ -51,17 +54,17 @@ def test_a_document_is_an_example_with_its_requests(folder: Path) -> None:
         "toy_choice",
         0,
     )
-    assert [r["type"] for r in one.meta["requests"]] == ["loglikelihood"] * 4
-    assert [r["continuation"] for r in one.meta["requests"]] == [f" {c}" for c in one.meta["doc"]["choices"]]
-    assert one.meta["contexts"] == [one.meta["doc"]["context"]] and one.references == (str(one.meta["doc"]["label"]),)
+    assert [r.type for r in one.question.requests] == ["loglikelihood"] * 4
+    assert [r.continuation for r in one.question.requests] == [f" {c}" for c in one.meta["doc"]["choices"]]
+    assert one.question.contexts == (one.meta["doc"]["context"],) and one.references == (str(one.meta["doc"]["label"]),)
 
 
 def test_generated_answers_have_their_stop_strings_and_limit(folder: Path) -> None:
-    request = examples(task(folder, "toy_sums"))[0].meta["requests"][0]
-    assert (request["until"], request["max_new_tokens"]) == (["\n\n", "Q:"], 24)
+    request = examples(task(folder, "toy_sums"))[0].question.requests[0]
+    assert (request.until, request.max_new_tokens) == (("\n\n", "Q:"), 24)
     other = task(folder, "toy_sums", gen_kwargs={"max_gen_toks": 5, "until": "\n"})
-    request = examples(other)[0].meta["requests"][0]
-    assert (request["until"], request["max_new_tokens"], examples(other)[0].max_new_tokens) == (["\n"], 5, 5)
+    request = examples(other)[0].question.requests[0]
+    assert (request.until, request.max_new_tokens) == (("\n",), 5)
 
 
 def test_examples_are_the_same_every_time_and_more_change_no_earlier_one(folder: Path) -> None:
@@ -106,10 +109,10 @@ def test_a_tag_stands_for_its_tasks(folder: Path) -> None:
 def test_prompts_go_through_the_chat_template(folder: Path) -> None:
     chat = TextTokens(small.tokenizer(chat=True), name="chat")
     made = task(folder, num_fewshot=1, apply_chat_template=True, system_instruction="Be brief.")
-    context = examples(made, chat)[0].meta["contexts"][0]
+    context = examples(made, chat)[0].question.contexts[0]
     assert context.startswith("<s><system>Be brief.\n<user>") and context.endswith("<assistant>")
     assert context.count("<user>") == 2
-    single = examples(replace(made, fewshot_as_multiturn=False), chat)[0].meta["contexts"][0]
+    single = examples(replace(made, fewshot_as_multiturn=False), chat)[0].question.contexts[0]
     assert single.count("<user>") == 1
     with pytest.raises(UserError, match="no chat template"):
         examples(made)
@@ -117,11 +120,20 @@ def test_prompts_go_through_the_chat_template(folder: Path) -> None:
 
 def test_the_digest_of_an_example_covers_what_is_asked(folder: Path) -> None:
     one = examples(task(folder))[0]
-    requests = [dict(r) for r in one.meta["requests"]]
-    requests[-1]["continuation"] += "."
-    assert replace(one, meta={**one.meta, "requests": requests}).digest != one.digest
-    assert replace(one, meta={**one.meta, "contexts": ["other"]}).digest != one.digest
-    assert Example.from_row(json.loads(json.dumps(one.to_row()))).digest == one.digest
+    asked = one.asks(Requests)
+    longer = (*asked.requests[:-1], replace(asked.requests[-1], continuation="x"))
+    assert replace(one, question=replace(asked, requests=longer)).digest != one.digest
+    assert replace(one, question=replace(asked, contexts=("other",))).digest != one.digest
+    assert Example.from_row(json.loads(json.dumps(one.to_row())), Requests) == one
+
+
+def test_the_digest_is_that_of_examples_of_every_age(folder: Path) -> None:
+    """Requests once were mappings in `meta`, and what was asked is compared across versions by this digest."""
+    for name in ("toy_choice", "toy_sums", "toy_text"):
+        row = examples(task(folder, name))[0].to_row()
+        kept = [row["prompt"], "", (), (), (), row["meta"]["contexts"], row["meta"]["requests"]]
+        digest = hashlib.sha256(json.dumps(kept, ensure_ascii=False).encode()).hexdigest()[:16]
+        assert examples(task(folder, name))[0].digest == digest
 
 
 # -- options that are refused -----------------------------------------------------------------------------------------
@@ -192,15 +204,15 @@ def test_scores_are_the_library_s(folder: Path) -> None:
     made = task(folder)
     one = examples(made)[0]
     label = one.meta["doc"]["label"]
-    right = json.dumps([[-1.0 if i == label else -9.0, False] for i in range(4)])
+    right = [[-1.0 if i == label else -9.0, False] for i in range(4)]
     assert made.score(one, right).metrics == {"acc": 1.0, "acc_norm": 1.0}
-    assert made.score(one, json.dumps([[-9.0 if i == label else -1.0, True] for i in range(4)])).metrics["acc"] == 0.0
+    assert made.score(one, [[-9.0 if i == label else -1.0, True] for i in range(4)]).metrics["acc"] == 0.0
 
 
 def test_every_filter_has_its_own_number(folder: Path) -> None:
     made = task(folder, "toy_sums")
     one = examples(made)[0]
-    found = made.score(one, json.dumps([f" 7 and so {one.meta['doc']['answer']}"]))
+    found = made.score(one, [f" 7 and so {one.meta['doc']['answer']}"])
     assert found.metrics == {"exact_match,first-number": 0.0, "exact_match,last-number": 1.0}
     assert found.parsed["first-number"]["filtered"] == ["7"]
 
@@ -212,7 +224,7 @@ def test_every_filter_has_its_own_number(folder: Path) -> None:
 )  # fmt: skip
 def test_outputs_of_another_form_add_nothing_and_are_flagged(folder: Path, text: str | None, flag: str) -> None:
     made = task(folder)
-    found = made.score(examples(made)[0], text)
+    found = _scored(made, examples(made)[0], text, given=True)
     assert (dict(found.metrics), found.flags) == ({}, (flag,))
 
 
@@ -224,7 +236,7 @@ def test_a_missing_generation_is_an_empty_one(folder: Path) -> None:
 
 def test_an_impossible_text_is_flagged_and_finite(folder: Path) -> None:
     made = task(folder, "toy_text")
-    found = made.score(examples(made)[0], "[-1e30]")
+    found = made.score(examples(made)[0], [-1e30])
     assert found.metrics["word_perplexity.sum"] == 1e30 and found.flags == ("infinite",)
     assert restored(found.parsed["none"]["metrics"]["word_perplexity"])[0] == float("-inf")
 
@@ -233,9 +245,9 @@ def test_data_that_changed_since_are_noticed(folder: Path) -> None:
     made = task(folder)
     one = examples(made)[0]
     with pytest.raises(UserError, match="data changed"):
-        made.score(replace(one, meta={**one.meta, "doc": {"context": "another"}}), json.dumps([[-1.0, True]] * 4))
+        made.score(replace(one, meta={**one.meta, "doc": {"context": "another"}}), [[-1.0, True]] * 4)
     with pytest.raises(UserError, match=r"not in task\.lm_eval\.tasks"):
-        task(folder, "toy_sums").score(one, "[]")
+        task(folder, "toy_sums").score(one, [])
 
 
 def test_metrics_that_are_no_sums_do_not_stand_under_their_name(folder: Path) -> None:
@@ -253,7 +265,7 @@ def test_totals_use_the_library_s_own_aggregation(folder: Path) -> None:
     guesses = [0, 1, 1, 1, 0, 0, 1, 1]
     rows = []
     for one, guess in zip(examples(made), guesses, strict=True):
-        score = made.score(one, json.dumps([[-1.0, False], [-0.5 if guess else -2.0, False]]))
+        score = made.score(one, [[-1.0, False], [-0.5 if guess else -2.0, False]])
         rows.append({"meta": one.meta, "metrics": score.metrics, "parsed": score.parsed})
     found = result(made.loaded, rows)["results"]["toy_pairs"]
     assert found["mcc,none"] == pytest.approx(matthews_corrcoef([i % 2 for i in range(8)], guesses))

@@ -29,7 +29,7 @@ def test_prompts_fill_the_length_to_one_sentence_and_never_exceed_it(tokens: Tok
     sentences = prompts.sentences(prompts.NOISE) if filler == "noise" else task._filler_sentences()
     longest = max(tokens.count(" " + s) for s in sentences)
     for example in built(task, tokens):
-        used = len(tokens.prompt_ids(example.prompt, example.answer_prefix))
+        used = len(tokens.prompt_ids(example.question.prompt, example.question.answer_prefix))
         assert used == example.meta["n_tokens"] <= example.meta["length"] <= used + longest + 1
 
 
@@ -37,7 +37,7 @@ def test_prompts_fill_the_length_to_one_sentence_and_never_exceed_it(tokens: Tok
 @pytest.mark.parametrize("digits", [4, 5, 64])
 def test_the_needle_stands_once_at_a_sentence_boundary(digits: int, filler: str) -> None:
     for example in built(Passkey(lengths=[256], depths=DEPTHS, trials=2, digits=digits, filler=filler), WordTokens()):
-        key, text = example.references[0], str(example.prompt)
+        key, text = example.references[0], str(example.question.prompt)
         assert len(key) == digits and key[0] != "0" and text.count(key) == 2
         lines = text.split("\n")
         at = lines.index(f"The pass key is {key}. Remember it. {key} is the pass key.")
@@ -47,7 +47,7 @@ def test_the_needle_stands_once_at_a_sentence_boundary(digits: int, filler: str)
 def test_the_depth_is_right_to_one_sentence() -> None:
     for example in built(Passkey(lengths=[4096], depths=DEPTHS, trials=1), WordTokens()):
         assert abs(example.meta["true_depth"] - example.meta["depth"]) < 0.5
-        lines = str(example.prompt).split("\n")
+        lines = str(example.question.prompt).split("\n")
         assert (len(lines) == 4) == (example.meta["depth"] in (0, 100))
 
 
@@ -80,7 +80,7 @@ def test_an_own_essay_is_used_and_part_of_the_data(tmp_path: Path) -> None:
     task = Passkey(lengths=[330], depths=[100], trials=1, filler="essay", essay_path=str(path))
     task.validate()
     assert task.data_files() == (path,)
-    assert "A fox ran. It ran far! Did it rest? No." in str(built(task, ByteTokens())[0].prompt)
+    assert "A fox ran. It ran far! Did it rest? No." in str(built(task, ByteTokens())[0].question.prompt)
 
 
 @pytest.mark.parametrize(

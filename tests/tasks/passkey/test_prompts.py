@@ -22,7 +22,7 @@ def examples(task: Passkey) -> Iterator[Example]:
 def digest(task: Passkey) -> str:
     found = hashlib.sha256()
     for example in examples(task):
-        found.update((str(example.prompt) + example.answer_prefix).encode())
+        found.update((str(example.question.prompt) + example.question.answer_prefix).encode())
     return found.hexdigest()[:16]
 
 
@@ -39,13 +39,13 @@ def test_landmark_without_filler_keeps_its_empty_lines() -> None:
     example = next(examples(Passkey(style="landmark", lengths=[0])))
     key = example.references[0]
     needle = f"The pass key is {key}. Remember it. {key} is the pass key."
-    assert example.prompt == f"{prompts.HEAD}\n\n{needle}\n\nWhat is the pass key?"
-    assert example.answer_prefix == " The pass key is"
+    assert example.question.prompt == f"{prompts.HEAD}\n\n{needle}\n\nWhat is the pass key?"
+    assert example.question.answer_prefix == " The pass key is"
 
 
 def test_landmark_filler_restarts_and_is_cut_by_characters() -> None:
     example = next(examples(Passkey(style="landmark", lengths=[500], seed=3)))
-    _, before, _, after, _ = str(example.prompt).split("\n")
+    _, before, _, after, _ = str(example.question.prompt).split("\n")
     assert len(before) + len(after) == 500
     assert after == prompts.noise_characters(len(after)) and before == prompts.noise_characters(len(before))
 
@@ -61,18 +61,18 @@ def test_longlora_without_filler_is_refused_as_in_the_reference() -> None:
 
 def test_longlora_generates_as_many_tokens_as_the_key_has() -> None:
     example = next(examples(Passkey(style="longlora", lengths=[1])))
-    assert example.max_new_tokens == len(f" {example.references[0]}")
+    assert example.question.max_new_tokens == len(f" {example.references[0]}")
 
 
 def test_infinitebench_has_59_positions_and_whole_lines() -> None:
     found = list(examples(Passkey(style="infinitebench", lengths=[5220], trials=1)))
-    assert len(found) == 59 and {e.max_new_tokens for e in found} == {6}
-    text = str(found[1].prompt)
+    assert len(found) == 59 and {e.question.max_new_tokens for e in found} == {6}
+    text = str(found[1].question.prompt)
     assert text.count(prompts.NOISE + "\n") == 5220
     key = found[1].references[0]
     assert text.split(prompts.NOISE + "\n" + "The pass key is")[0].count(prompts.NOISE) == 89
     assert text.endswith("\n\n\nWhat is the pass key?") and len(key) == 5
-    assert found[1].answer_prefix == "\n\nThe pass key is"
+    assert found[1].question.answer_prefix == "\n\nThe pass key is"
 
 
 def test_infinitebench_keys_may_begin_with_zeros() -> None:
@@ -86,8 +86,8 @@ def test_infinitebench_official_rows_go_both_ways() -> None:
     row = task.official_row(example)
     assert set(row) == {"context", "input", "answer", "options"} and row["answer"] == list(example.references)
     again = task.read_row({"id": 4, **row}, 0)
-    assert (again.id, again.prompt, again.references) == ("4", example.prompt, example.references)
-    assert again.answer_prefix == example.answer_prefix
+    assert (again.id, again.question.prompt, again.references) == ("4", example.question.prompt, example.references)
+    assert again.question.answer_prefix == example.question.answer_prefix
 
 
 def test_our_own_rows_survive_the_round_trip() -> None:
@@ -105,4 +105,4 @@ def test_every_style_is_deterministic() -> None:
 def test_word_and_byte_tokenizers_see_the_same_landmark_text() -> None:
     task = Passkey(style="landmark", lengths=[100], trials=1)
     ours, theirs = next(iter(task.examples(WordTokens()))), next(iter(task.examples(ByteTokens())))
-    assert isinstance(ours, Example) and isinstance(theirs, Example) and ours.prompt == theirs.prompt
+    assert isinstance(ours, Example) and isinstance(theirs, Example) and ours.question.prompt == theirs.question.prompt

@@ -11,8 +11,11 @@ import pytest
 
 from harness.analysis.statistics import aggregate
 from harness.contracts.example import Example, Skipped
+from harness.contracts.metric import Score
+from harness.contracts.question import Likelihood
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
+from harness.exchange.score import _scored
 from harness.models.tokens import TextTokens
 from tasks.perplexity import Perplexity
 from tests.models import small
@@ -25,7 +28,7 @@ def built(task: Perplexity, tokens: Tokens) -> list[Example]:
 
 
 def ppl(task: Perplexity, outputs: list[tuple[Example, str]]) -> float | None:
-    scores = [task.score(example, text) for example, text in outputs]
+    scores = [scored(task, example, text) for example, text in outputs]
     return aggregate(task.metrics[0], [s.metrics for s in scores]).value
 
 
@@ -34,24 +37,28 @@ def text_file(folder: Path, text: str, name: str = "a.txt") -> str:
     return str(folder / name)
 
 
-FOUR = Example(id="1", input_ids=(9, 1, 2, 3, 4), n_scored=4, meta={"words": 2.0})
+FOUR = Example("1", Likelihood((9, 1, 2, 3, 4), 4), meta={"words": 2.0})
+
+
+def scored(task: Perplexity, example: Example, text: str | None) -> Score:
+    return _scored(task, example, text, given=True)
 
 
 def test_four_tokens_of_one_nat_have_perplexity_e() -> None:
     task = Perplexity()
     assert ppl(task, [(FOUR, "[1, 1, 1, 1]")]) == pytest.approx(math.e)
-    assert aggregate(task.metrics[1], [task.score(FOUR, "[1, 1, 1, 1]").metrics]).value == pytest.approx(math.e**2)
+    assert aggregate(task.metrics[1], [task.score(FOUR, [1.0] * 4).metrics]).value == pytest.approx(math.e**2)
 
 
 @pytest.mark.parametrize("text", ["[1, 1, Infinity, 1]", "[1, 1, 1e999, 1]"])
 def test_an_infinite_nll_gives_an_infinite_perplexity_with_a_flag(text: str) -> None:
-    score = Perplexity().score(FOUR, text)
+    score = scored(Perplexity(), FOUR, text)
     assert score.flags == ("infinite",) and all(math.isfinite(v) for v in score.metrics.values())
     assert ppl(Perplexity(), [(FOUR, text), (FOUR, "[1, 1, 1, 1]")]) == math.inf
 
 
 def test_a_nan_is_never_passed_on() -> None:
-    score = Perplexity().score(FOUR, "[1, 1, NaN, 1]")
+    score = scored(Perplexity(), FOUR, "[1, 1, NaN, 1]")
     assert score.flags == ("infinite", "nan") and all(math.isfinite(v) for v in score.metrics.values())
     assert ppl(Perplexity(), [(FOUR, "[1, 1, NaN, 1]")]) == math.inf
 
@@ -68,7 +75,7 @@ def test_a_nan_is_never_passed_on() -> None:
 )  # fmt: skip
 def test_garbage_adds_no_tokens_and_never_raises(text: str | None, flag: str) -> None:
     task = Perplexity()
-    score = task.score(FOUR, text)
+    score = scored(task, FOUR, text)
     assert score.flags == (flag,) and score.metrics == {"nll_sum": 0.0, "tokens": 0.0, "words": 0.0}
     assert ppl(task, [(FOUR, text or ""), (FOUR, "[1, 1, 1, 1]")]) == pytest.approx(math.e)
 
@@ -78,15 +85,15 @@ def test_all_tokens_but_the_first_are_predicted_whatever_the_window(tokens: Toke
     for window, stride in ((64, 64), (64, 16), (4096, 1024)):
         task = Perplexity(window=window, stride=stride, max_tokens=1000)
         found = built(task, tokens)
-        assert sum(e.n_scored for e in found) == 999
-        assert all(len(e.input_ids) <= window for e in found) and found[0].id == "essay@0"
-        scored = [i for e in found for i in e.input_ids[len(e.input_ids) - e.n_scored :]]
+        assert sum(e.question.n_scored for e in found) == 999
+        assert all(len(e.question.ids) <= window for e in found) and found[0].id == "essay@0"
+        scored = [i for e in found for i in e.question.ids[-e.question.n_scored :]]
         assert scored == tokens.encode(words.essay())[1:1000]
 
 
 def test_a_start_token_stands_before_every_window_where_the_tokenizer_has_one() -> None:
     task = Perplexity(window=64, stride=32, max_tokens=200)
-    assert {e.input_ids[0] for e in built(task, ByteTokens())} == {256}
+    assert {e.question.ids[0] for e in built(task, ByteTokens())} == {256}
     assert {e.meta["n_bos"] for e in built(task, ByteTokens())} == {1}
     assert {e.meta["n_bos"] for e in built(task, ByteTokens(bos=()))} == {0}
 
@@ -100,8 +107,8 @@ def test_words_add_up_to_those_the_tokens_cover(tmp_path: Path) -> None:
 
 def test_position_buckets_count_what_a_prediction_can_see() -> None:
     task = Perplexity(window=4, stride=2, buckets=[2])
-    first = Example(id="1", input_ids=(5, 6, 7, 8), n_scored=3)
-    sums = task.score(first, "[1, 2, 3]").metrics
+    first = Example("1", Likelihood((5, 6, 7, 8), 3))
+    sums = task.score(first, [1.0, 2.0, 3.0]).metrics
     assert (sums["nll_sum@0-2"], sums["tokens@0-2"]) == (1, 1) and (sums["nll_sum@2-4"], sums["tokens@2-4"]) == (5, 2)
 
 
@@ -130,7 +137,7 @@ def test_a_document_of_one_token_is_skipped_and_counted(tmp_path: Path) -> None:
         ("a:1", "1 tokens: there is nothing to predict"),
         ("a:2", "0 tokens: there is nothing to predict"),
     ]
-    assert [f.n_scored for f in found if isinstance(f, Example)] == [2]
+    assert [f.question.n_scored for f in found if isinstance(f, Example)] == [2]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +186,8 @@ def test_wrong_parameters_are_refused(wrong: dict[str, object], message: str) ->
 
 def test_figures_show_the_curve_and_keep_infinite_buckets_apart(tmp_path: Path) -> None:
     task = Perplexity(window=4, stride=4, buckets=2)
-    example = Example(id="1", input_ids=(5, 6, 7, 8), n_scored=3)
-    rows = [{"id": t, "metrics": task.score(example, t).metrics} for t in ("[1, 2, 3]", "[3, 2, Infinity]", "")]
+    example = Example("1", Likelihood((5, 6, 7, 8), 3))
+    rows = [{"id": t, "metrics": scored(task, example, t).metrics} for t in ("[1, 2, 3]", "[3, 2, Infinity]", "")]
     png, table = task.figures(rows, tmp_path / "new")
     assert png.read_bytes()[:4] == b"\x89PNG"
     with table.open() as file:
@@ -193,4 +200,4 @@ def test_figures_show_the_curve_and_keep_infinite_buckets_apart(tmp_path: Path) 
 def test_windows_of_a_chat_model_begin_with_the_bos_of_its_tokenizer(tmp_path: Path) -> None:
     task = Perplexity(path=text_file(tmp_path, "abcdefghij" * 3), window=16, stride=8)
     chat, plain = (built(task, TextTokens(small.tokenizer(chat=chat), name="t")) for chat in (True, False))
-    assert chat == plain and all(e.input_ids[0] == small.BOS and e.meta["n_bos"] == 1 for e in chat)
+    assert chat == plain and all(e.question.ids[0] == small.BOS and e.meta["n_bos"] == 1 for e in chat)

@@ -9,6 +9,7 @@ import pytest
 
 from harness.analysis.statistics import aggregate, paired
 from harness.contracts.example import Example
+from harness.contracts.question import Dialogue, Generate, Unreadable
 from tasks.pope import Pope
 from tasks.pope.metrics import METRICS
 
@@ -16,7 +17,7 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def question(label: str, splits=("random",), image="a.jpg", **more) -> Example:
-    return Example(id="1", references=(label,), cluster=image, images=(image,), meta={"splits": list(splits)}, **more)
+    return Example("1", Generate(images=(image,)), (label,), cluster=image, meta={"splits": list(splits)}, **more)
 
 
 def values(task: Pope, answered: list[tuple[Example, str | None]]) -> dict[str, float | None]:
@@ -95,20 +96,24 @@ def test_every_row_has_the_strict_reading_and_says_where_they_differ():
 
 
 def test_a_conversation_adds_up_its_answers():
-    example = replace(question("yes", ("popular",)), references=("yes", "no", "yes"), turns=("b", "c"))
-    score = Pope(chat=True).score(example, json.dumps(["Yes", "Yes", "No"]))
+    example = replace(
+        question("yes", ("popular",)), question=Dialogue(turns=("b", "c")), references=("yes", "no", "yes")
+    )
+    score = Pope(chat=True).score(example, ["Yes", "Yes", "No"])
     assert (score.metrics["asked@popular"], score.metrics["correct@popular"], score.metrics["f1_den@popular"]) == (
         3,
         1,
         4,
     )
     assert [p["official"] for p in score.parsed] == ["yes", "yes", "no"]
-    short = Pope().score(example, '["No"]')
+    short = Pope().score(example, example.question.read('["No"]'))
     assert short.metrics["asked@popular"] == 3.0 and short.flags == ("empty",)
     for text in ("Yes", "{}", '"x"', "[[", "7"):
-        assert "not_a_list" in Pope().score(example, text).flags
+        with pytest.raises(Unreadable, match="unparsed"):
+            example.question.read(text)
     assert Pope().score(example, None).flags == ("empty", "unknown")
-    assert Pope().score(example, json.dumps([None, 3, "No", "No", "No"])).metrics["asked@popular"] == 3.0
+    read = example.question.read(json.dumps([None, 3, "No", "No", "No"]))
+    assert Pope().score(example, read).metrics["asked@popular"] == 3.0
 
 
 def test_the_pair_of_methods_is_tested_over_images():

@@ -12,6 +12,7 @@ from PIL import Image
 from harness.config.build import group
 from harness.config.compose import compose
 from harness.contracts.example import Example, Skipped
+from harness.contracts.question import Dialogue
 from harness.errors import UserError
 from harness.exchange.data import write_examples
 from harness.exchange.score import rescore
@@ -44,7 +45,7 @@ def official(folder: Path) -> dict[str, str]:
 def test_equal_questions_are_asked_once_and_know_their_splits():
     examples = list(SMALL.examples(ByteTokens()))
     assert (
-        len({(e.cluster, e.prompt) for e in examples})
+        len({(e.cluster, e.question.prompt) for e in examples})
         == len(examples)
         == len({e.id for e in examples})
         == SMALL.size()[0]
@@ -53,8 +54,8 @@ def test_equal_questions_are_asked_once_and_know_their_splits():
     positive = [e for e in examples if e.references == ("yes",)]
     assert len(positive) == 24 and all(e.meta["splits"] == ["random", "popular", "adversarial"] for e in positive)
     first = examples[0]
-    assert first.images == (first.cluster,) == ("scene_000000.png",) and first.max_new_tokens == 16
-    assert first.prompt == first.meta["question"] + "\nAnswer the question using a single word or phrase."
+    assert first.question.images == (first.cluster,) == ("scene_000000.png",) and first.question.max_new_tokens == 16
+    assert first.question.prompt == first.meta["question"] + "\nAnswer the question using a single word or phrase."
 
 
 def test_questions_that_differ_in_label_or_wording_are_apart(exported, tmp_path):
@@ -89,9 +90,14 @@ def test_a_conversation_asks_the_questions_of_one_image_and_split():
     examples = list(task.examples(ByteTokens()))
     assert task.size() == (24, 24 * 6 * 16) and len(examples) == 24 and len({e.id for e in examples}) == 24
     one = examples[1]
-    assert (one.split, one.meta["splits"], len(one.turns), len(one.references)) == ("popular", ["popular"], 5, 6)
-    assert [one.prompt, *one.turns] == one.meta["questions"] and one.references == ("yes", "no") * 3
-    assert Example.from_row(json.loads(json.dumps(one.to_row()))) == one
+    assert (one.split, one.meta["splits"], len(one.question.turns), len(one.references)) == (
+        "popular",
+        ["popular"],
+        5,
+        6,
+    )
+    assert [one.question.prompt, *one.question.turns] == one.meta["questions"] and one.references == ("yes", "no") * 3
+    assert Example.from_row(json.loads(json.dumps(one.to_row())), Dialogue) == one
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_a_conversation_asks_the_questions_of_one_image_and_split():
 def test_suffixes_have_names_or_are_literal(suffix, text):
     task = Pope(scenes=4, suffix=suffix)
     task.validate()
-    assert next(iter(task.examples(ByteTokens()))).prompt.endswith(f"in the image?{text}")
+    assert next(iter(task.examples(ByteTokens()))).question.prompt.endswith(f"in the image?{text}")
 
 
 def test_images_are_drawn_on_demand():

@@ -21,14 +21,21 @@ def built(task: Recall, tokens: Tokens) -> list[Example]:
 def test_prompt_and_answer_fill_the_length_to_one_exchange(tokens: Tokens, style: str) -> None:
     longest = max(tokens.count("\n" + exchange) for exchange in words.smalltalk()) + 8
     for example in built(Recall(facts=[2, 6], lengths=[512, 1024], samples=5, style=style), tokens):
-        used = len(tokens.prompt_ids(example.prompt, example.answer_prefix)) + example.max_new_tokens
+        used = (
+            len(tokens.prompt_ids(example.question.prompt, example.question.answer_prefix))
+            + example.question.max_new_tokens
+        )
         assert used <= example.meta["length"] <= used + longest
         assert example.meta["n_tokens"] == used - 8
 
 
 def test_the_dialogue_speaks_the_agreed_sentences() -> None:
     example = built(Recall(facts=[2], lengths=[256], samples=1), WordTokens())[0]
-    text, noun, value = f"{example.prompt}{example.answer_prefix}", example.meta["noun"], example.references[0]
+    text, noun, value = (
+        f"{example.question.prompt}{example.question.answer_prefix}",
+        example.meta["noun"],
+        example.references[0],
+    )
     lines = text.split("\n")
     at = lines.index(f"User: My favorite {noun} is {value}.")
     assert lines[at + 1] == "Assistant: OK. Thank you, I will remember that."
@@ -40,10 +47,12 @@ def test_the_dialogue_speaks_the_agreed_sentences() -> None:
 def test_messages_say_the_same_and_end_with_the_question() -> None:
     plain = built(Recall(facts=[2], lengths=[256], samples=1), WordTokens())[0]
     chat = built(Recall(facts=[2], lengths=[256], samples=1, style="messages"), WordTokens())[0]
-    assert not isinstance(chat.prompt, str) and chat.references == plain.references
-    assert [m["role"] for m in chat.prompt] == ["user", "assistant"] * (len(chat.prompt) // 2) + ["user"]
-    assert chat.prompt[-1]["content"] == f"What is my favorite {chat.meta['noun']}?"
-    assert chat.answer_prefix == plain.answer_prefix == f" Your favorite {chat.meta['noun']} is"
+    assert not isinstance(chat.question.prompt, str) and chat.references == plain.references
+    assert [m["role"] for m in chat.question.prompt] == ["user", "assistant"] * (len(chat.question.prompt) // 2) + [
+        "user"
+    ]
+    assert chat.question.prompt[-1]["content"] == f"What is my favorite {chat.meta['noun']}?"
+    assert chat.question.answer_prefix == plain.question.answer_prefix == f" Your favorite {chat.meta['noun']} is"
 
 
 def test_more_samples_facts_and_lengths_change_no_other_example() -> None:

@@ -14,15 +14,19 @@ def test_a_written_row_is_read_back_as_the_same_example():
     for line, example in enumerate(task.examples(WordTokens())):
         row = {**example.to_row(), **task.official_row(example)}
         assert set(row) >= {"index", "input", "outputs", "answer_prefix", "length"}
-        assert row["length"] == example.meta["n_tokens"] + example.max_new_tokens
+        assert row["length"] == example.meta["n_tokens"] + example.question.max_new_tokens
         assert task.read_row(row, line).to_row() == example.to_row()
 
 
 def test_an_official_row_is_filed_under_the_length_that_holds_it():
     example = Ruler(tasks=["cwe"], lengths=[2048, 4096, 8192]).read_row(OFFICIAL, 7)
     assert (example.id, example.meta["length"], example.meta["index"]) == ("1234", 4096, 1234)
-    assert (example.prompt, example.answer_prefix, example.references) == ("Find it.", " It is", ("1", "2"))
-    assert example.max_new_tokens == 120
+    assert (example.question.prompt, example.question.answer_prefix, example.references) == (
+        "Find it.",
+        " It is",
+        ("1", "2"),
+    )
+    assert example.question.max_new_tokens == 120
 
 
 @pytest.mark.parametrize(
