@@ -12,6 +12,7 @@ from harness.attention.lowering.lower import choose, lower
 from harness.attention.mask import Meta
 from harness.attention.tally import Tally
 from harness.contracts.call import Call
+from harness.contracts.hooks import NEVER
 from harness.contracts.method import Method
 
 
@@ -20,9 +21,10 @@ class Reading:
     of each sample read, or None where the method leaves the call alone.
     """
 
-    def __init__(self, method: Method, hooks: frozenset[str], lowering: str) -> None:
+    def __init__(self, method: Method, lowering: str) -> None:
         self.method, self.lowering = method, lowering
-        self.selects, self.masks, self.blocks = (hook in hooks for hook in ("select", "mask", "pattern"))
+        phases = {hook.name: hook.phases & method.phases for hook in method.hooks}
+        self.selects, self.masks, self.blocks = (phases.get(hook, NEVER) for hook in ("select", "mask", "pattern"))
         self.cuts = method.tracks_keys  # the cache may lack keys
 
     def __call__(
@@ -37,19 +39,17 @@ class Reading:
         sinks: Tensor | None,
     ) -> tuple[Tensor, Any] | None:
         """q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]`; None where the model's own attention must run."""
-        if ctx.phase in self.method.phases:
-            if self.selects and ctx.phase == "decode":
-                index = self.method.select(ctx, q, k)
-                if index is not None:
-                    return gather_selected(index, cast(Any, ctx.visible)(slice(None)), q, k, v, ctx.scaling, sinks)
-            found = self._masked(ctx, meta, tally, q, k, v, sinks) if self.masks else None
-            if found is not None:
-                return found
-            blocks = self.method.pattern(ctx, q, k) if self.blocks else None
-            if blocks is not None:
-                how = choose(self.lowering, blocks, meta, sinks)
-                tally.simulated |= how == "dense"
-                return lower(how, blocks, meta, forward.plans, q, k, v, ctx.scaling, sinks)
+        index = self.method.select(ctx, q, k) if ctx.phase in self.selects else None
+        if index is not None:
+            return gather_selected(index, cast(Any, ctx.visible)(slice(None)), q, k, v, ctx.scaling, sinks)
+        found = self._masked(ctx, meta, tally, q, k, v, sinks) if ctx.phase in self.masks else None
+        if found is not None:
+            return found
+        blocks = self.method.pattern(ctx, q, k) if ctx.phase in self.blocks else None
+        if blocks is not None:
+            how = choose(self.lowering, blocks, meta, sinks)
+            tally.simulated |= how == "dense"
+            return lower(how, blocks, meta, forward.plans, q, k, v, ctx.scaling, sinks)
         tracked = forward.layer(ctx.layer) if self.cuts else None
         if tracked is None or tracked.positions is None:
             return None

@@ -50,7 +50,7 @@ class Runtime:
         self.forward = Forward()
         self.hooks = frozenset(hook.name for hook in method.hooks)
         self.tracked = method.tracks_keys
-        self.reading = Reading(method, self.hooks, lowering)
+        self.reading = Reading(method, lowering)
         self.rows = RowHooks(method, self.hooks, method.layers(view), view.softcap)
         self.attends = any(hook.at == "attention" for hook in method.hooks)
         self.ends = any(hook.at == "head" for hook in method.hooks)
