@@ -22,7 +22,7 @@ SMALL = ["task=[chair]", "task.chair.source=scenes", "task.chair.scenes=2", "tas
 @pytest.fixture(autouse=True)
 def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models are not moved by noise; every question counts here, and three are enough."""
-    from methods.activations import fcct
+    from methods.probes import fcct
 
     monkeypatch.setattr(fcct, "LEAST", -1.0)
 

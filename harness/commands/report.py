@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.disk.output import output_folder, write_output
 from harness.errors import UserError
 from harness.records.cells import CellRecord, read_cells
-from harness.report import markdown, page, table_csv
+from harness.report import markdown, page, probe_sections, table_csv
 from harness.report.board import Board, board
 from harness.report.page_data import pages
 from harness.terminal.printing import Terminal
@@ -25,7 +25,9 @@ OLD = (
 
 
 def write(roots: list[str], out: str | None) -> int:
-    """Write `index.html`, `leaderboard.md` and `leaderboard.csv`; `UserError` if there is nothing to report."""
+    """Write `index.html`, `leaderboard.md`, `leaderboard.csv`, and `probes.csv` where there are some; `UserError` if there is
+    nothing to report.
+    """
     console = Terminal()
     folder = Path(roots[0]) / "leaderboard" if out is None else output_folder("--out ", out)
     cells = _cells([Path(root) for root in roots])
@@ -36,7 +38,7 @@ def write(roots: list[str], out: str | None) -> int:
             "leaderboard.md": markdown.render(found),
             "leaderboard.csv": table_csv.render(found),
             "index.html": page.render(found, parts),
-        }
+        } | ({"probes.csv": probe_sections.to_csv(found.probes)} if found.probes else {})
     sizes = {name: _write(folder, name, text) for name, text in texts.items()}
     _tell(console, found)
     for text in parts["main"]["left_out"]:

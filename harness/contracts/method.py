@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class Method:
     """Base class of all methods, and itself the identity. Subclasses are `@dataclass(frozen=True, kw_only=True)`."""
 
-    name: ClassVar[str] = ""  # key under which `configs/method/<name>.yaml` puts it
+    group: ClassVar[str] = "method"  # of the configuration
+    name: ClassVar[str] = ""  # key under which `configs/<group>/<name>.yaml` puts it
     title: ClassVar[str] = ""  # one line for people
     paper: ClassVar[str] = ""  # arXiv id or URL; "own" for ours
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
@@ -145,14 +146,14 @@ class Method:
         """`UserError` naming the option unless `condition`."""
         if not condition:
             raise UserError(
-                f"method.{self.name}.{key} is {getattr(self, key)!r}, but {rule}. "
+                f"{self.group}.{self.name}.{key} is {getattr(self, key)!r}, but {rule}. "
                 f"Meaning of '{key}': {self.options.get(key, 'see the README of the methods')}."
             )
 
     def lower(self, **helps: bool) -> str:
         """The remedy of `idle`: which of its options, lowered alone, would make the method act; all of them where none does."""
         keys = [key for key, help in helps.items() if help] or list(helps)
-        joined = (" or " if any(helps.values()) else " and ").join(f"method.{self.name}.{key}" for key in keys)
+        joined = (" or " if any(helps.values()) else " and ").join(f"{self.group}.{self.name}.{key}" for key in keys)
         return f"lower {joined}, or use longer prompts"
 
     # ------------------------------------------------------------------------- hooks, in the order data meets them

@@ -5,6 +5,7 @@ position), a curve over one, nothing without. Where several rows stand at one pl
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -74,7 +75,7 @@ def draw(table: Table, title: str) -> bytes | None:
     across = min(3, len(found))
     down = -(-len(found) // across)
     figure = Figure(figsize=(1 + 5 * across, 0.6 + 3.6 * down), layout="constrained")
-    figure.suptitle(_plain(line(title, 2 * LABEL)))
+    figure.suptitle("\n".join(textwrap.wrap(_plain(line(title, 3 * LABEL)), LABEL * across)))
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, panel in zip(grid, found, strict=False):
         (_map if len(panel.axes) == 2 else _curves)(figure, axes, panel)

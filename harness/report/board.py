@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.analysis.board_rows import rows_for_table
 from harness.analysis.compare import METHOD_ONLY
+from harness.analysis.probes import Probed, probed, split
 from harness.contracts.metric import Metric, as_metric
 from harness.records.cells import CellRecord
 from harness.report.alarms import alarms
@@ -58,11 +59,12 @@ class Problem:
 
 @dataclass
 class Board:
-    """Everything that a report shows. `counts`: cells by status."""
+    """Everything that a report shows. `counts`: cells by status. `probes` have tables in place of results."""
 
     blocks: list[Block]
     problems: list[Problem]
     counts: dict[str, int]
+    probes: list[Probed]
 
     @property
     def lines(self) -> list[Line]:
@@ -71,6 +73,8 @@ class Board:
 
 def board(cells: Sequence[CellRecord], progress: Callable[[Block], None] = lambda block: None) -> Board:
     """Blocks by model and task. `progress` is called with each block whose samples were read."""
+    probes = probed(cells)
+    cells = split(cells)[0]
     usable = [cell for cell in cells if cell.labels]
     unnamed = [cell for cell in cells if not cell.labels]  # nothing can be read of them
     problems = [Problem("damaged", str(cell.path), cell.run_id, cell.problem) for cell in unnamed]
@@ -83,9 +87,11 @@ def board(cells: Sequence[CellRecord], progress: Callable[[Block], None] = lambd
             problems += _problems(one)
         progress(block)
     counts: dict[str, int] = {}
-    for status in [one.row["status"] for b in blocks for one in b.lines] + ["damaged"] * (len(cells) - len(usable)):
+    problems += [Problem(p.status, p.name, p.cell.run_id, p.reason) for p in probes if p.status != "done"]
+    states = [one.row["status"] for b in blocks for one in b.lines] + [p.status for p in probes]
+    for status in states + ["damaged"] * (len(cells) - len(usable)):
         counts[status] = counts.get(status, 0) + 1
-    return Board(blocks, problems, counts)
+    return Board(blocks, problems, counts, probes)
 
 
 def _problems(one: Line) -> list[Problem]:

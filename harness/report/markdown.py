@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness import __version__
-from harness.report import numbers
+from harness.report import numbers, probe_sections
 from harness.report.board import Block, Board
 from harness.report.line import Line
+from harness.report.markdown_text import code, escape, table_row
 from harness.report.origins import Environments
 from harness.report.papers import COLUMNS, papers
 from harness.terminal.visible import line
@@ -39,6 +38,7 @@ def _lines(board: Board) -> Iterator[str]:
     yield LEGEND
     for block in board.blocks:
         yield from _table(block)
+    yield from probe_sections.markdown(board.probes)
     if board.problems:
         yield "\n## Not results\n"
         for problem in board.problems:
@@ -62,11 +62,11 @@ def _table(block: Block) -> Iterator[str]:
     name = numbers.title(metric) if metric else "result"
     extra = [numbers.title(m) for m in block.companions]
     head = [HEAD[0], name, *extra, *HEAD[1:]]
-    yield _cells(map(escape, head))
-    yield _cells(["---", *["---:"] * (len(head) - 2), "---"])
+    yield table_row(map(escape, head))
+    yield table_row(["---", *["---:"] * (len(head) - 2), "---"])
     front = block.fronts().get("density_decode", {}).get("", [])
     for i, one in enumerate(block.lines):
-        yield _cells(map(escape, _row(block, one, i in front)))
+        yield table_row(map(escape, _row(block, one, i in front)))
 
 
 def _row(block: Block, one: Line, front: bool) -> list[str]:
@@ -112,12 +112,12 @@ def _published(board: Board) -> Iterator[str]:
         yield "As papers print them, under their own protocol; not measured here: model and setting usually differ."
         yield f"Shown are {len(rows)} of {len(found)}, those with a measured number beside; the HTML file has all.\n"
     if rows:
-        yield _cells(
+        yield table_row(
             ("method", "task", "metric", "published", "measured here", "model of the paper", "protocol", "source")
         )
-        yield _cells(["---"] * len(COLUMNS))
+        yield table_row(["---"] * len(COLUMNS))
     for row in rows:
-        yield _cells(escape(row[key]) for key in COLUMNS)
+        yield table_row(escape(row[key]) for key in COLUMNS)
     yield from (f"\n{escape(text)}" for text in wrong)
 
 
@@ -133,22 +133,3 @@ def _provenance(board: Board) -> Iterator[str]:
         text = "; ".join(f"{key} {value}" for key, value in facts.items() if value)
         yield f"* {entry['cells']} cells, {escape(entry['first'])} to {escape(entry['last'])}: {escape(text)}"
     yield "\nRun ids are in the CSV and the HTML file beside this one."
-
-
-def _cells(texts: Any) -> str:
-    return f"| {' | '.join(texts)} |"
-
-
-def escape(text: str) -> str:
-    """One line in which no character means Markdown or HTML.
-
-    >>> escape("a|b <script> *c*")
-    'a\\\\|b &lt;script&gt; \\\\*c\\\\*'
-    """
-    plain = html.escape(line(text, 2_000), quote=False)
-    return re.sub(r"([\\`*_\[\]|~#!]|(?<=:)/(?=/))", r"\\\1", plain)  # the last one: no address becomes a link
-
-
-def code(text: str) -> str:
-    """Text inside backticks."""
-    return re.sub(r"[`|<>&]", "", line(text, 80))

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import __version__
 from harness.contracts.metric import Metric
-from harness.report import numbers
+from harness.report import numbers, probe_sections
 from harness.report.alarms import KINDS
 from harness.report.board import Block, Board
 from harness.report.examples import SCANNED
@@ -34,22 +34,24 @@ Json = Any
 
 
 def pages(board: Board) -> dict[str, Json]:
-    """`main`, and `block-<b>`, `cell-<i>` (i counts the lines of all blocks)."""
+    """`main`, `probe-tables`, and `block-<b>`, `cell-<i>` (i counts the lines of all blocks)."""
     lines = board.lines
     environments = Environments()
     main = _main(board, environments)
     cells = {f"cell-{i}": _cell(one, environments) for i, one in enumerate(lines)}
     main["environments"] = environments.known
     main["published"], unread = papers(board)
-    base = size(main) + sum(map(size, cells.values()))
+    untold: list[str] = []
+    probes = probe_sections.page(board.probes, untold)
+    base = size(main) + size(probes) + sum(map(size, cells.values()))
     for detail in (FULL, NARROW, NONE):
         blocks = {f"block-{b}": _block(block, detail) for b, block in enumerate(board.blocks)}
         total = base + sum(map(size, blocks.values()))
         if total <= BASE:
             break
-    main["left_out"] = unread + _left_out(detail)
+    main["left_out"] = unread + untold + _left_out(detail)
     _add_examples(lines, cells, LIMIT - total, main["left_out"])
-    return {"main": main, **blocks, **cells}
+    return {"main": main, "probe-tables": probes, **blocks, **cells}
 
 
 def size(part: Json) -> int:

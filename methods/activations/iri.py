@@ -29,8 +29,8 @@ from harness.contracts.call import Call, Request
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.errors import UserError
-from methods.activations.fcct import curves
 from methods.activations.steering import moved
+from methods.probes.fcct import curves
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""IRI and its causal tracing: plans and edits by hand, then recovery rates and injections on a tiny model."""
+"""IRI: plans and edits by hand, then injections on a tiny model."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.attention.attach import attach
-from harness.attention.request import LiveRequest
-from harness.attention.runtime import Idle
-from harness.contracts.example import Example
 from harness.errors import UserError
-from harness.models.inputs import collate
-from harness.models.view import View
 from harness.running.calibrate import task_of
-from methods.activations import fcct
-from methods.activations.capture import Capture, Patch
-from methods.activations.fcct import KINDS, curves, last_token, positive, recovery, yes_ids
 from methods.activations.iri import Injection, plan
 from methods.activations.steering import moved
-from methods.contrast.vcd import VCD
 from methods.dense import Dense
 from tests import tiny_vlm
 from tests.methods.pictured import before_and_after, check_identity, check_request, logits, samples
@@ -50,12 +40,6 @@ def test_injection_is_its_formula_and_keeps_the_norm() -> None:
         y = x[b] + 0.26 * added[b]
         torch.testing.assert_close(new[b], y * x[b].norm() / y.norm())
     torch.testing.assert_close(moved(x, added, 0.0), x)
-
-
-def test_only_questions_about_present_objects_are_traced_and_none_is_an_error() -> None:
-    assert positive(Example(id="a", references=("yes",))) and not positive(Example(id="b", references=("no",)))
-    with pytest.raises(UserError, match="no usable question"):
-        curves([], 500, 9)
 
 
 def test_the_calibration_is_part_of_the_configuration() -> None:
@@ -111,61 +95,3 @@ def test_nothing_to_inject_is_an_error() -> None:
         logits(view, Injection(), samples(view, 1))
     with pytest.raises(UserError, match="injects nothing"):
         logits(view, Injection(sources=1), samples(view, 1), artifact=last)
-
-
-# ---- causal tracing
-
-
-def request(view: View, seed: int = 0) -> LiveRequest:
-    return LiveRequest(view, collate(view, samples(view, 1, seed)), Idle(), attach)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "instructblip"])
-def test_a_patch_on_the_cache_equals_the_patched_forward(family: str) -> None:
-    asked = request(tiny_vlm.view(family))
-    clean = Capture(what=KINDS)
-    answer = asked.forward(asked.inputs, under=clean).logits
-    noisy = asked.with_pixels(VCD().noisy)
-    out = asked.forward(noisy)
-    for kind in KINDS:
-        for layer, value in clean.kept[kind].items():
-            patch = Patch(kind=kind, layer=layer, value=value)
-            quick = last_token(asked, noisy, out.past_key_values, patch)
-            torch.testing.assert_close(quick, asked.forward(noisy, under=patch).logits, atol=1e-5, rtol=1e-4)
-            assert torch.equal(value, clean.kept[kind][layer])
-    torch.testing.assert_close(quick, answer)  # the last layer's output decides everything
-    nothing = last_token(asked, noisy, out.past_key_values)
-    torch.testing.assert_close(nothing, out.logits, atol=1e-5, rtol=1e-4)
-    assert (nothing - answer).abs().max() > 1e-3
-
-
-def test_the_last_layers_output_recovers_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcct, "LEAST", -1.0)
-    view = tiny_vlm.view("llava")
-    asked = [(Example(id=f"e{i}", references=("no" if i == 1 else "yes",)), request(view, i)) for i in range(4)]
-    found = Injection(questions=2).calibrate(asked)
-    assert {kind: tuple(rates.shape) for kind, rates in found.items()} == {
-        "attn_out": (4,), "mlp_out": (4,), "layer_out": (4,), "questions": (2,)
-    }  # fmt: skip
-    assert found["layer_out"][-1] == pytest.approx(1.0, abs=1e-3) and found["questions"].tolist() == [2, 0]
-    alone = [recovery(r, 900) for _, r in (asked[0], asked[2])]
-    torch.testing.assert_close(found["attn_out"], (alone[0][0] + alone[1][0]) / 2)  # type: ignore[index]
-    torch.testing.assert_close(recovery(asked[0][1], 900), alone[0])  # the noise belongs to the example
-
-
-def test_a_question_that_noise_does_not_touch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcct, "LEAST", 2.0)
-    assert recovery(request(tiny_vlm.view("llava")), 500) is None
-
-
-def test_yes_is_read_from_whole_words_or_else_from_first_pieces() -> None:
-    class Words:
-        name = "words"
-        table = {"Yes": [5], " Yes": [1, 5], "yes": [6], " yes": [1, 6]}
-        encode = staticmethod(lambda text: Words.table[text])
-        decode = staticmethod(lambda ids: {1: " ", 5: "Yes", 6: "yes"}[ids[0]])
-
-    assert yes_ids(Words) == [5, 6]  # type: ignore[arg-type]
-    view = tiny_vlm.view("llava")
-    assert [view.decode([i]) for i in yes_ids(view)] == ["Y", "y"]

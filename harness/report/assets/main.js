@@ -20,6 +20,21 @@ function published(found) {
   }
 }
 
+function probes(found) {
+  if (!found.length) return;
+  document.getElementById("probes").hidden = document.getElementById("to-probes").hidden = false;
+  const box = document.getElementById("probes-body");
+  for (const one of found) {
+    box.append(el("h3", {}, said(one.name)), el("p", { class: "quiet" }, one.examples + ", run ", said(one.run)));
+    for (const table of one.tables) {
+      box.append(el("h4", {}, said(table.name), table.which ? ": " + table.which : ""));
+      const told = facts(table.head.map((name, i) => [name, table.meanings[i]]));
+      const picture = table.picture ? el("img", { src: table.picture, alt: "picture of the table " + table.name + " of " + one.name }) : null;
+      box.append(el("div", { class: "probe" }, picture, el("details", { open: !picture }, el("summary", {}, "numbers"), grid(table.head, table.rows, "probed"), told)));
+    }
+  }
+}
+
 function provenance(environments) {
   const box = document.getElementById("provenance-body");
   if (!environments.length) box.append(el("p", { class: "quiet" }, "No cell has stored where it comes from."));
@@ -38,6 +53,7 @@ function start() {
   details = new Details(main, closer);
   document.getElementById("left-out").append(...main.left_out.map((text) => el("li", {}, text)));
   problems(main.problems);
+  probes(part("probe-tables"));
   published(main.published);
   provenance(main.environments);
   closer.draw();

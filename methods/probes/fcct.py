@@ -11,6 +11,9 @@ averaged over the questions, one curve over the layers for each of attention out
 A patch of the last token cannot change the keys and values before it, so the prompt runs once clean and once noisy, and
 every patch is one forward of one token on the noisy run's cache: 3 L small forwards for a question.
 
+A question that the noise weakens gives one row for each layer, any other question one row without a layer, that tells
+how little its answer dropped.
+
 Ours, where the paper is silent: the noise is VCD's diffusion, seeded by the example, at step 900 (at VCD's own 500 too
 few answers weaken; the curves agree); questions with p_c - p_n < 0.1 are left out; only the category *last token* is
 traced (IRI needs no other).
@@ -19,10 +22,15 @@ traced (IRI needs no other).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.asker import Answer
 from harness.contracts.call import Request
 from harness.contracts.example import Example
+from harness.contracts.lesson import Learned
+from harness.contracts.probe import Probe
+from harness.contracts.table import Column, Row, Table
 from harness.errors import Unsupported, UserError
 from methods.activations.capture import Capture, Kind, Patch
 from methods.contrast.vcd import VCD
@@ -35,35 +43,79 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = ("attn_out", "mlp_out", "layer_out")
 LEAST = 0.1  # smallest drop by the noise that makes a question informative
+LAYER = Column("layer", "layer", meaning="layer whose output was put back; none: the noise did not weaken the answer")
+RATES = tuple(Column(kind, unit="recovery rate", meaning=f"share of the drop that {what} alone restores") for kind, what in
+              zip(KINDS, ("the attention's output", "the MLP's output", "the layer's output"), strict=True))  # fmt: skip
+DROP = Column("drop", unit="probability", meaning="of yes, from the clean picture to the noisy one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FCCT(Probe):
+    """Causal tracing of the last prompt token."""
+
+    name = "fcct"
+    title = "FCCT: which layer carries a seen object to the answer"
+    paper = "2511.05923"
+    needs = frozenset({"images"})
+    columns = (LAYER, *RATES, DROP)
+    wants = "a yes/no question about an object that is in its picture"
+    options = {"noise_step": "diffusion step of the picture's noise, of 1000"}
+
+    noise_step: int = 900
+
+    def validate(self) -> None:
+        self.require(0 < self.noise_step < 1000, "noise_step", "the diffusion has 1000 steps")
+
+    def reads(self, example: Example) -> bool:
+        return positive(example)
+
+    def rows(self, example: Example, request: Request, answer: Answer | None) -> Iterable[Row]:
+        import torch
+
+        if not self.reads(example):
+            return []
+        with torch.no_grad():
+            rates, drop = recovery(request, self.noise_step)
+        if rates is None:
+            return [(None, None, None, None, drop)]
+        return [(layer, *of_layer, drop) for layer, of_layer in enumerate(rates.T.tolist())]
+
+    def conclude(self, rows: Sequence[Sequence[Row]]) -> Learned:
+        """The mean recovery rates `[L]` (float32) by kind, as tensors and as the table `curves`; the tensor `questions`:
+        how many were used, and how many were not, because the noise did not touch the answer.
+        """
+        import torch
+
+        traced = [one for one in rows if one and one[0][0] is not None]
+        skipped = sum(bool(one) for one in rows) - len(traced)
+        if not traced:
+            raise Unsupported(
+                f"Causal tracing found no usable question: {skipped} were asked about objects that are there, and noise "
+                f"weakened no yes by {LEAST}. Use more questions, more noise, or another model."
+            )
+        rates = [torch.tensor([row[1:4] for row in one], dtype=torch.float32).T for one in traced]  # [3, L] each
+        mean = torch.stack(rates).mean(0)
+        curves = Table((LAYER, *RATES), tuple((layer, *of_layer) for layer, of_layer in enumerate(mean.T.tolist())))
+        tensors = {kind: mean[i] for i, kind in enumerate(KINDS)} | {"questions": torch.tensor([len(traced), skipped])}
+        return Learned(tensors, {"curves": curves})
 
 
 def curves(requests: Iterable[tuple[Example, Request]], noise_step: int, most: int) -> dict[str, Tensor]:
-    """Mean recovery rates `[L]` (float32) by kind over at most `most` questions; `questions`: how many were used, and
-    how many were not, because the noise did not touch the answer.
-    """
-    import torch
-
-    rates: list[Tensor] = []
-    skipped = 0
+    """What the probe concludes from at most `most` questions that noise weakens, as tensors."""
+    probe, found, used = FCCT(noise_step=noise_step), [], 0
     for example, request in requests:
-        if positive(example):
-            with torch.no_grad():
-                found = recovery(request, noise_step)
-            skipped += found is None
-            rates += [] if found is None else [found]
-        if len(rates) == most:
+        if probe.reads(example):
+            found.append(list(probe.rows(example, request, None)))
+            used += found[-1][0][0] is not None
+        if used == most:
             break
-    if not rates:
-        raise Unsupported(
-            f"Causal tracing found no usable question: {skipped} were asked about objects that are there, and noise "
-            f"weakened no yes by {LEAST}. Use more questions (calibrate_on), more noise, or another model."
-        )
-    mean = torch.stack(rates).mean(0)
-    return {kind: mean[i] for i, kind in enumerate(KINDS)} | {"questions": torch.tensor([len(rates), skipped])}
+    return dict(probe.conclude(found).tensors)
 
 
-def recovery(request: Request, noise_step: int) -> Tensor | None:
-    """Recovery rates `[3, L]` of one sample's question; None if the noise changes its answer too little."""
+def recovery(request: Request, noise_step: int) -> tuple[Tensor | None, float]:
+    """Recovery rates `[3, L]` of one sample's question, None if the noise changes its answer too little; and by how much
+    it does.
+    """
     import torch
 
     yes = yes_ids(request.view)
@@ -73,7 +125,7 @@ def recovery(request: Request, noise_step: int) -> Tensor | None:
     out = request.forward(noisy)
     p_noisy = probability(out.logits, yes)
     if p_clean - p_noisy < LEAST:
-        return None
+        return None, p_clean - p_noisy
     patched = [
         [
             probability(last_token(request, noisy, out.past_key_values, Patch(kind=kind, layer=i, value=value)), yes)
@@ -81,7 +133,7 @@ def recovery(request: Request, noise_step: int) -> Tensor | None:
         ]
         for kind in KINDS
     ]
-    return (torch.tensor(patched) - p_noisy) / (p_clean - p_noisy)
+    return (torch.tensor(patched) - p_noisy) / (p_clean - p_noisy), p_clean - p_noisy
 
 
 def last_token(request: Request, inputs: Inputs, cache: Any, patch: Patch | None = None) -> Tensor:
