@@ -31,6 +31,15 @@ def test_answers_without_torch(args, code):
     assert heed(*args, code=NO_TORCH).returncode == code
 
 
+NO_LIBRARY = (
+    "import sys; from harness.cli import main; c = main(); print({'numpy', 'omegaconf', 'hydra'} & {*sys.modules})"
+)
+
+
+def test_listing_imports_no_library_that_computes_or_composes():
+    assert heed("list", code=NO_LIBRARY).stdout.endswith("set()\n")
+
+
 @pytest.mark.parametrize("args", [["--help"], ["list"], ["run", "method=pwer"]])
 def test_answers_soon(args):
     times = []

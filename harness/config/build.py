@@ -6,13 +6,14 @@ import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from harness.config import plugins
 from harness.contracts.options import check_types
 from harness.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def build(node: Mapping[str, Any], where: str, kind: str = "") -> Any:
@@ -84,5 +85,7 @@ def _is_a(kind: str, cls: type) -> bool:
 
 def group(cfg: DictConfig, name: str) -> dict[str, Any]:
     """label -> instance for one of the groups of the configuration."""
+    from omegaconf import OmegaConf
+
     nodes: Any = OmegaConf.to_container(cfg[name], resolve=True)
     return {str(label): build(node, f"{name}.{label}") for label, node in nodes.items()}
