@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from harness.contracts.example import Example
 from harness.contracts.metric import Metric, Score
+from harness.contracts.question import Generate
 from harness.contracts.task import Task, example_rng
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord")
@@ -28,10 +29,10 @@ class Riddle(Task):
             word = example_rng("riddle", self.seed, n).choice(WORDS)
             walk = " ".join(f"Step {i}: the road goes on." for i in range(self.steps))
             prompt = f"The word is {word}. {walk} What is the word? The word is"
-            yield Example(f"riddle-{n}", prompt, references=(word,), max_new_tokens=4)
+            yield Example(f"riddle-{n}", Generate(prompt, max_new_tokens=4), references=(word,))
 
-    def score(self, example, text):
-        return Score({"accuracy": float(example.references[0] in (text or "").lower())}, parsed=text)
+    def score(self, example, answer):
+        return Score({"accuracy": float(example.references[0] in (answer or "").lower())}, parsed=answer)
 
     def size(self):
         return self.samples, self.samples * (8 * self.steps + 24)
