@@ -23,9 +23,6 @@ REACHED = {
     "harness.claims.words",
     "harness.models.hub",
     "harness.training.loop",
-    "zoo",
-    "zoo.material.scenes",
-    "zoo.material.scenes.draw",
 }
 LONG_FUNCTIONS = {
     "harness.efficiency.measure:measure",

@@ -75,13 +75,12 @@ def _tasks() -> Table:
 
 
 def _models() -> Table:
-    import zoo
-    from harness.models import packaged
+    from harness.models import packaged, shipped
 
     table = _table("models", "model", "name", "source", "dtype", "attention backend")
     for name, node in entries("model").items():
         path = str(node.get("path", "-"))
-        source = "zoo (in the repository)" if path in zoo.MEMBERS else f"hub {path}"
+        source = f"package {path.removeprefix(shipped.PREFIX)}" if shipped.path_of(name) else f"hub {path}"
         if path in packaged.MEMBERS:
             source = f"package {packaged.MEMBERS[path].package}"
         table.add_row(name, source, str(node.get("dtype", "-")), str(node.get("backend", "-")))

@@ -30,7 +30,7 @@ def show(deep: bool = False) -> int:
     table = Table(title="heed doctor", title_justify="left")
     for column in ("what", "state", "detail"):
         table.add_column(column, overflow="fold")
-    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_zoo(), *_packaged(), *_plugins()]
+    rows = [*_base(), *_device(), *_flex(deep), *_extras(), *_login(), *_shipped(), *_packaged(), *_plugins()]
     colour = {"ok": "green", "missing": "red", "off": "yellow"}
     for what, state, detail in rows:
         table.add_row(what, Text(state, style=colour[state]), detail)
@@ -108,16 +108,19 @@ def _login() -> Iterator[Row]:
         yield "W&B login", "off", "tracking=auto is disabled until `wandb login`; tracking=offline works without"
 
 
-def _zoo() -> Iterator[Row]:
-    import zoo
+def _shipped() -> Iterator[Row]:
+    from harness.errors import UserError
+    from harness.models import shipped
+    from harness.models.checkpoint import weight_files
+    from harness.models.source import locate
 
-    for name in zoo.MEMBERS:
-        there = (zoo.path(name) / "model.safetensors").is_file()
-        yield (
-            f"zoo {name}",
-            "ok" if there else "missing",
-            str(zoo.path(name)) if there else "weights are missing: clone again, or make zoo-lm",
-        )
+    for name in shipped.names():
+        try:
+            folder = locate(name).metadata()
+            weight_files(folder)
+            yield f"model {name}", "ok", str(folder)
+        except UserError as error:
+            yield f"model {name}", "missing", str(error)
 
 
 def _plugins() -> Iterator[Row]:

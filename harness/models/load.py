@@ -39,9 +39,9 @@ DTYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A model as a user names it. `dtype` auto: float32 for the zoo and on a CPU, otherwise the checkpoint's own."""
+    """A model as a user names it. `dtype` auto: float32 for what ships with a package and on a CPU, otherwise the checkpoint's own."""
 
-    path: str  # zoo member, local folder or hub id
+    path: str  # name of a model of a package, pkg://package.folder, local folder or hub id
     revision: str | None = None  # hub only: branch, tag or commit
     dtype: str = "auto"
     device: str = "auto"  # auto: cuda if there is one, else cpu
@@ -50,7 +50,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     template: str = "auto"  # auto: the chat template if there is one; chat; none
     max_positions: Annotated[int, Within(1, 2**24)] | None = None  # overrides the length that config.json states
-    tokenizer: str | None = None  # zoo member, folder or hub id with another tokenizer
+    tokenizer: str | None = None  # the same, with another tokenizer
     template_date: str = DATE  # the day that a chat template is told when it asks for today's date
 
     @property
@@ -181,7 +181,7 @@ class ModelSpec:
         if self.dtype != "auto":
             return DTYPES[self.dtype]
         on_cpu = self.torch_device() == "cpu" and not (self.device_map and cuda_available())
-        return "float32" if source.kind == "zoo" or on_cpu else checkpoint.stored_dtype(config, folder)
+        return "float32" if source.kind == "shipped" or on_cpu else checkpoint.stored_dtype(config, folder)
 
     def _check_settings(self) -> None:
         if self.dtype != "auto" and self.dtype not in DTYPES:
@@ -235,7 +235,7 @@ def placeholder_of(source: Source) -> str | None:
 
 
 def tokenizer_identity(source: Source | str) -> str:
-    """The digest of a tokenizer's files, or its commit on the hub. `source`: zoo member, folder or hub id."""
+    """The digest of a tokenizer's files, or its commit on the hub. `source`: as `ModelSpec.path`."""
     found = locate(source) if isinstance(source, str) else source
     if found.folder is None:
         return str(found.commit())

@@ -1,5 +1,5 @@
-"""Where a model comes from: a member of the zoo, a package that ships one (`packaged.py`), a local folder, or the Hugging
-Face hub. No torch is imported here.
+"""Where a model comes from: a package that ships its folder (`shipped.py`) or its file (`packaged.py`), a local folder, or
+the Hugging Face hub. No torch is imported here.
 
 A hub repository is pinned to one commit. If its `config.json` is in the local cache, that copy decides and no network
 is used; otherwise the commit is asked for once. Weights are fetched by `download` only, as safetensors, never as
@@ -12,10 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import zoo
 from harness.disk.reading import is_folder, user_path
 from harness.errors import UserError, nearest
-from harness.models import hub, packaged
+from harness.models import hub, packaged, shipped
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]
@@ -27,7 +26,7 @@ CODE = ["*.py"]
 class Source:
     """`folder` for what is local, `repo` (and a revision) for the hub."""
 
-    kind: str  # "zoo", "package", "folder" or "hub"
+    kind: str  # "shipped", "package", "folder" or "hub"
     name: str  # shown to people
     folder: Path | None = None
     repo: str = ""
@@ -68,11 +67,11 @@ class Source:
 
 
 def locate(path: str, revision: str | None = None) -> Source:
-    """The source named `path`. Names of the zoo and of packaged models win over a folder of the same name (write `./name`
+    """The source named `path`. Names of models that come with a package win over a folder of the same name (write `./name`
     for the folder).
     """
-    if path in zoo.MEMBERS:
-        source = Source("zoo", path, zoo.path(path))
+    if installed := path if path.startswith(shipped.PREFIX) else shipped.path_of(path):
+        source = Source("shipped", shipped.name_of(installed), shipped.folder(installed))
     elif path in packaged.MEMBERS:
         source = Source("package", path, packaged.folder(path))
     elif is_folder(folder := user_path(path)):
@@ -81,8 +80,8 @@ def locate(path: str, revision: str | None = None) -> Source:
         return Source("hub", path, None, path, revision)
     else:
         raise UserError(
-            f"There is no model '{path}': it is no folder, no hub id (owner/name) and no zoo member; "
-            f"{nearest(path, [*zoo.MEMBERS, *packaged.MEMBERS])}"
+            f"There is no model '{path}': it is no folder, no hub id (owner/name) and no model of a package; "
+            f"{nearest(path, [*shipped.names(), *packaged.MEMBERS])}"
         )
     if revision is not None:
         raise UserError(f"Model '{path}' is local, so revision='{revision}' has no meaning; remove it.")
@@ -121,9 +120,9 @@ def _unreachable(repo: str, error: Exception) -> UserError:
         why = "the hub does not have this revision"
     elif isinstance(error, RepositoryNotFoundError):
         why = "the hub does not have it, or it is private and you are not logged in"
-    members = ", ".join(sorted([*zoo.MEMBERS, *packaged.MEMBERS]))
+    members = ", ".join(sorted([*shipped.names(), *packaged.MEMBERS]))
     return UserError(
         f"Model '{repo}' cannot be fetched: {why}. Three ways to get a model: model=./FOLDER, a local folder with config.json and "
-        f"safetensors (or model.NAME.path=./FOLDER, under the name that it has), model=NAME of a member of the zoo ({members}), or "
-        f"model={repo} where there is a network."
+        f"safetensors (or model.NAME.path=./FOLDER, under the name that it has), model=NAME of one that comes with a package "
+        f"({members}), or model={repo} where there is a network."
     )

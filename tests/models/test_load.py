@@ -347,7 +347,7 @@ def test_a_misspelt_name_gets_the_nearest_member() -> None:
 def test_a_zoo_name_is_found_without_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "micro-lm").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert spec("micro-lm").resolve() == zoo.path("micro-lm")
+    assert spec("micro-lm").resolve() == Path(zoo.__file__).parent / "micro_lm"
     assert spec("./micro-lm").resolve() == (tmp_path / "micro-lm").resolve()
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-import zoo
 from harness.errors import UserError
+from harness.models import shipped
 from harness.models.families import FAMILIES, family_of
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
@@ -354,7 +354,7 @@ def test_the_backend_of_a_spec_is_the_text_decoders(saved: Callable[[str], Path]
         assert view.attn_setting() == "eager" and view.vision.tower.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in zoo.MEMBERS if "vlm" in name))
+@pytest.mark.parametrize("name", sorted(name for name in shipped.names() if "vlm" in name))
 def test_the_zoos_members_load_in_full_precision(name: str) -> None:
     view = ModelSpec(path=name, device="cpu").load()
     assert view.vision is not None and view.dtype == torch.float32

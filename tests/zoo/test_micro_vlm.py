@@ -14,7 +14,7 @@ from zoo.material.scenes import coco, text
 from zoo.recipes import vlm_eval, vlm_tokenizer, vlm_train
 
 NAMES = ("micro-vlm", "micro-vlm-careful")
-FOLDERS = {name: zoo.path(name) for name in NAMES}
+FOLDERS = {name: Path(zoo.__file__).parent / name.replace("-", "_") for name in NAMES}
 SCENES = 16
 
 
