@@ -50,12 +50,12 @@ def cache_key(task: Task, tokens: Tokens, source: str = "") -> str:
         "provenance": dict(task.provenance()),
         "source": source,
         "tokens": tokens.digest,
-        "template": getattr(tokens, "template", "none"),  # lengths are fitted on templated ids
+        "template": tokens.template,  # lengths are fitted on templated ids
     }
-    if date := getattr(tokens, "date", None):
-        facts["date"] = date  # the template writes it into every prompt
+    if tokens.date:
+        facts["date"] = tokens.date  # the template writes it into every prompt
     if task.skips_long:
-        facts["positions"] = getattr(tokens, "max_positions", None)
+        facts["positions"] = tokens.max_positions
     return sha256(canonical(facts))[:32]
 
 

@@ -41,7 +41,7 @@ class Asking:
 
 def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[Example | Skipped]:
     """One example for each document of a task, in the order of the data."""
-    sizes = [n for n in (asking.max_length, getattr(tokens, "max_positions", None)) if n]
+    sizes = [n for n in (asking.max_length, tokens.max_positions) if n]
     for doc_id, instances in _instances(name, task, asking, tokens).items():
         with applied(name):
             question, meta = _question(name, instances, asking.max_length), _meta(name, task, doc_id, instances[0].doc)

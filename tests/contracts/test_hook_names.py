@@ -14,21 +14,9 @@ TABLE = ("harness/contracts/hooks.py", "harness/contracts/method.py")
 def named_without_a_call(source: str) -> set[str]:
     """Hooks that a file names in a text without calling them, or handing them on, itself."""
     nodes = list(ast.walk(ast.parse(source)))
-    # a kind of question may have the name of a hook
-    kinds = {
-        id(text)
-        for node in nodes
-        if isinstance(node, ast.Compare | ast.AnnAssign) and _is_kind(node)
-        for text in ast.walk(node)
-    }
-    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in kinds}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
     called = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     return (texts & set(HOOKS)) - called
-
-
-def _is_kind(node: ast.Compare | ast.AnnAssign) -> bool:
-    said = node.left if isinstance(node, ast.Compare) else node.target
-    return "kind" in (getattr(said, "attr", ""), getattr(said, "id", ""))
 
 
 def test_only_those_who_call_a_hook_name_it() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from harness.attention import idle
 from harness.attention.attach import attach
 from harness.contracts.hooks import HOOKS
 from harness.contracts.method import Method
+from harness.contracts.question import Generate
 from harness.efficiency.subjects import AttentionAlone
 from harness.errors import UserError
 from harness.plan import refusals, sharing
@@ -27,11 +28,13 @@ from tests.methods.picture_matrix import CASES as PICTURE_CASES
 from tests.models import small
 
 METHODS: dict[str, Method] = {str(case): case.acts for case in (*TEXT_CASES, *PICTURE_CASES)}
+FAR = 10**5  # tokens, beyond every budget here
 METHODS |= {"kvpress": KVPress(), "capture": Capture(what=("heads",))}
 
 # What holds for each method, written down before there was a table, when each reader had a list of names:
 #   shares      goes on from a dense prefill that other methods use, too
 #   leaves_out  is there to leave keys out; `late`: what it leaves out only the next forward misses
+#   unchanged   an answer for which nothing was left out is dense's by construction
 #   tracks      needs a cache with every key of every layer
 #   remembers   loses something where a model reads everything anew
 #   rows        must see the logits of a text at once
@@ -42,20 +45,20 @@ METHODS |= {"kvpress": KVPress(), "capture": Capture(what=("heads",))}
 #   generates   refused where a given text is scored in one pass; `free`: also where its token ids are fixed
 HELD = {
     "dense": "shares alone",
-    "power": "leaves_out lowered hooked alone",
-    "power_hybrid": "leaves_out lowered hooked alone",
-    "sliding": "leaves_out lowered hooked alone",
-    "stride_slash": "leaves_out lowered hooked alone",
-    "dilated": "leaves_out lowered hooked alone",
-    "longnet": "leaves_out lowered hooked alone",
-    "streaming": "leaves_out lowered hooked alone",
-    "quest": "shares leaves_out tracks remembers hooked alone generates",
-    "quest_group": "shares leaves_out tracks remembers hooked alone generates",
-    "snapkv": "shares leaves_out tracks remembers hooked alone generates",
-    "snapkv_per_head": "shares leaves_out tracks remembers hooked alone generates",
-    "h2o": "shares leaves_out late tracks remembers hooked alone generates",
-    "streaming_kv": "shares leaves_out late tracks remembers hooked alone generates",
-    "kvpress": "shares leaves_out tracks remembers hooked generates",
+    "power": "leaves_out unchanged lowered hooked alone",
+    "power_hybrid": "leaves_out unchanged lowered hooked alone",
+    "sliding": "leaves_out unchanged lowered hooked alone",
+    "stride_slash": "leaves_out unchanged lowered hooked alone",
+    "dilated": "leaves_out unchanged lowered hooked alone",
+    "longnet": "leaves_out unchanged lowered hooked alone",
+    "streaming": "leaves_out unchanged lowered hooked alone",
+    "quest": "shares leaves_out unchanged tracks remembers hooked alone generates",
+    "quest_group": "shares leaves_out unchanged tracks remembers hooked alone generates",
+    "snapkv": "shares leaves_out unchanged tracks remembers hooked alone generates",
+    "snapkv_per_head": "shares leaves_out unchanged tracks remembers hooked alone generates",
+    "h2o": "shares leaves_out unchanged late tracks remembers hooked alone generates",
+    "streaming_kv": "shares leaves_out unchanged late tracks remembers hooked alone generates",
+    "kvpress": "shares leaves_out unchanged tracks remembers hooked generates",
     "vcd": "remembers rows hooked",
     "icd": "remembers rows hooked",
     "vdd": "remembers rows hooked",
@@ -84,38 +87,65 @@ def refused(check: Any, *args: Any) -> bool:
     return False
 
 
-@cache
-def timed_with_the_model() -> set[str]:
-    """Labels of methods whose attention function cannot be timed alone."""
-    subject = AttentionAlone(small.view("llama"), METHODS, "auto", 1, 0, torch.device("cpu"))
-    return {label for label, why in subject.refusals().items() if "outside the attention function" in why}
+def timed_alone(method: Method) -> bool:
+    """Whether nothing that it does stands outside the attention function."""
+    subject = AttentionAlone(small.view("llama"), {"method": method}, "auto", 1, 0, torch.device("cpu"))
+    return "outside the attention function" not in subject.refusals().get("method", "")
 
 
-def what_holds(label: str) -> set[str]:
+def what_holds(method: Method) -> set[str]:
     """The words of `HELD`, from those who ask the table today."""
-    method, task = METHODS[label], SimpleNamespace(kind="generate", needs_images=False)
+    task = SimpleNamespace(asks=Generate, needs_images=False)
     price = burden.of(method, 1, "auto")
     found = {
         "shares": sharing.route(SimpleNamespace(method=method, task=task), Decoding()) is not None,  # type: ignore[arg-type]
         "leaves_out": method.leaves_out,
         "late": method.budget_on == "context" and idle.context(method, 90, 40) < 90 + 39,
+        "unchanged": idle.equals_dense(method, FAR, 4, {"changed": 0}),
         "tracks": method.tracks_keys,
         "remembers": any(hook.remembers for hook in method.hooks),
         "rows": any(hook.whole_rows for hook in method.hooks),
         "lowered": any(hook.is_lowered for hook in method.hooks),
         "hooked": price.hooked,
-        "alone": label not in timed_with_the_model(),
+        "alone": timed_alone(method),
         "generates": refused(refusals.check_scored, method),
         "free": refused(refusals.check_fixed, method),
         "searches": method.searches,
     }
-    assert price.acts == (label != "dense")
+    assert price.acts == bool(method.hooks)
     return {word for word, holds in found.items() if holds}
 
 
 @pytest.mark.parametrize("label", HELD)
 def test_the_table_says_of_every_method_what_was_true_before_there_was_one(label: str) -> None:
-    assert what_holds(label) == set(HELD[label].split())
+    assert what_holds(METHODS[label]) == set(HELD[label].split())
+
+
+# The same for methods of one hook, that say that their prefill is dense.
+HELD_BY_ONE = {
+    "around": "shares unchanged hooked",
+    "transform": "free",
+    "begin": "remembers",
+    "layer_in": "hooked",
+    "mask": "hooked alone",
+    "pattern": "leaves_out unchanged lowered hooked alone",
+    "select": "shares leaves_out unchanged tracks remembers hooked alone",
+    "scores": "hooked alone",
+    "probs": "hooked alone",
+    "edit_cache": "shares leaves_out unchanged late tracks remembers hooked alone",
+    "heads": "hooked",
+    "attn_out": "hooked",
+    "mlp_out": "hooked",
+    "layer_out": "hooked",
+    "logits": "rows hooked",
+    "generate": "remembers searches",
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_table_says_of_every_hook_what_was_true_before_there_was_one(name: str) -> None:
+    one = type("One", (Method,), {name: lambda self, *given: nullcontext(), "prefill_is_dense": True})
+    assert what_holds(one()) == {*HELD_BY_ONE[name].split(), "generates"}
 
 
 def test_every_method_of_the_repository_is_looked_at() -> None:
