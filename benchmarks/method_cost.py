@@ -26,7 +26,7 @@ from harness.errors import UserError
 from harness.models.inputs import Sample, sample_of
 from harness.models.view import View
 from harness.plan.cells import Cell, cells
-from harness.running import calibrate
+from harness.running.lessons import Lessons
 
 METHODS = (
     "vcd", "icd", "vdd", "m3id", "dola", "pai", "vaf", "paint", "var", "vhr", "vista", "iri", "carve", "cca", "opera",
@@ -36,9 +36,7 @@ METHODS = (
 def timed(view: View, cell: Cell, sample: Sample, root: Path) -> dict[str, Any]:
     """The measurement of one method."""
     method = cell.method
-    known = cell.identity
-    about = calibrate.identity_of(known["model"], method, known["method"], known.get("calibration"))
-    learned = calibrate.artifact(method, about, view, root) if method.calibration() is not None else None
+    learned = Lessons(root, print).tensors(cell)
     prepare = (lambda s: transformed(view, method, s)) if method.rewrites_prompt else None
     with attach(view, method, artifact=learned) as attached:
         return measure(view, sample, "full", attached, prepare=prepare)

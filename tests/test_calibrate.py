@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness.cli import main
 from harness.config.compose import compose
 from harness.errors import UserError
+from harness.identity.run_id import canonical
 from harness.models import shapes
 from harness.plan.cells import cells
-from harness.running.calibrate import given_files
+from harness.plan.named import named_files, read_named
+from harness.records import learned
 from methods.activations.iri import Injection
 from tests import tiny_vlm
 
@@ -31,30 +35,37 @@ def calibrate(folder: Path, results: Path) -> int:
     return main(["calibrate", f"model={folder}", "method=[iri]", "method.iri.questions=3", f"results={results}"])
 
 
-def test_an_artifact_is_made_once_shown_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def learned_in(results: Path) -> Path:
+    """The one lesson of a results folder."""
+    (folder,) = (results / "learned").iterdir()
+    return folder
+
+
+def test_it_is_learned_once_shown_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tiny_vlm.save("llava", tmp_path / "one")
     assert calibrate(folder, tmp_path / "r") == 0
-    made = sorted(p.suffix for p in (tmp_path / "r" / "artifacts").iterdir())
-    assert made == [".csv", ".png", ".safetensors"]
-    stamp = next((tmp_path / "r" / "artifacts").glob("*.safetensors")).stat().st_mtime_ns
+    lesson = learned_in(tmp_path / "r")
+    assert str(lesson / learned.TENSORS) in capsys.readouterr().out and learned.state(lesson) == "learned"
+    stamp = (lesson / "DONE").stat().st_mtime_ns
     assert calibrate(folder, tmp_path / "r") == 0 and "calibrated before" in capsys.readouterr().out
     # strengths do not matter for what is learned
     run = ["run", f"model={folder}", "method=[iri]", "method.iri.questions=3", "method.iri.attn=5", "method.iri.mlp=5"]
     assert main([*run, *SMALL, f"results={tmp_path / 'r'}"]) == 0
-    (only,) = (tmp_path / "r" / "artifacts").glob("*.safetensors")
-    assert only.stat().st_mtime_ns == stamp
+    assert (learned_in(tmp_path / "r") / "DONE").stat().st_mtime_ns == stamp
 
 
-def test_an_artifact_of_another_model_is_refused_in_one_sentence(
+def test_what_was_learned_about_another_model_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other = tiny_vlm.save("llava", tmp_path / "one"), tiny_vlm.save("vipllava", tmp_path / "other")
     assert calibrate(one, tmp_path / "r") == 0
-    (file,) = (tmp_path / "r" / "artifacts").glob("*.safetensors")
-    run = ["run", f"model={other}", "method=[iri]", f"method.iri.artifact={file}"]
-    assert main([*run, *SMALL, f"results={tmp_path / 'r2'}"]) == 2
+    run = ["run", "method=[iri]", "method.iri.questions=3", *SMALL, f"results={tmp_path / 'r2'}"]
+    run += [f"method.iri.artifact={learned_in(tmp_path / 'r') / learned.TENSORS}"]
+    assert main([*run, f"model={other}"]) == 2
     shown = " ".join(capsys.readouterr().out.split())
     assert "was calibrated on another model" in shown and "Traceback" not in shown
+    assert main([*run, f"model={one}"]) == 0
+    assert not (tmp_path / "r2" / "learned").exists()  # the named file stands for the lesson
 
 
 def test_a_named_artifact_is_part_of_the_run_id_by_content(tmp_path: Path) -> None:
@@ -76,26 +87,27 @@ def test_a_method_that_learns_nothing_is_named(capsys: pytest.CaptureFixture[str
     assert "calibrated" in capsys.readouterr().err
 
 
-def test_an_artifact_of_another_method_or_of_other_settings_is_refused(tmp_path: Path) -> None:
-    from harness.errors import UserError
-    from harness.running.calibrate import _read, _write
-    from methods.activations.iri import Injection
-
+def test_a_file_of_an_earlier_version_is_read_if_it_was_made_for_this_method_with_these_settings(
+    tmp_path: Path,
+) -> None:
     model = {"weights": "w"}
     mine = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 3}}}
     other = {"model": model, "method": {"target": "elsewhere.Other", "params": {"questions": 3}}}
     fewer = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 2}}}
+    file = tmp_path / "iri-0123456789abcdef.safetensors"
+    named = Injection(artifact=str(file))
     for made in (other, fewer, {"model": model}):
-        _write(tmp_path / "a.safetensors", {}, made)
+        save_file({}, file, {"identity": canonical(made)})
         with pytest.raises(UserError, match="was calibrated for another method, or with other settings"):
-            _read(tmp_path / "a.safetensors", Injection(), mine)
-    _write(tmp_path / "a.safetensors", {}, mine | {"method": {**mine["method"], "source": "of an older version"}})
-    assert _read(tmp_path / "a.safetensors", Injection(), mine) == {}
+            read_named(named, mine)
+    older = mine | {"method": {**mine["method"], "source": "of an older version"}}
+    save_file({"attn_out": torch.ones(2)}, file, {"identity": canonical(older)})
+    assert read_named(named, mine)["attn_out"].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["~nobody-here/found", "x" * 300, "gone"])
 def test_a_name_that_nothing_has_is_refused_in_one_sentence(name: str) -> None:
     with pytest.raises(UserError, match="is not a file; make one with"):
-        given_files(Injection(artifact=name))
+        named_files(Injection(artifact=name))
     with pytest.raises(UserError, match="There is no shape"):
         shapes.shape(name)

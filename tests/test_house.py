@@ -13,9 +13,7 @@ KNOTTED = {
     "harness.running.cell",
     "harness.running.proof",
 }
-UPWARD = {
-    ("harness.plan.cells", "harness.running.calibrate"),
-}
+UPWARD = {}
 REACHED = {
     "harness.analysis.statistics",
     "harness.asking.lm_eval_tokens",

@@ -8,7 +8,8 @@ import pytest
 from harness.config.compose import compose
 from harness.disk.content import file_digest
 from harness.identity import run_id, sources
-from harness.plan.cells import cells, method_identity
+from harness.plan.cells import cells
+from harness.plan.identities import method_identity
 
 CACHES = (
     sources._sources, sources.code_digest, sources.imported, sources.module_file, sources._spec, sources._is_project,

@@ -108,7 +108,7 @@ def _about(
     cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, machine: str
 ) -> dict[str, Any]:
     """What the record's id is made of: repeats and budget make a number surer, not another one."""
-    from harness.plan.cells import method_identity
+    from harness.plan.identities import method_identity
 
     return {
         "model": spec.identity(),

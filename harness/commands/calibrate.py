@@ -12,35 +12,35 @@ from typing import Any
 from harness.config.build import group
 from harness.config.compose import compose
 from harness.errors import UserError
-from harness.plan.cells import method_identity, task_identity
-from harness.running import calibrate
+from harness.models import kept_model
+from harness.plan.calibration import calibration
+from harness.records import learned
 from harness.terminal.printing import Terminal
 
 
 def make(overrides: list[str]) -> int:
-    """One artifact for each model and calibrated method of the overrides."""
+    """One lesson for each model and calibrated method of the overrides."""
     cfg = compose(overrides)
     console, root = Terminal(), Path(cfg.results)
     methods = {label: m for label, m in group(cfg, "method").items() if m.calibration() is not None}
     if not methods:
         raise UserError("None of these methods is calibrated. Name one that is, such as method=iri.")
-    for model_label, spec in group(cfg, "model").items():
-        view, facts = spec.load(), spec.identity()
-        for label, method in methods.items():
-            task = calibrate.task_of(method)
-            about = calibrate.identity_of(
-                facts, method, method_identity(method), task_identity(task) if task is not None else None
-            )
-            path = calibrate.place(method, about, root)
-            fresh = not path.exists()
-            with console.status(f"calibrating {label} on {model_label}"):
-                tensors = calibrate.artifact(method, about, view, root)
-            files = [path, *_curves(tensors, path, f"{label} on {model_label}")]
-            console.print(
-                f"{label} on {model_label}: {'calibrated' if fresh else 'calibrated before'}; "
-                f"{', '.join(map(str, files))}",
-                soft_wrap=True,
-            )  # fmt: skip
+    with kept_model.kept():
+        for model_label, spec in group(cfg, "model").items():
+            facts = spec.identity()
+            for label, method in methods.items():
+                lesson = calibration((label, model_label), spec, method, facts)
+                assert lesson is not None
+                folder = learned.place(root, learned.lesson_id(lesson))
+                fresh = learned.read(folder) is None
+                with console.status(f"calibrating {lesson.label}") as shown:
+                    found = learned.obtain(lesson, root, shown.update)
+                files = [
+                    folder / learned.TENSORS,
+                    *_curves(dict(found.tensors), folder / learned.TENSORS, lesson.label),
+                ]
+                said = "calibrated" if fresh else "calibrated before"
+                console.print(f"{lesson.label}: {said}; {', '.join(map(str, files))}", soft_wrap=True)
     return 0
 
 

@@ -200,8 +200,13 @@ def _add_baseline(cfg: DictConfig) -> None:
     """Every method is compared with `dense`, so `dense` is run unless `baseline=false` says otherwise."""
     if cfg.baseline and BASELINE not in (cfg.method or {}):
         OmegaConf.set_struct(cfg, False)
-        cfg.method = OmegaConf.merge(OmegaConf.load(CONFIGS / "method" / f"{BASELINE}.yaml"), cfg.method or {})
+        cfg.method = OmegaConf.merge({BASELINE: option("method", BASELINE)}, cfg.method or {})
         OmegaConf.set_struct(cfg, True)
+
+
+def option(group: str, name: str) -> Any:
+    """The node of an option of the project, as its file states it."""
+    return OmegaConf.select(OmegaConf.load(CONFIGS / group / f"{name}.yaml"), name)
 
 
 def _check(cfg: DictConfig) -> None:

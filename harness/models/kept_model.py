@@ -1,7 +1,9 @@
-"""The model that this process loaded last, kept for the next job that wants it (a worker that runs many jobs)."""
+"""The model that this process loaded last, kept for what wants it next: the cells after a lesson, the next job of a worker."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +15,19 @@ _state: dict[str, Any] = {"on": False, "spec": None, "view": None}
 def hold(on: bool = True) -> None:
     """Keep the last model from now on, or let it go and keep none."""
     _state.update(on=on, spec=None, view=None)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep the last model during a block; afterwards it is let go, unless this process holds models anyway."""
+    held = bool(_state["on"])
+    if not held:
+        hold()
+    try:
+        yield
+    finally:
+        if not held:
+            hold(False)
 
 
 def load(spec: Any) -> View:

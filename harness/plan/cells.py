@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.asking.decoding import Decoding
-from harness.config.build import group
-from harness.config.compose import BASELINE
-from harness.disk.content import file_digest
-from harness.identity import run_id as identity
+from harness.config.build import build, group
+from harness.config.compose import BASELINE, option
+from harness.identity.run_id import VERSION, libraries, run_id
+from harness.plan.calibration import calibration
+from harness.plan.identities import method_identity, task_identity
+from harness.plan.needs import Needs
 from harness.records import seal
-from harness.running import calibrate
+from harness.records.learned import lesson_id
 
 if TYPE_CHECKING:
+    from harness.contracts.lesson import Lesson
     from harness.contracts.method import Method
     from harness.contracts.task import Task
     from harness.models.load import ModelSpec
@@ -35,17 +38,19 @@ class Cell:
     method: Method
     task: Task
     identity: Mapping[str, Any]
+    needs: Needs
 
     @property
     def label(self) -> str:
         return f"{self.model_label} / {self.method_label} / {self.task_label}"
 
     def config(self, preset: str) -> dict[str, Any]:
-        """What `config.json` stores: labels, identity, and the facts that tables and statistics need."""
+        """What `config.json` stores: labels, identity, needs, and the facts that tables and statistics need."""
         return {
             "labels": {"model": self.model_label, "method": self.method_label, "task": self.task_label},
             "preset": preset,
             "identity": dict(self.identity),
+            "needs": self.needs.stored(),
             "task_facts": {
                 "metrics": [asdict(m) for m in self.task.metrics],
                 "by": list(self.task.by),
@@ -63,30 +68,70 @@ class Cell:
 
 
 def cells(cfg: DictConfig) -> list[Cell]:
-    """All cells of a configuration: by model, then task, dense first; equal cells under two labels are one cell."""
+    """All cells of a configuration: by model, then task, the baseline first; equal cells under two labels are one cell."""
     specs, methods, tasks = (group(cfg, g) for g in ("model", "method", "task"))
-    order = sorted(methods, key=lambda m: m != BASELINE)
+    baseline = methods[BASELINE] if BASELINE in methods else build(option("method", BASELINE), f"method.{BASELINE}")
+    parts = _Parts.of(cfg, specs, {BASELINE: baseline, **methods}, tasks)
+    order = sorted(methods, key=lambda a: a != BASELINE)
     out: dict[str, Cell] = {}
-    model_ids = {m: spec.identity() for m, spec in specs.items()}
-    method_ids = {a: method_identity(m) for a, m in methods.items()}
-    task_ids = {t: task_identity(task) for t, task in tasks.items()}
-    common = {"version": identity.VERSION, "libraries": identity.libraries()}
-    common |= {"decoding": decoding(cfg).identity(), "seed": cfg.seed}
-    learned = {a: calibrate.task_of(method) for a, method in methods.items()}
-    calibrations = {a: task_identity(task) for a, task in learned.items() if task is not None}
-    limits = {t: effective_limit(task, cfg.limit) for t, task in tasks.items()}
-    lowerings = {
-        a: cfg.lowering if any(hook.is_lowered for hook in method.hooks) else None for a, method in methods.items()
-    }
     for m, spec in specs.items():
         for t, task in tasks.items():
+            compared = run_id(parts.identity(m, BASELINE, t))
             for a in order:
-                whole = common | {"model": model_ids[m], "method": method_ids[a], "task": task_ids[t]}
-                whole |= {"limit": limits[t], "lowering": lowerings[a]}
-                whole |= {"calibration": calibrations[a]} if a in calibrations else {}
-                run = identity.run_id(whole)
-                out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole))
+                whole = parts.identity(m, a, t)
+                run = run_id(whole)
+                needs = Needs(compared, parts.lessons[m, a])
+                out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole, needs))
     return list(out.values())
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the identities of cells are put together from, by the labels of models, methods and tasks: each found once."""
+
+    common: Mapping[str, Any]
+    models: Mapping[str, Any]
+    methods: Mapping[str, Any]
+    tasks: Mapping[str, Any]
+    limits: Mapping[str, int | None]  # by task
+    lowerings: Mapping[str, str | None]  # by method
+    lessons: Mapping[tuple[str, str], tuple[Lesson, ...]]  # by model and method
+    lesson_ids: Mapping[tuple[str, str], list[str]]
+
+    @classmethod
+    def of(
+        cls, cfg: DictConfig, specs: Mapping[str, Any], methods: Mapping[str, Method], tasks: Mapping[str, Task]
+    ) -> _Parts:
+        models = {m: spec.identity() for m, spec in specs.items()}
+        lessons = {(m, a): _lessons(a, methods[a], m, specs[m], models[m]) for m in specs for a in methods}
+        return cls(
+            common={
+                "version": VERSION, "libraries": libraries(), "decoding": decoding(cfg).identity(), "seed": cfg.seed
+            },
+            models=models,
+            methods={a: method_identity(method) for a, method in methods.items()},
+            tasks={t: task_identity(task) for t, task in tasks.items()},
+            limits={t: effective_limit(task, cfg.limit) for t, task in tasks.items()},
+            lowerings={
+                a: cfg.lowering if any(h.is_lowered for h in method.hooks) else None for a, method in methods.items()
+            },
+            lessons=lessons,
+            lesson_ids={key: [lesson_id(lesson) for lesson in found] for key, found in lessons.items()},
+        )  # fmt: skip
+
+    def identity(self, m: str, a: str, t: str) -> dict[str, Any]:
+        """Of the cell of this model, method and task."""
+        own = {"model": self.models[m], "method": self.methods[a], "task": self.tasks[t]}
+        learned = {"lessons": ids} if (ids := self.lesson_ids[m, a]) else {}
+        return {**self.common, **own, "limit": self.limits[t], "lowering": self.lowerings[a], **learned}
+
+
+def _lessons(
+    method_label: str, method: Method, model_label: str, spec: ModelSpec, model_facts: Mapping[str, Any]
+) -> tuple[Lesson, ...]:
+    """What the method must learn about the model; nothing if the user names a file with it."""
+    found = None if method.artifact else calibration((method_label, model_label), spec, method, model_facts)
+    return () if found is None else (found,)
 
 
 def part(cells: Sequence[Cell], i: int, n: int, limit: int | None = None) -> list[Cell]:
@@ -134,37 +179,6 @@ def effective_limit(task: Task, limit: int | None) -> int | None:
     """None where the limit takes nothing away."""
     n = task.size()[0]
     return None if limit is not None and n and limit >= n else limit
-
-
-def method_identity(method: Method) -> dict[str, Any]:
-    """Class, parameters and source of a method; an artifact that was named stands there by its content, the task that it
-    is calibrated on by its identity, so that no path does.
-    """
-    facts = identity.extension_identity(method, calibrate.given_files(method))
-    task = calibrate.task_of(method)
-    if task is not None:
-        node = identity.plain(method.calibration())
-        name = f"task:{identity.sha256(identity.canonical(task_identity(task)))[:16]}"
-        facts["params"] = {key: name if value == node else value for key, value in facts["params"].items()}
-    return facts
-
-
-def task_identity(task: Task) -> dict[str, Any]:
-    """Class, parameters, source and data of a task; paths are replaced by the digest of what they name."""
-    from harness.models.load import tokenizer_identity
-
-    digests = data_digests(task)
-    if task.tokenizer:
-        digests[str(Path(task.tokenizer))] = f"tokenizer:{tokenizer_identity(str(task.tokenizer))}"
-    return identity.extension_identity(task, digests, task.folders) | {
-        "data": sorted(digests.values()),
-        "provenance": dict(task.provenance()),
-    }
-
-
-def data_digests(task: Task) -> dict[str, str]:
-    """path -> digest of the task's files as they are now."""
-    return {str(path): f"sha256:{file_digest(path)}" for path in task.data_files()}
 
 
 def is_done(root: Path, run: str) -> bool:

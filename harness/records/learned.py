@@ -3,7 +3,7 @@
     <root>/learned/<id>/
         config.json           label and identity of the lesson
         working/              what the lesson keeps while it learns, to go on after `kill -9`; gone when it is over
-        learned.safetensors   the tensors
+        learned.safetensors   the tensors; its header holds the identity, too, for a file that is taken elsewhere
         tables/               the tables (`tables`)
         log.jsonl             what happened meanwhile, if the lesson keeps a log
         DONE                  comes last: the digests of all these (`seal`)
@@ -26,7 +26,7 @@ from harness.disk.locks import NAME as LOCK
 from harness.disk.locks import Lock, is_held
 from harness.disk.whole import disk_error, read_json, remedy, sync_folder, write_bytes, write_json
 from harness.errors import UserError
-from harness.identity.run_id import run_id
+from harness.identity.run_id import canonical, run_id
 from harness.records import seal, tables
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _learn(lesson: Lesson, folder: Path, progress: Callable[[str], None]) -> Non
     except OSError as err:
         raise disk_error(working, err) from err
     progress(f"learning {lesson.label}")
-    _store(folder, lesson.learn(working, progress))
+    _store(folder, lesson.learn(working, progress), canonical(lesson.identity()))
     seal.write(folder, LAYOUT)
 
 
@@ -124,12 +124,12 @@ def _describe(lesson: Lesson, folder: Path) -> None:
     write_json(folder / "config.json", {"schema": SCHEMA, "label": lesson.label, "identity": dict(lesson.identity())})
 
 
-def _store(folder: Path, found: Learned) -> None:
+def _store(folder: Path, found: Learned, identity: str) -> None:
     """Write everything but DONE. Done again after an interruption, it writes the same."""
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in found.tensors.items()}
-    write_bytes(folder / TENSORS, save(tensors))
+    write_bytes(folder / TENSORS, save(tensors, metadata={"identity": identity}))
     shutil.rmtree(folder / tables.FOLDER, ignore_errors=True)  # of an attempt that was interrupted
     if found.tables:
         tables.write(folder, found.tables)

@@ -20,7 +20,7 @@ from harness.plan.cells import Cell
 from harness.plan.refusals import check_question, check_search
 from harness.records.cells import CellRecord, read_cell
 from harness.records.store import CellStore
-from harness.running import calibrate
+from harness.running.lessons import Lessons
 from harness.running.once import Lazy
 from harness.running.settings import Progress, Settings
 
@@ -38,11 +38,12 @@ class CellRun:
     """`begin`, then the samples of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
 
     def __init__(
-        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, settings: Settings, progress: Progress
+        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, lessons: Lessons, settings: Settings,
+        progress: Progress,
     ) -> None:  # fmt: skip
         self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
         self._view, self._data, self._plain = view, data, samples
-        self._artifact = Lazy(self._calibrated)
+        self._artifact = Lazy(lambda: lessons.tensors(cell))
         self._fields: dict[int, float | None] = {}
         self.todo: set[int] = set()  # the samples that this process has to compute
         self.n_errors = 0
@@ -194,15 +195,6 @@ class CellRun:
         from harness.attention.attach import prepared
 
         return prepared(self.view, self.cell.method, self.settings.lowering, self._artifact())
-
-    def _calibrated(self) -> dict[str, Any]:
-        method = self.cell.method
-        if method.calibration() is None:
-            return {}
-        self.progress.note(f"calibrating {self.cell.method_label} on {self.cell.model_label}")
-        facts = self.cell.identity
-        about = calibrate.identity_of(facts["model"], method, facts["method"], facts.get("calibration"))
-        return calibrate.artifact(method, about, self.view, self.settings.root)
 
     # -- samples ------------------------------------------------------------------------------------------------------
 

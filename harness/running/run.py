@@ -1,5 +1,5 @@
-"""Executes a plan on this machine, in one loop: load a model once, prepare a task's examples once, run its cells, dense
-first, side by side where they share a prefill.
+"""Executes a plan on this machine, in one loop: obtain what must be learned, load a model once, prepare a task's examples once,
+run its cells, the baseline first, side by side where they share a prefill.
 
 Everything a user sees is read back from the records that this module writes; nothing is printed from live results.
 """
@@ -13,20 +13,21 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from harness.config.compose import BASELINE
 from harness.contracts.asker import asker_of
 from harness.contracts.example import Example, Skipped
 from harness.disk.locks import Busy
 from harness.errors import Unsupported, UserError
 from harness.identity.run_id import canonical
 from harness.models import kept_model
-from harness.plan.cells import Cell, data_digests
+from harness.plan.cells import Cell
+from harness.plan.identities import data_digests
 from harness.plan.limit import evenly, left_out
 from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore
 from harness.running.cell import CellRun
 from harness.running.examples import prepared
+from harness.running.lessons import Lessons
 from harness.running.once import Lazy
 from harness.running.samples import compute
 from harness.running.settings import Outcome, Progress, Settings
@@ -50,21 +51,24 @@ def execute(
     progress = progress or Progress()
     found: dict[str, Outcome] = {}
     todo = list(cells)
-    for _ in range(2):
-        for outcome in _pass(todo, settings, progress):
-            found[outcome.cell.run_id] = outcome
-            if outcome.status == "done" and after:
-                after(outcome.cell)
-        todo = [c for c in cells if found[c.run_id].status == "busy"]
+    with kept_model.kept():
+        lessons = Lessons(settings.root, progress.note)
+        lessons.learn(cells, settings.decoding.search)
+        for _ in range(2):
+            for outcome in _pass(todo, lessons, settings, progress):
+                found[outcome.cell.run_id] = outcome
+                if outcome.status == "done" and after:
+                    after(outcome.cell)
+            todo = [c for c in cells if found[c.run_id].status == "busy"]
     return [found[c.run_id] for c in cells]
 
 
-def _pass(cells: Sequence[Cell], settings: Settings, progress: Progress) -> Iterator[Outcome]:
+def _pass(cells: Sequence[Cell], lessons: Lessons, settings: Settings, progress: Progress) -> Iterator[Outcome]:
     for _, same_model in groupby(cells, key=lambda c: c.model_label):
         group = list(same_model)
         loaded = Lazy(partial(_load, group[0], progress))
         for _, same_task in groupby(group, key=lambda c: c.task_label):
-            for outcome in _run_task(list(same_task), loaded, settings, progress):
+            for outcome in _run_task(list(same_task), loaded, lessons, settings, progress):
                 progress.finish(outcome)
                 yield outcome
 
@@ -74,14 +78,17 @@ def _load(cell: Cell, progress: Progress) -> View:
     return kept_model.load(cell.spec)
 
 
-def _run_task(cells: list[Cell], view: Lazy, settings: Settings, progress: Progress) -> Iterator[Outcome]:
+def _run_task(
+    cells: list[Cell], view: Lazy, lessons: Lessons, settings: Settings, progress: Progress
+) -> Iterator[Outcome]:
     data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
     task = cells[0].task
     samples = Lazy(lambda: [asker_of(task.asks).read(view(), task, e, settings.share) for e in data()[0]])
-    dense = next((c for c in cells if c.method_label == BASELINE), None)
+    dense = next((c for c in cells if c.run_id == c.needs.baseline), None)
     for group in groups(cells, settings.decoding, settings.share):
         with ExitStack() as stack:
-            make = partial(_opened, stack, view=view, data=data, samples=samples, settings=settings, progress=progress)
+            parts: dict[str, Any] = {"view": view, "data": data, "samples": samples, "lessons": lessons}
+            make = partial(_opened, stack, settings=settings, progress=progress, **parts)
             yield from Group(make, dense).run(group)
 
 

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from harness.disk.locks import is_held
 from harness.records.store import Busy, CellStore
@@ -94,7 +92,7 @@ def test_shards_that_are_ended_and_started_again_end_with_the_records_of_one_pro
     assert runs.records(root) == runs.records(calm)
 
 
-# -- the same data, the same artifact --------------------------------------------------------------------------------
+# -- the same data, the same lesson --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -115,7 +113,7 @@ def _alone() -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_jobs_that_calibrate_the_same_artifact_at_once_leave_one_whole_file(model, tmp_path):
+def test_two_jobs_that_need_the_same_lesson_at_once_learn_it_once(model, tmp_path):
     log, root = tmp_path / "log", tmp_path / "results"
     told = {"learn": 2.0, "log": str(log)}
     tasks = [[runs.LEARNED, "baseline=false", task] for task in (runs.SIX, runs.SEVEN)]
@@ -124,10 +122,13 @@ def test_two_jobs_that_calibrate_the_same_artifact_at_once_leave_one_whole_file(
     both = [runs.start(model, root, *task, **told) for task in tasks]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert log.read_text().count("learn") == 2  # they did meet
-    (made,), (whole,) = (sorted((folder / "artifacts").iterdir()) for folder in (root, tmp_path / "calm"))
-    assert made.name == whole.name and load_file(made)["strength"] == load_file(whole)["strength"]
-    assert runs.records(root) == runs.records(tmp_path / "calm")
+    assert log.read_text().count("learn") == 1
+    (made,), (whole,) = (list((folder / "learned").iterdir()) for folder in (root, tmp_path / "calm"))
+    assert made.name == whole.name and all(
+        (made / name).read_bytes() == (whole / name).read_bytes()
+        for name in ("config.json", "learned.safetensors", "DONE")
+    )
+    assert runs.records(root) == runs.records(tmp_path / "calm") and not runs.left_behind(root / "learned")
 
 
 def test_subprocesses_are_real():
@@ -137,7 +138,7 @@ def test_subprocesses_are_real():
 
 
 def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_path, monkeypatch):
-    from harness.running import calibrate, examples
+    from harness.running import examples
     from tests.faults.toys import Toy
     from tests.toy import ByteTokens
 
@@ -152,15 +153,8 @@ def test_two_machines_with_one_process_number_write_the_same_file_at_once(tmp_pa
     def build():
         examples.prepared(Slow(n=4), ByteTokens(), tmp_path)
 
-    def learn():
-        meeting.wait(10)
-        for _ in range(20):
-            calibrate._write(tmp_path / "a.safetensors", {"x": torch.ones(1000)}, {"model": {}})
-
-    for work in (build, learn):
-        with ThreadPoolExecutor(2) as pool:
-            for one in [pool.submit(work) for _ in range(2)]:
-                one.result()
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(build) for _ in range(2)]:
+            one.result()
     assert len(examples.prepared(Slow(n=4), ByteTokens(), tmp_path)) == 4
-    assert torch.equal(load_file(tmp_path / "a.safetensors")["x"], torch.ones(1000))
     assert not list(tmp_path.glob(".*"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.running.calibrate import task_of
+from harness.plan.identities import calibration_task
 from methods.activations.iri import Injection, plan
 from methods.activations.steering import moved
 from methods.dense import Dense
@@ -43,7 +43,7 @@ def test_injection_is_its_formula_and_keeps_the_norm() -> None:
 
 
 def test_the_calibration_is_part_of_the_configuration() -> None:
-    task: Any = task_of(Injection())
+    task: Any = calibration_task(Injection())
     assert (task.source, task.scenes, task.seed, task.suffix) == ("scenes", 60, 77, "one_word")
     assert hash(Injection()) == hash(Injection(calibrate_on={"_target_": "tasks.pope.Pope"}))
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from harness.contracts.example import Example, Skipped
 from harness.errors import UserError
-from harness.plan.cells import task_identity
+from harness.plan.identities import task_identity
 from tasks.chair import Chair
 from tasks.chair.choice import choose, read_ids
 from tests.tasks.chair.material import IMAGES, write_coco

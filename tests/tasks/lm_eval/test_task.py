@@ -21,7 +21,7 @@ from harness.contracts.question import Requests
 from harness.errors import UserError
 from harness.exchange.score import _scored
 from harness.models.tokens import TextTokens
-from harness.plan.cells import task_identity
+from harness.plan.identities import task_identity
 from tasks.lm_eval import LmEval
 from tasks.lm_eval.build import generation, plain
 from tasks.lm_eval.totals import restored, result

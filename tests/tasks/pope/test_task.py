@@ -16,7 +16,7 @@ from harness.contracts.question import Dialogue
 from harness.errors import UserError
 from harness.exchange.data import write_examples
 from harness.exchange.score import rescore
-from harness.plan.cells import task_identity
+from harness.plan.identities import task_identity
 from tasks.pope import Pope
 from tests.toy import ByteTokens
 from zoo.material import scenes
