@@ -12,7 +12,7 @@ from harness.contracts.question import Generate, Question
 from harness.disk.reading import Entry
 
 Q = TypeVar("Q", bound=Question)
-ENVELOPE = {"prompt": "", "answer_prefix": "", "question": "", "images": [], "turns": [], "max_new_tokens": 32}
+ENVELOPE = {"prompt": "", "answer_prefix": "", "question": "", "images": [], "turns": [], "max_new_tokens": 0}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from harness.contracts.tokens import Prompt
 from harness.disk.reading import Entry
@@ -203,7 +203,7 @@ class Likelihood(Question):
         return ["", "", (), (), self.ids]
 
     def to_row(self) -> dict[str, Any]:
-        return {"max_new_tokens": 0, "input_ids": list(self.ids), "n_scored": self.n_scored}
+        return {"input_ids": list(self.ids), "n_scored": self.n_scored}
 
     @classmethod
     def from_row(cls, row: Entry) -> Self:
@@ -220,6 +220,55 @@ class Likelihood(Question):
             return [float(x) for x in found]
         except OverflowError as error:
             raise Unreadable("unparsed") from error
+
+
+@dataclass(frozen=True)
+class Predict(Question):
+    """One forward over named `inputs` (nested numbers without the batch axis: `input_ids` `[T]`), of which one named `output`
+    is the answer (`logits`; `hidden_states.3` is the fourth of several).
+
+    `positions`: the places of the output's first axis that are answered, ascending; None: all. `take`: the `values` there, as
+    nested lists of numbers rounded to `decimals`, or the `argmax` of the last axis, as whole numbers.
+    """
+
+    asker: ClassVar[str] = "harness.asking.predict.PredictAsker"
+    one_pass: ClassVar[bool] = True
+
+    inputs: Mapping[str, Any]
+    output: str = "logits"
+    positions: tuple[int, ...] | None = None
+    take: Literal["values", "argmax"] = "values"
+    decimals: int = 6
+
+    @classmethod
+    def from_row(cls, row: Entry) -> Self:
+        take = row.text("take", "values")
+        if take not in ("values", "argmax"):
+            raise row.error(f"'take' is {take!r}: it is 'values' or 'argmax'")
+        given = row.inner("inputs").values
+        return cls(
+            inputs={name: _frozen(value) for name, value in given.items()},
+            output=row.text("output", "logits"),
+            positions=None if row.values.get("positions") is None else row.wholes("positions"),
+            take="argmax" if take == "argmax" else "values",
+            decimals=row.whole("decimals", 6),
+        )
+
+    def read(self, text: str) -> Value:
+        if (found := self._read_list(text)) is None:
+            return None
+        if not _numbers(found):
+            raise Unreadable("unparsed")
+        if self.positions is not None and len(found) != len(self.positions):
+            raise Unreadable("wrong_length")
+        return found
+
+
+def _numbers(value: Any) -> bool:
+    """Whether a value is a number, or nested lists of them."""
+    if isinstance(value, list):
+        return all(map(_numbers, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # -- several things at once: the requests of lm-evaluation-harness ----------------------------------------------------
