@@ -12,7 +12,7 @@ from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.disk.output import write_rows
 from harness.errors import UserError
-from harness.plan.limit import evenly, left_out
+from harness.plan.limit import limited
 
 
 def write_examples(
@@ -32,9 +32,7 @@ def write_examples(
         raise UserError(f"The task has no example that fits these settings ({len(skipped)} skipped).{why}")
     missing = ""
     if limit is not None:
-        examples = evenly(examples, task.by)
-        missing = left_out(examples, task.by, limit)
-        examples = examples[:limit]
+        examples, missing = limited(examples, task.by, limit)
     reasons = Counter(item.reason for item in skipped)
     return {
         "n": len(examples),

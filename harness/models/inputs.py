@@ -78,7 +78,7 @@ def ids_digest(rows: Sequence[Sequence[int]]) -> str:
 def sample_of(view: View, draft: Draft) -> Sample:
     """Token ids (and pixels) of a draft. `UserError` for pictures on a model without eyes."""
     if not draft.images:
-        return Sample(tuple(view.prompt_ids(draft.prompt, draft.answer_prefix)), draft)
+        return Sample(tuple(view.tokens.prompt_ids(draft.prompt, draft.answer_prefix)), draft)
     if view.vision is None:
         raise blind(view.name)
     text = view.tokens.prompt_text(draft.prompt, draft.answer_prefix, n_images=len(draft.images))

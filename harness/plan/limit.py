@@ -43,3 +43,9 @@ def left_out(examples: Sequence[Example], by: Sequence[str], limit: int | None) 
             more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
             missing.append(f"{key} {', '.join(values[:NAMED])}{more}")
     return "; ".join(missing)
+
+
+def limited(examples: list[Example], by: Sequence[str], limit: int | None) -> tuple[list[Example], str]:
+    """The examples that a limit takes, and which groups it leaves without any (see `left_out`)."""
+    ordered = evenly(examples, by)
+    return ordered[:limit], left_out(ordered, by, limit)

@@ -53,7 +53,7 @@ class CellRun:
     def view(self) -> View:
         return self._view()
 
-    @property
+    @cached_property
     def examples(self) -> list[Example]:
         return self._data()[0]
 
@@ -188,7 +188,12 @@ class CellRun:
         """Design law 1: engaged or error."""
         from harness.running.proof import prove
 
-        self.store.write_json("engaged.json", prove(self, self._artifact()))
+        questions = [e.question for e in self.examples]
+        found = prove(
+            self.view, self.cell.method, self.asker, questions, self.plain, max(self.new), self.settings.lowering,
+            self._artifact(),
+        )  # fmt: skip
+        self.store.write_json("engaged.json", found)
 
     def prepared(self) -> Attached:
         """The method, ready to be put to work."""
@@ -246,12 +251,13 @@ class CellRun:
         if self.n_errors > self.settings.allow_errors:
             raise UserError(self._errors(next(iter(errors.values()))))
         wanted = [key for key in order if key not in errors]
-        if (self.store.is_split or list(finished) != wanted) and not self.store.merge(wanted):
-            return "kept" if self.store.done else "partial"
+        if self.store.is_split or list(finished) != wanted:
+            if not self.store.merge(wanted):
+                return "kept" if self.store.done else "partial"
+            finished = self.store.finished()
         if self.tokens:
             self.store.write_json("cost.json", {"seconds": self.seconds, "tokens": self.tokens})
         self._efficiency()
-        finished = self.store.finished()
         rows = [finished[e.id] for e in self.examples if e.id in finished]
         self._summary_and_figures(rows)
         facts, skipped = self.store.config["task_facts"], self._data()[1]

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from harness.contracts.asker import Asker
+from harness.contracts.question import Question
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.attention.attach import Attached
-    from harness.running.cell import CellRun
+    from harness.contracts.method import Method
+    from harness.models.inputs import Sample
+    from harness.models.view import View
 
 STEPS = 2  # decode steps that a proof looks at, where as many are generated
 
 
-def prove(work: CellRun, artifact: dict[str, Any]) -> dict[str, Any]:
-    """Evidence that the cell's method changes what the cell scores, on its longest prompt of that kind. `NotEngaged`."""
+def prove(
+    view: View, method: Method, asker: Asker, questions: Sequence[Question], samples: Sequence[Sample],
+    most_new: int, lowering: str, artifact: Mapping[str, Tensor],
+) -> dict[str, Any]:  # fmt: skip
+    """Evidence that a method changes what is scored of these questions, on the longest prompt of that kind; `most_new`: new
+    tokens of the longest answer. `NotEngaged`.
+    """
     from harness.asking.transform import transformed
     from harness.attention.engaged import prove
     from harness.models.inputs import collate
 
-    method, view = work.cell.method, work.view
-    i, scored = _chosen(work)
-    sample = work.plain[i]
-    changed = sample if scored else transformed(view, method, sample)
+    i, scored = _chosen(view, asker, questions, samples)
+    rewritten = method.rewrites_prompt and scored is None
+    changed = collate(view, [transformed(view, method, samples[i])]) if rewritten else None
     return prove(
-        view, method, collate(view, [sample]), steps=min(STEPS, max(work.new) - 1),
-        lowering=work.settings.lowering, changed=collate(view, [changed]), artifact=artifact, scored=scored,
+        view, method, collate(view, [samples[i]]), steps=min(STEPS, most_new - 1), lowering=lowering, changed=changed,
+        artifact=artifact, scored=scored,
     )  # fmt: skip
 
 
-def _chosen(work: CellRun) -> tuple[int, Callable[[Attached | None], Tensor] | None]:
+def _chosen(
+    view: View, asker: Asker, questions: Sequence[Question], samples: Sequence[Sample]
+) -> tuple[int, Callable[[Attached | None], Tensor] | None]:
     """The sample, and how its scored numbers are computed; None: what is generated counts. As soon as one number comes from
     one pass over a text, that is where the method must act.
     """
-    looks = [work.asker.scored(work.view, e.question, s) for e, s in zip(work.examples, work.plain, strict=True)]
+    looks = [asker.scored(view, question, sample) for question, sample in zip(questions, samples, strict=True)]
     among = [k for k, look in enumerate(looks) if look is not None] or range(len(looks))
-    i = max(among, key=lambda k: len(work.plain[k]))
+    i = max(among, key=lambda k: len(samples[k]))
     return i, looks[i]

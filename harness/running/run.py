@@ -21,7 +21,7 @@ from harness.identity.run_id import canonical
 from harness.models import kept_model
 from harness.plan.cells import Cell
 from harness.plan.identities import data_digests
-from harness.plan.limit import evenly, left_out
+from harness.plan.limit import limited
 from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore
@@ -164,13 +164,12 @@ def task_data(
         raise UserError(
             f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
         )
-    examples = evenly(examples, task.by)
-    missing = left_out(examples, task.by, settings.limit)
+    taken, missing = limited(examples, task.by, settings.limit)
     if progress and missing:
         progress.tell(
             f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
         )
-    return examples[: settings.limit], skipped
+    return taken, skipped
 
 
 def tokens_of(tokenizer: str | None, view: Any) -> Any:
