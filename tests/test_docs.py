@@ -28,6 +28,11 @@ def test_a_document_names_what_is_there(document):
     assert not wrong
 
 
+def test_the_drawing_names_what_is_there():
+    drawn = re.findall(r">([^<>\s]+\.py)<", (ROOT / "docs" / "walkthrough.svg").read_text())
+    assert drawn and all((ROOT / name).is_file() for name in drawn)
+
+
 def mentioned(text: str) -> Iterator[str]:
     """Words that look like a path or a module of the repository, in code spans and in commands."""
     shell = [line for kind, code in FENCE.findall(text) if kind in ("bash", "sh") for line in code.splitlines()]
