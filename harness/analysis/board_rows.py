@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.baseline import baselines
 from harness.analysis.statistics import beats
 from harness.contracts.metric import Metric, as_metric
 from harness.errors import Unsupported
 from harness.records.cells import CellRecord
 
-BASELINE = "dense"
-
 
 def rows_for_table(cells: Sequence[CellRecord]) -> list[dict[str, Any]]:
     """One row per cell, by model, task and method; the baseline first. Numbers that are not known are None.
 
-    Keys: `run_id model task method question status reason metric estimate difference alarm inactive n skipped idle density_prefill
-    density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
+    Keys: `run_id model task method is_baseline question status reason metric estimate difference alarm inactive n skipped idle
+    density_prefill density_decode kv_logical kv_physical` (bytes relative to dense) `ttft_ms decode_tokens_per_s peak_memory_bytes
     memory_kind device hardware prompt_tokens simulated groups`. `idle`: samples of which the answers are dense's by
     construction. `question`: the phase in which the method reads it, empty where it has no choice. `status`: done,
     unfinished, failed, refused or damaged; `metric`: the headline (`Metric`) or None.
     """
-    ordered = sorted(cells, key=_order)
-    dense = {(_label(c, "model"), _label(c, "task")): c for c in ordered if _is_dense(c)}
-    return [_row(c, dense.get((_label(c, "model"), _label(c, "task")))) for c in ordered]
+    bases = baselines(cells)
+
+    def order(cell: CellRecord) -> tuple[str, str, bool, str]:
+        return _label(cell, "model"), _label(cell, "task"), bases.get(cell.run_id) is not cell, _label(cell, "method")
+
+    return [_row(cell, bases.get(cell.run_id)) for cell in sorted(cells, key=order)]
 
 
-def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
+def _row(cell: CellRecord, base: CellRecord | None) -> dict[str, Any]:
     status, reason = status_of(cell)
     metric = headline(cell)
     measured = cell.metrics if status == "done" else {}
@@ -38,6 +40,7 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "model": _label(cell, "model"),
         "task": _label(cell, "task"),
         "method": _label(cell, "method"),
+        "is_baseline": base is cell,
         "question": question(cell),
         "status": status,
         "reason": reason,
@@ -50,8 +53,8 @@ def _row(cell: CellRecord, dense: CellRecord | None) -> dict[str, Any]:
         "skipped": measured.get("n_skipped") or 0,
         "idle": measured.get("n_idle") or 0,
         "groups": measured.get("groups") or [],
-        **_density(measured.get("usage") or {}, _is_dense(cell)),
-        **_memory_of_keys(cell, dense),
+        **_density(measured.get("usage") or {}, base is cell),
+        **_memory_of_keys(cell, base),
         **_speed(cell.efficiency),
     }
 
@@ -85,7 +88,7 @@ def _density(usage: Mapping[str, Any], dense: bool) -> dict[str, Any]:
     return {f"density_{phase}": usage.get(f"density_{phase}", both) for phase in ("prefill", "decode")}
 
 
-def _memory_of_keys(cell: CellRecord, dense: CellRecord | None) -> dict[str, float | None]:
+def _memory_of_keys(cell: CellRecord, baseline: CellRecord | None) -> dict[str, float | None]:
     """KV cache bytes relative to the baseline's on the measured request (or, without one, on the samples, which know what
     they need and not what a batch allocated).
     """
@@ -93,7 +96,7 @@ def _memory_of_keys(cell: CellRecord, dense: CellRecord | None) -> dict[str, flo
     for kind in ("logical", "physical"):
         ratio = None
         for source in ("efficiency", "metrics"):  # the measured request is of equal length
-            ours, base = (_kv_bytes(c, source, kind) for c in (cell, dense))
+            ours, base = (_kv_bytes(c, source, kind) for c in (cell, baseline))
             if ratio is None and ours is not None and base:
                 ratio = ours / base
         result[f"kv_{kind}"] = ratio
@@ -137,11 +140,3 @@ def number(value: Any) -> float | None:
 
 def _label(cell: CellRecord, key: str) -> str:
     return str(cell.labels.get(key) or (cell.run_id if key == "method" else "?"))
-
-
-def _order(cell: CellRecord) -> tuple[str, str, bool, str]:
-    return _label(cell, "model"), _label(cell, "task"), not _is_dense(cell), _label(cell, "method")
-
-
-def _is_dense(cell: CellRecord) -> bool:
-    return _label(cell, "method") == BASELINE

@@ -38,7 +38,8 @@ MUST_AGREE = ("task", "decoding", "seed")
 METHOD_ONLY = (
     "method",
     "lowering",
-    "calibration",
+    "lessons",
+    "calibration",  # what stood there before lessons
 )  # parts of an identity in which a method and its baseline may differ
 SHOWN = 5  # differing settings that a message has room for
 FEWEST = 6  # examples, in fewer no difference is significant

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from harness.config.compose import BASELINE, compose, fraction
+from harness.config.compose import compose, fraction
 from harness.errors import UserError
 from harness.plan.cells import Cell, cells, decoding, is_done, part
 from harness.terminal.printing import Terminal
@@ -127,7 +127,7 @@ def report_failures(outcomes: Sequence[Outcome], console: Console, in_sweep: boo
     for (status, reason), labels in struck.items():
         # left to the terminal to wrap: a path that is cut in two cannot be copied
         console.print(Text(status, style="bold red") + Text(f" {', '.join(labels)}: {reason}"), soft_wrap=True)
-    others = [o for o in outcomes if o.cell.method_label != BASELINE]
+    others = [o for o in outcomes if o.cell.run_id != o.cell.needs.baseline]
     if any(o.bug for o in outcomes):
         return 1
     nothing = bool(others) and all(o.status == "refused" for o in others)

@@ -142,7 +142,7 @@ def _keys(needed: tuple[str, ...] = (), /, **shapes: Shape) -> Shape:
 
 _PART = _keys(params=_object, target=_text)
 _IDENTITY = _keys(
-    model=_object, method=_PART, task=_PART, decoding=_object, libraries=_object, calibration=_object, seed=_number,
+    model=_object, method=_PART, task=_PART, decoding=_object, libraries=_object, calibration=_object, lessons=_listed(_text), seed=_number,
     limit=_maybe(_number),
 )  # fmt: skip
 _METRIC = _keys(
@@ -154,6 +154,9 @@ _CONFIG = _keys(
     ("labels", "identity"),
     labels=_LABELS,
     identity=_IDENTITY,
+    needs=_maybe(
+        _keys(("baseline",), baseline=_maybe(_text), lessons=_listed(_keys(("id", "label"), id=_text, label=_text)))
+    ),
     preset=_maybe(_text),
     task_facts=_keys(metrics=_listed(_METRIC), by=_listed(_text), chance=_each(_number), unreadable=_listed(_text)),
     method_facts=_keys(paper=_maybe(_text), needs=_listed(_text), budget=_maybe(_text), leaves_out=_maybe(_flag)),

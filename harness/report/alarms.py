@@ -110,7 +110,7 @@ def _idle(row: Mapping[str, Any]) -> Alarm | None:
 
 def _engaged(row: Mapping[str, Any], config: Mapping[str, Any], same: tuple[int, int]) -> Alarm | None:
     """Reading less is proof of work, whatever the outputs are."""
-    if row["method"] == "dense":
+    if row["is_baseline"]:
         return None
     read = [row[key] for key in ("density_prefill", "density_decode") if row[key] is not None]
     if read and min(read) < NEARLY_ALL:

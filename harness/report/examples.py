@@ -39,7 +39,7 @@ class _Seen:
 
 def scan(lines: Sequence[Line], metric: Metric | None) -> None:
     """Fill `Line.scan` of the cells of one block."""
-    dense = next((one for one in lines if one.row["method"] == "dense" and one.row["status"] == "done"), None)
+    dense = next((one for one in lines if one.row["is_baseline"] and one.row["status"] == "done"), None)
     known: dict[Key, _Seen] = {}
     if dense is not None and len(lines) > 1:
         known = {_key(row): _Seen(_digest(row), score_of(metric, row)) for row in _rows(dense)}
