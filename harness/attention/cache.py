@@ -61,10 +61,14 @@ class TrackedLayer(DynamicLayer):
         """Tokens seen, dropped ones included."""
         return self.seen
 
+    @property
+    def size(self) -> int:
+        """Keys that are left."""
+        return self.keys.shape[-2] if self.keys is not None and self.keys.numel() else 0
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys the next forward will find, and the column of the first."""
-        held = self.keys.shape[-2] if self.keys is not None and self.keys.numel() else 0
-        return held + query_length, 0
+        return self.size + query_length, 0
 
     def reset(self) -> None:
         """Forget everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers.cache_utils import Cache
 
 from harness.attention.cache import TrackedLayer
 from harness.attention.mask import Meta
-from harness.attention.tally import Held
+from harness.attention.tally import Layer, Step
 from harness.contracts.call import Call
 
 
@@ -21,10 +22,12 @@ class Forward:
     cache: Cache | None = None
     store: dict[Any, Any] = field(default_factory=dict)  # the method's, shared by all layers
     plans: dict[Any, Any] = field(default_factory=dict)  # lowered patterns
-    scratch: dict[int, dict[Any, Any]] = field(default_factory=dict)  # per layer, where no cache can hold the state
+    # per layer, where no cache can hold the state
+    scratch: defaultdict[int, dict[Any, Any]] = field(default_factory=lambda: defaultdict(dict))
     meta: Meta | None = None
     tokens: Tensor | None = None  # int64 [B, n_q]
-    record: Call | None = None  # of its first layer call; the others differ in little
+    step: Step = field(default_factory=lambda: Step(0))  # as it is counted
+    record: Call | None = None  # of the layer call that runs
 
     def layer(self, i: int, make: bool = False) -> TrackedLayer | None:
         """The tracked cache layer, if there is one (`make`: a cache that replicates its layers gets it now)."""
@@ -37,9 +40,9 @@ class Forward:
         found = layers[i] if i < len(layers) else None
         return found if type(found) is TrackedLayer else None
 
-    def held(self, i: int, n: int) -> Held:
-        """What the cache of layer `i` holds; `n` keys if there is none."""
+    def describe(self, i: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor) -> Layer:
+        """What does not change about layer `i` while the request runs."""
         layers = () if self.cache is None else self.cache.layers
-        found = layers[i] if i < len(layers) else None
-        keys, state = getattr(found, "keys", None), getattr(found, "state", None)
-        return Held(n if keys is None else keys.shape[-2], tuple(state) if state else ())
+        sliding = getattr(layers[i], "sliding_window", None) if i < len(layers) else None
+        key_bytes = k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size()
+        return Layer(meta.window, q.shape[1], key_bytes, None if sliding is None else sliding - 1)

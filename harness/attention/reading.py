@@ -27,7 +27,7 @@ class Reading:
         self.selects, self.masks, self.blocks = (phases.get(hook, NEVER) for hook in ("select", "mask", "pattern"))
         self.cuts = method.tracks_keys  # the cache may lack keys
 
-    def __call__(
+    def read(
         self,
         ctx: Call,
         meta: Meta,

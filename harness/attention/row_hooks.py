@@ -46,6 +46,7 @@ class RowHooks:
             probs=None if self.probs is None else _counted(ctx, self.probs, own, usage),
             sinks=sinks, softcap=self.softcap,
         )  # fmt: skip
+        ctx.count = usage.tell
         return None if new is None or new is heads else new.transpose(1, 2).contiguous()
 
     def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:

@@ -11,11 +11,13 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from harness.attention.cache import TrackedLayer
+from harness.attention.doors import dispatch
 from harness.attention.forward import Forward
 from harness.attention.mask import Meta
 from harness.attention.reading import Reading
 from harness.attention.request import LiveRequest
 from harness.attention.row_hooks import RowHooks
+from harness.attention.tally import Held
 from harness.attention.usage import Usage
 from harness.contracts.call import Call
 from harness.contracts.method import Method
@@ -45,7 +47,7 @@ class Runtime:
     inner_mask: Any
 
     def __init__(self, view: View, method: Method, lowering: str) -> None:
-        self.view, self.method, self.lowering = view, method, lowering
+        self.view, self.config, self.method, self.lowering = view, view.config, method, lowering
         self.usage = Usage()
         self.forward = Forward()
         self.hooks = frozenset(hook.name for hook in method.hooks)
@@ -114,8 +116,7 @@ class Runtime:
         if tokens is None and self.request is not None:
             ids = self.request.inputs.ids
             tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
-        self.forward = Forward(cache, tokens=tokens)
-        self.usage.tally.forward(rows, self.ends)
+        self.forward = Forward(cache, tokens=tokens, step=self.usage.tally.forward(rows, self.ends))
         self.step += 0 if self.is_prefix else 1
 
     def mask(self, **kwargs: Any) -> Any:
@@ -125,8 +126,14 @@ class Runtime:
         offset, ahead = kwargs.get("q_offset", 0), kwargs["kv_length"] + kwargs.get("kv_offset", 0)
         if torch.is_tensor(offset) or ahead > offset + kwargs["q_length"]:
             raise UserError("A static cache was passed to a model with an attention method; use a dynamic one.")
-        self.forward.meta = meta = Meta(kwargs, self.inner_mask)
+        meta = Meta(kwargs, self.inner_mask)
+        self._over(meta)
         return meta
+
+    def _over(self, meta: Meta) -> None:
+        """Which positions the forward that began goes over."""
+        self.forward.meta = meta
+        self.usage.tally.place(meta.q_offset, meta.n_q, meta.kwargs.get("attention_mask"))
 
     def attention(
         self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, scaling: float | None = None, **kwargs: Any
@@ -134,6 +141,8 @@ class Runtime:
         """The attention function: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, n_q, H, D]` and weights."""
         if self.is_silent:
             return self.inner(module, q, k, v, meta, scaling=scaling, **kwargs)
+        if module.config is not self.config:
+            raise dispatch.unattached()
         if type(meta) is not Meta:
             raise UserError(
                 "Attention methods need a 2-D attention mask (or none); a prepared 4-D mask hides the padding."
@@ -144,7 +153,7 @@ class Runtime:
         else:
             ctx = self.call(layer, meta, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
             sinks = kwargs.get("s_aux")
-            result = self.reading(ctx, meta, self.forward, self.usage.tally, q, k, v, sinks)
+            result = self.reading.read(ctx, meta, self.forward, self.usage.tally, q, k, v, sinks)
             if result is None:
                 out, weights, touched = self._own(ctx, module, q, k, v, meta, scaling, kwargs)
             else:
@@ -176,7 +185,7 @@ class Runtime:
         """A layer call of a dense prefill that was computed for several methods: fill this method's own cache, and let
         it edit that. The counts are those of a prefill of its own. `once`: see `Call.once`.
         """
-        self.forward.meta = meta
+        self._over(meta)
         tracked = self.forward.layer(layer, make=True)
         if tracked is not None:
             tracked.adopt(k, v, copy=self.edits_cache)
@@ -185,35 +194,47 @@ class Runtime:
         self._count(layer, meta, q, k, v, None, self.edits_cache and self._edit_cache(ctx, q))
 
     def _count(self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, read: Any, touched: bool) -> None:
-        tally = self.usage.tally
-        tally.call(layer, meta, q, k, v, read, self.forward.held(layer, k.shape[2]))
+        forward, tally = self.forward, self.usage.tally
+        if layer not in tally.layers:
+            tally.layers[layer] = forward.describe(layer, meta, q, k, v)
+        if read is not None:
+            tally.read(read)
         if touched:
-            tally.steps[-1].touched.add(layer)
+            forward.step.touched.add(layer)
+        if self.tracked and (tracked := forward.layer(layer)) is not None:
+            forward.step.held[layer] = Held(tracked.size, tuple(tracked.state))
+        forward.step.layers.append(layer)
 
     # ------------------------------------------------------------------------------------------------------ parts
 
     def call(self, layer: int, meta: Meta, k: Tensor | None = None, scaling: float = 1.0) -> Call:
         """The record handed to hooks."""
-        forward = self.forward
-        tracked = forward.layer(layer)
+        ctx = self.forward.record or self._record(meta)
+        ctx.layer, ctx.scaling = layer, scaling
         if self.tracked:
-            self._check_cache(meta, tracked)
-        state = forward.scratch.setdefault(layer, {}) if tracked is None else tracked.state
-        if forward.record is None:
-            forward.record = self._record(meta)
-        ctx = forward.record.at(layer, scaling, state)
-        if k is not None and self.tracked:
+            self._track(ctx, meta, k)
+        else:
+            ctx.state = self.forward.scratch[layer]
+        return ctx
+
+    def _track(self, ctx: Call, meta: Meta, k: Tensor | None) -> None:
+        """State that lives with the cache and, in the attention function, true positions of the keys."""
+        tracked = self.forward.layer(ctx.layer)
+        self._check_cache(meta, tracked)
+        ctx.state = self.forward.scratch[ctx.layer] if tracked is None else tracked.state
+        ctx.positions = ctx.visible = ctx.q = None
+        if k is not None:
             known = None if tracked is None else tracked.positions
             positions = ctx.positions = meta.keys(k.shape[2]) if known is None else known
             ctx.visible = lambda part: meta.visible(meta.columns(part), positions)
-        return ctx
 
     def _record(self, meta: Meta) -> Call:
-        """What the layer calls of a forward have in common."""
-        return Call(
+        """The record of the forward that runs, with what its layer calls have in common."""
+        self.forward.record = ctx = Call(
             self.view, 0, meta.phase, meta.q_offset, meta.n_pad, request=self.request, step=max(self.step, 0),
             tokens=self.forward.tokens, image=self._image(meta), count=self.usage.tell, store=self.forward.store,
         )  # fmt: skip
+        return ctx
 
     def _image(self, meta: Meta) -> Tensor | None:
         """bool `[B, n_k]`: which keys are image tokens; None without pictures."""

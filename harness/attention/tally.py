@@ -1,8 +1,9 @@
 """The forwards of one request, written down while they run and counted when it is over.
 
-While the model runs, a layer call costs one tuple: nothing is computed that a device would have to be waited for, and
-what dense attention would read is not computed at all. At the end the attention mask tells how many real tokens came
-before every position of every sample, and from that everything follows.
+While the model runs, a layer call that a method left alone costs one number in a list: nothing is computed that a device
+would have to be waited for, and what dense attention would read is not computed at all. What does not change about a layer
+is noted in the first forward. At the end the attention mask tells how many real tokens came before every position of every
+sample, and from that everything follows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ class Held(NamedTuple):
     state: tuple[Any, ...] = ()
 
 
+class Layer(NamedTuple):
+    """What does not change about a layer while a request runs."""
+
+    window: Window
+    heads: int
+    key_bytes: int  # of one key and its value, all key heads
+    room: int | None  # keys that its cache keeps at most; None: all
+
+
 @dataclass(eq=False)
 class Step:
     """One forward over `n` new positions from `start` on."""
@@ -35,8 +45,10 @@ class Step:
     rows: int
     start: int = 0
     n: int = 0
-    # of each call: layer, window, heads, the layer's cache after it
-    layers: list[tuple[int, Window, int, Held]] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)  # of each call
+    held: dict[int, Held] = field(
+        default_factory=dict
+    )  # of the layers whose cache a method may cut: what it holds afterwards
     reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads
     edits: list[tuple[int, Any]] = field(default_factory=list)  # layer, bool [rows]: what a hook changed
     told: list[Told] = field(default_factory=list)
@@ -60,30 +72,30 @@ class Tally:
 
     steps: list[Step] = field(default_factory=list)
     mask: Tensor | None = None  # [rows, positions]: the last attention mask
-    key_bytes: dict[int, int] = field(default_factory=dict)  # layer -> bytes of one key and its value, all key heads
+    layers: dict[int, Layer] = field(default_factory=dict)
     simulated: bool = False
     everywhere: bool = False  # the whole input differs from dense's
     head: bool = False
     early: list[Told] = field(default_factory=list)  # told before the first forward
 
-    def forward(self, rows: int, head: bool = False) -> None:
+    def forward(self, rows: int, head: bool = False) -> Step:
         """A forward of `rows` begins; `head`: the method edits logits, so the language head is one more layer."""
         if self.steps:
             self.steps[-1].pack()
         self.head = head
-        self.steps.append(Step(rows))
+        step = Step(rows)
+        self.steps.append(step)
+        return step
 
-    def call(self, layer: int, meta: Any, q: Tensor, k: Tensor, v: Tensor, read: Any, held: Held) -> None:
-        """One layer call. `read`: pairs of each row over all heads (a list or a tensor); None: all that is visible."""
+    def place(self, start: int, n: int, mask: Tensor | None) -> None:
+        """The forward that began goes over `n` positions from `start` on, under this attention mask."""
+        step, self.mask = self.steps[-1], mask
+        step.start, step.n = start, n
+
+    def read(self, pairs: Any) -> None:
+        """What the next layer call to be noted reads: pairs of each row over all heads (a list or a tensor)."""
         step = self.steps[-1]
-        if not step.layers:
-            step.start, step.n = meta.q_offset, meta.n_q
-            self.mask = meta.kwargs.get("attention_mask")
-        if layer not in self.key_bytes:
-            self.key_bytes[layer] = k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size()
-        if read is not None:
-            step.reads.append((len(step.layers), read))
-        step.layers.append((layer, meta.window, q.shape[1], held))
+        step.reads.append((len(step.layers), pairs))
 
     def edit(self, layer: int, new: Tensor, old: Tensor, own: Tensor | None = None) -> None:
         """A hook gave `new` for `old`, the rows first. `own` bool `[rows, R]`: which query rows (dimension 2) count."""
@@ -124,7 +136,7 @@ class Tally:
         for step in self.steps:
             step.pack()
             if step.layers:
-                parts.append(_Part(step, tokens, n, done if step.is_decode else -1))
+                parts.append(_Part(step, self.layers, tokens, n, done if step.is_decode else -1))
                 done += step.is_decode
         early = _by_sample_told(_summed(self.early), n)
         for b in range(n):
@@ -160,28 +172,38 @@ class Tally:
         facts: dict[str, Any] = {
             **found, "changed": {"prefill": len(prompt), "decode": changed}, "prompt": frozenset(prompt),
             "acted": frozenset(acted), "touched": frozenset(touched), "layers": frozenset(layers),
-            "key_bytes": sum(self.key_bytes.values()), "simulated": self.simulated,
+            "key_bytes": sum(one.key_bytes for one in self.layers.values()), "simulated": self.simulated,
             "told": _told([early, *(part.told for part in mine)], b),
         }  # fmt: skip
         if mine:
             seen = mine[-1].seen[b]
-            held = {i: Held(min(one.keys, int(seen)), one.state) for i, _, _, one in mine[-1].step.layers}
-            facts |= {"seen": int(seen), "held": held}
+            facts |= {"seen": int(seen), "held": self._held(mine[-1].step, int(seen))}
         return facts
+
+    def _held(self, step: Step, seen: int) -> dict[int, Held]:
+        """What the caches hold of a sample after a step in which it had read `seen` tokens."""
+        found = {}
+        for i in step.layers:
+            room = self.layers[i].room
+            all_keys = Held(step.start + step.n if room is None else min(step.start + step.n, room))
+            one = step.held.get(i, all_keys)
+            found[i] = Held(min(one.keys, seen), one.state)
+        return found
 
 
 class _Part:
     """One step, counted for every sample: arrays `[samples]`. `number`: which decode step it is, -1 in the prompt."""
 
-    def __init__(self, step: Step, tokens: Any, n: int, number: int) -> None:
+    def __init__(self, step: Step, layers: dict[int, Layer], tokens: Any, n: int, number: int) -> None:
         self.step, self.number = step, number
         self.phase = "decode" if number >= 0 else "prefill"
-        self.layers = {layer for layer, *_ in step.layers}
+        self.layers = set(step.layers)
+        windows = [layers[i].window for i in step.layers]
         beams = step.rows // n
         before, self.seen = tokens[:, step.start], tokens[:, step.start + step.n]
-        areas = {w: _area(self.seen, w) - _area(before, w) for w in {w for _, w, _, _ in step.layers}}
-        heads = np.array([h for _, _, h, _ in step.layers]) * beams
-        visible = np.stack([areas[w] for _, w, _, _ in step.layers]) * heads[:, None]  # [layers, samples]
+        areas = {w: _area(self.seen, w) - _area(before, w) for w in set(windows)}
+        heads = np.array([layers[i].heads for i in step.layers]) * beams
+        visible = np.stack([areas[w] for w in windows]) * heads[:, None]  # [layers, samples]
         read = visible.copy()
         assert step.packed is not None
         places, reads = _by_sample(step.packed[0], n)
@@ -189,7 +211,7 @@ class _Part:
             read[place] = pairs
         self.read, self.visible = read.sum(0), visible.sum(0)
         self.rows = (self.seen - before) * heads.sum()
-        differs = [(step.layers[place][0], read[place] != visible[place]) for place in places]
+        differs = [(step.layers[place], read[place] != visible[place]) for place in places]
         differs += zip(*_by_sample(step.packed[1], n), strict=True)
         self.told = _by_sample_told(step.packed[2], n)
         self.changed = [{layer for layer, which in differs if which[b]} for b in range(n)]

@@ -111,7 +111,9 @@ class Blocks:
 
 @dataclass
 class Call:
-    """What a hook is told about the layer call it is part of."""
+    """What a hook is told about the layer call it is part of. It holds while the hook runs: the next layer call of the forward
+    is written into the same record.
+    """
 
     view: Model
     layer: int
@@ -138,12 +140,6 @@ class Call:
     # One for each layer, lives with the cache; tensors batch first. A tensor with one entry (dimension 2) for every m
     # tokens stands under a key (name, m), so that a sample's share of its bytes can be told from the batch's.
     state: dict[Any, Any] = field(default_factory=dict)
-
-    def at(self, layer: int, scaling: float, state: dict[Any, Any]) -> Call:
-        """The record of another layer call of the same forward: copied as it is, since every layer of every step has one."""
-        new = object.__new__(Call)
-        new.__dict__.update(self.__dict__, layer=layer, scaling=scaling, state=state)
-        return new
 
     def rows(self, x: Tensor, n: int) -> Tensor:
         """A tensor of the request (one row for each sample) for the `n` rows of this forward: beams repeat a sample."""

@@ -1,8 +1,8 @@
 """What transformers calls while a method is attached: one attention function and one mask function under one permanent
 name.
 
-Registration in transformers is global and cannot be undone, so the registered pair only looks up which attachment is
-active for the text config it is called with. Without a mask function of the same name the library would silently drop
+Registration in transformers is global and cannot be undone, so the registered pair looks up which attachment is active for
+the text config it is called with. Without a mask function of the same name the library would silently drop
 causality and padding.
 """
 
@@ -44,9 +44,8 @@ _active: dict[int, list[Served]] = {}  # id of a text config -> attachments, the
 
 def push(config: Any, runtime: Served) -> None:
     """Make `runtime` the one that serves `config`."""
-    AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, _mask)
     _active.setdefault(id(config), []).append(runtime)
+    _register()
 
 
 def pop(config: Any) -> None:
@@ -54,6 +53,14 @@ def pop(config: Any) -> None:
     _active[id(config)].pop()
     if not _active[id(config)]:
         del _active[id(config)]
+    _register()
+
+
+def _register() -> None:
+    """One model alone is served directly, without a look-up in every layer call."""
+    inner = [stack[-1] for stack in _active.values()]
+    AttentionInterface.register(NAME, inner[0].attention if len(inner) == 1 else _attention)
+    AttentionMaskInterface.register(NAME, _mask)
 
 
 def outer(config: Any) -> Served | None:
@@ -91,8 +98,11 @@ def _attention(module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Any
 
 
 def _runtime(config: Any) -> Served:
-    """Asked for in every layer call, so in as few steps as there can be."""
-    found = _active.get(id(config))
+    found = outer(config)
     if found is None:
-        raise RuntimeError(f"attention '{NAME}' is set on a config to which no method is attached (a copied model?)")
-    return found[-1]
+        raise unattached()
+    return found
+
+
+def unattached() -> RuntimeError:
+    return RuntimeError(f"attention '{NAME}' is set on a config to which no method is attached (a copied model?)")
