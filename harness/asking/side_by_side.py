@@ -86,7 +86,7 @@ def prefill(
         member.begin(inputs)
         runtime, cache = member.runtime, member.new_cache()
         if runtime is not None:
-            runtime.begin(cache, len(samples))
+            runtime.begin(cache)
             runtimes.append(runtime)
             caches[id(member)] = cache
     given = {"input_ids": inputs.ids, "attention_mask": inputs.mask}

@@ -15,7 +15,7 @@ from harness.attention.tally import Layer, Step
 from harness.contracts.call import Call
 
 
-@dataclass
+@dataclass(slots=True)
 class Forward:
     """One pass through the layers."""
 
@@ -26,7 +26,7 @@ class Forward:
     scratch: defaultdict[int, dict[Any, Any]] = field(default_factory=lambda: defaultdict(dict))
     meta: Meta | None = None
     tokens: Tensor | None = None  # int64 [B, n_q]
-    step: Step = field(default_factory=lambda: Step(0))  # as it is counted
+    step: Step | None = None  # as it is counted, from its first mask on
     record: Call | None = None  # of the layer call that runs
 
     def layer(self, i: int, make: bool = False) -> TrackedLayer | None:

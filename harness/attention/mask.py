@@ -37,6 +37,7 @@ class Meta:
 
     def __init__(self, kwargs: dict[str, Any], build: Callable[..., Any]) -> None:
         self.kwargs, self.build = kwargs, build
+        self.device: Any = kwargs.get("device", "cpu")
         self.n_q: int = kwargs["q_length"]
         self.n_k: int = kwargs["kv_length"]
         self.batch: int = kwargs["batch_size"]
@@ -49,10 +50,6 @@ class Meta:
     def stock(self) -> Any:
         """The mask the model would have got."""
         return self.build(**self.kwargs)
-
-    @property
-    def device(self) -> Any:
-        return self.kwargs.get("device", "cpu")
 
     def columns(self, rows: slice) -> Tensor:
         """int64 `[R]`: the positions of some of the query rows."""
@@ -82,7 +79,7 @@ class Meta:
         mask = mask[:, : self.q_offset + self.n_q]
         return None if bool(mask.all()) else mask
 
-    @cached_property
+    @property
     def n_pad(self) -> Tensor:
         """int64 `[B]`: padding tokens before the first real one."""
         mask = self.kwargs.get("attention_mask")

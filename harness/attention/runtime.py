@@ -57,6 +57,7 @@ class Runtime:
         self.attends = any(hook.at == "attention" for hook in method.hooks)
         self.ends = any(hook.at == "head" for hook in method.hooks)
         self.edits_cache = "edit_cache" in self.hooks
+        self.record = _record(view)
         self.request: LiveRequest | None = None
         self.step = -1  # forwards of the request so far, less one
         self.is_silent = False  # the method's own forwards
@@ -105,19 +106,14 @@ class Runtime:
             self.request.streams.clear()
             self.request.state.clear()
         self.request, self.step = None, -1
-        self.forward = Forward()
+        self.forward, self.record = Forward(), _record(self.view)
         self.usage.next_request()
 
-    def begin(self, cache: Cache | None, rows: int, tokens: Tensor | None = None) -> None:
-        """A forward of `rows` sequences is about to run on `cache`. `tokens` int64 `[B, n_q]`; None: on embeddings."""
-        if self.step >= 0 and not self.is_prefix and (cache is None or cache.get_seq_length() == 0):
-            self.request, self.step = None, -1  # a new prompt that nobody announced
-            self.usage.next_request()
-        if tokens is None and self.request is not None:
-            ids = self.request.inputs.ids
-            tokens = ids.repeat_interleave(rows // len(ids), 0) if rows % len(ids) == 0 else None
-        self.forward = Forward(cache, tokens=tokens, step=self.usage.tally.forward(rows, self.ends))
-        self.step += 0 if self.is_prefix else 1
+    def begin(self, cache: Cache | None, tokens: Tensor | None = None) -> None:
+        """A forward on `cache` is about to run. `tokens` int64 `[B, n_q]`; None: on embeddings. What more there is to be done
+        waits for its mask, which tells where it stands.
+        """
+        self.forward = Forward(cache, tokens=tokens)
 
     def mask(self, **kwargs: Any) -> Any:
         """The mask function: remember, do not build."""
@@ -131,9 +127,22 @@ class Runtime:
         return meta
 
     def _over(self, meta: Meta) -> None:
-        """Which positions the forward that began goes over."""
-        self.forward.meta = meta
-        self.usage.tally.place(meta.q_offset, meta.n_q, meta.kwargs.get("attention_mask"))
+        """The forward that began goes over these positions. Layers of another kind bring a mask of their own."""
+        if self.forward.step is not None and self.forward.step.layers:
+            self.begin(None)  # part of a model that was called by itself: nobody said that another forward began
+        forward = self.forward
+        forward.meta = meta
+        if forward.step is not None:
+            return
+        if meta.q_offset == 0 and self.step >= 0 and not self.is_prefix:
+            self.request, self.step = None, -1  # a new prompt that nobody announced
+            self.usage.next_request()
+        if forward.tokens is None and self.request is not None:
+            ids = self.request.inputs.ids
+            forward.tokens = ids.repeat_interleave(meta.batch // len(ids), 0) if meta.batch % len(ids) == 0 else None
+        mask = meta.kwargs.get("attention_mask")
+        forward.step = self.usage.tally.forward(meta.batch, meta.q_offset, meta.n_q, mask, self.ends)
+        self.step += 0 if self.is_prefix else 1
 
     def attention(
         self, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Any, scaling: float | None = None, **kwargs: Any
@@ -185,7 +194,8 @@ class Runtime:
         """A layer call of a dense prefill that was computed for several methods: fill this method's own cache, and let
         it edit that. The counts are those of a prefill of its own. `once`: see `Call.once`.
         """
-        self._over(meta)
+        if self.forward.step is None:
+            self._over(meta)
         tracked = self.forward.layer(layer, make=True)
         if tracked is not None:
             tracked.adopt(k, v, copy=self.edits_cache)
@@ -195,21 +205,22 @@ class Runtime:
 
     def _count(self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, read: Any, touched: bool) -> None:
         forward, tally = self.forward, self.usage.tally
+        step = tally.steps[-1]
         if layer not in tally.layers:
             tally.layers[layer] = forward.describe(layer, meta, q, k, v)
         if read is not None:
-            tally.read(read)
+            step.reads.append((len(step.layers), read))
         if touched:
-            forward.step.touched.add(layer)
+            step.touched.add(layer)
         if self.tracked and (tracked := forward.layer(layer)) is not None:
-            forward.step.held[layer] = Held(tracked.size, tuple(tracked.state))
-        forward.step.layers.append(layer)
+            step.held[layer] = Held(tracked.size, tuple(tracked.state))
+        step.layers.append(layer)
 
     # ------------------------------------------------------------------------------------------------------ parts
 
     def call(self, layer: int, meta: Meta, k: Tensor | None = None, scaling: float = 1.0) -> Call:
         """The record handed to hooks."""
-        ctx = self.forward.record or self._record(meta)
+        ctx = self.forward.record or self._renewed(meta)
         ctx.layer, ctx.scaling = layer, scaling
         if self.tracked:
             self._track(ctx, meta, k)
@@ -228,12 +239,18 @@ class Runtime:
             positions = ctx.positions = meta.keys(k.shape[2]) if known is None else known
             ctx.visible = lambda part: meta.visible(meta.columns(part), positions)
 
-    def _record(self, meta: Meta) -> Call:
-        """The record of the forward that runs, with what its layer calls have in common."""
-        self.forward.record = ctx = Call(
-            self.view, 0, meta.phase, meta.q_offset, meta.n_pad, request=self.request, step=max(self.step, 0),
-            tokens=self.forward.tokens, image=self._image(meta), count=self.usage.tell, store=self.forward.store,
-        )  # fmt: skip
+    def _renewed(self, meta: Meta) -> Call:
+        """The record as it stands for all layer calls of the forward that runs."""
+        forward, ctx = self.forward, self.record
+        forward.record = ctx
+        ctx.phase, ctx.q_offset, ctx.n_pad = meta.phase, meta.q_offset, meta.n_pad
+        ctx.request, ctx.step, ctx.tokens, ctx.image = (
+            self.request,
+            max(self.step, 0),
+            forward.tokens,
+            self._image(meta),
+        )
+        ctx.count, ctx.store = self.usage.tell, forward.store
         return ctx
 
     def _image(self, meta: Meta) -> Tensor | None:
@@ -270,3 +287,8 @@ class Runtime:
         if index is not None:
             tracked.keep(index)
         return index is not None
+
+
+def _record(view: View) -> Call:
+    """A record before any layer call is written into it."""
+    return Call(view, 0, "prefill", 0, torch.zeros(0, dtype=torch.long))

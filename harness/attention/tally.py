@@ -38,13 +38,13 @@ class Layer(NamedTuple):
     room: int | None  # keys that its cache keeps at most; None: all
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """One forward over `n` new positions from `start` on."""
 
     rows: int
-    start: int = 0
-    n: int = 0
+    start: int
+    n: int
     layers: list[int] = field(default_factory=list)  # of each call
     held: dict[int, Held] = field(
         default_factory=dict
@@ -78,24 +78,16 @@ class Tally:
     head: bool = False
     early: list[Told] = field(default_factory=list)  # told before the first forward
 
-    def forward(self, rows: int, head: bool = False) -> Step:
-        """A forward of `rows` begins; `head`: the method edits logits, so the language head is one more layer."""
+    def forward(self, rows: int, start: int, n: int, mask: Tensor | None, head: bool = False) -> Step:
+        """A forward of `rows` over `n` positions from `start` on begins, under this attention mask; `head`: the method edits
+        logits, so the language head is one more layer.
+        """
         if self.steps:
             self.steps[-1].pack()
-        self.head = head
-        step = Step(rows)
+        self.head, self.mask = head, mask
+        step = Step(rows, start, n)
         self.steps.append(step)
         return step
-
-    def place(self, start: int, n: int, mask: Tensor | None) -> None:
-        """The forward that began goes over `n` positions from `start` on, under this attention mask."""
-        step, self.mask = self.steps[-1], mask
-        step.start, step.n = start, n
-
-    def read(self, pairs: Any) -> None:
-        """What the next layer call to be noted reads: pairs of each row over all heads (a list or a tensor)."""
-        step = self.steps[-1]
-        step.reads.append((len(step.layers), pairs))
 
     def edit(self, layer: int, new: Tensor, old: Tensor, own: Tensor | None = None) -> None:
         """A hook gave `new` for `old`, the rows first. `own` bool `[rows, R]`: which query rows (dimension 2) count."""

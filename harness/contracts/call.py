@@ -109,7 +109,7 @@ class Blocks:
     per_head: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """What a hook is told about the layer call it is part of. It holds while the hook runs: the next layer call of the forward
     is written into the same record.

@@ -168,7 +168,7 @@ class AttentionAlone:
         q, k, v = (x[:, :, rows.start : rows.stop] for x in self.qkv)
         runtime = attached.runtime
         if runtime is not None:
-            runtime.begin(caches[0], q.shape[0])
+            runtime.begin(caches[0])
         make = create_sliding_window_causal_mask if self.window else create_causal_mask
         embeds = q.new_empty(q.shape[0], q.shape[2], 1)
         mask = make(self.view.config, embeds, None, caches[0], layer_idx=self.layer)

@@ -60,7 +60,7 @@ def _register() -> None:
     """One model alone is served directly, without a look-up in every layer call."""
     inner = [stack[-1] for stack in _active.values()]
     AttentionInterface.register(NAME, inner[0].attention if len(inner) == 1 else _attention)
-    AttentionMaskInterface.register(NAME, _mask)
+    AttentionMaskInterface.register(NAME, inner[0].mask if len(inner) == 1 else _mask)
 
 
 def outer(config: Any) -> Served | None:

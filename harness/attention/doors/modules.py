@@ -72,8 +72,8 @@ def _begin(runtime: Runtime, handles: list[RemovableHandle | Wrapped]) -> Any:
     def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if runtime.is_silent:
             return
-        cache, tokens = _cache(args, kwargs), args[0] if args else kwargs.get("input_ids")
-        runtime.begin(cache, len(kwargs["inputs_embeds"] if tokens is None else tokens), tokens)
+        cache = _cache(args, kwargs)
+        runtime.begin(cache, args[0] if args else kwargs.get("input_ids"))
         if cache is None:
             handles.append(first.register_forward_pre_hook(made, with_kwargs=True))
 
