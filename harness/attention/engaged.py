@@ -20,6 +20,7 @@ from harness.attention.blame import blame
 from harness.contracts.method import Method
 from harness.errors import NotEngaged
 from harness.models.inputs import Inputs, of_ids
+from harness.terminal.ranges import ranges
 
 if TYPE_CHECKING:
     from harness.models.view import View
@@ -127,7 +128,7 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
     missing = sorted(set(method.layers(view)) - set(report["layers_touched"]))
     if missing:
         raise NotEngaged(
-            f"Method '{method.name}' did not act in layers {_ranges(missing)} of {view.n_layers} on a context of "
+            f"Method '{method.name}' did not act in layers {ranges(missing)} of {view.n_layers} on a context of "
             f"{n} tokens{_windows(view)}; check its budget against the length of the prompts."
         )
     drops = any(hook.drops_keys for hook in method.hooks)
@@ -141,7 +142,7 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
     if moved <= ROUNDING and not method.searches:
         what = "no logit moved" if new else "no log-likelihood that is scored moved"
         raise NotEngaged(
-            f"Method '{method.name}' ran in layers {_ranges(report['layers_touched'])} of {view.n_layers}, "
+            f"Method '{method.name}' ran in layers {ranges(report['layers_touched'])} of {view.n_layers}, "
             f"but {what} on a context of {n} tokens{_windows(view)}: what it changed was not used. "
             f"{_told(report)}{remedy}"
         )
@@ -157,14 +158,3 @@ def _windows(view: View) -> str:
     """A clause about sliding windows: under one narrower than the budget most methods have nothing to leave out."""
     windows = [w for i in range(view.n_layers) if (w := view.sliding_window(i)) is not None]
     return f" ({len(windows)} of {view.n_layers} layers slide over {min(windows)} keys anyway)" if windows else ""
-
-
-def _ranges(layers: list[int]) -> str:
-    """`0-3, 5`."""
-    parts: list[list[int]] = []
-    for i in layers:
-        if parts and i == parts[-1][-1] + 1:
-            parts[-1].append(i)
-        else:
-            parts.append([i])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

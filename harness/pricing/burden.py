@@ -3,7 +3,7 @@
 * Static block patterns are counted: the share of the visible pairs that is read, over the whole prompt and by the last
   query. Data-dependent ones are priced as dense, which is the most they read; so is a pattern lowered to a mask
   (`lowering=dense`), which saves nothing.
-* A second stream (`needs`) costs another forward for each one; a search over beams as many as there are beams.
+* A second stream (`needs`) costs another forward for each one of dense; a beam search decodes a row for each of its beams.
 * A question that is read token by token (`question`) leaves the prefill and is decoded; how long it is, is assumed.
 * Whatever hooks into layers makes the library's small steps slower (`hooked`); whatever acts at all must prove it (`acts`).
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
 from harness.claims.words import Finding
+from harness.terminal.ranges import ranges
 
 if TYPE_CHECKING:
     from harness.claims.loans import Bench
@@ -23,18 +24,3 @@ class Layers(OfMethod):
     def measure(self, bench: Bench) -> Finding:
         depth: Any = SimpleNamespace(n_layers=self.n_layers, family=self.family)
         return Finding(ranges([i for i in built(self.method).layers(depth) if i < self.n_layers]))
-
-
-def ranges(layers: list[int]) -> str:
-    """Whole numbers in words.
-
-    >>> ranges([1, 18, 19, 20])
-    '1, 18..20'
-    """
-    runs: list[list[int]] = []
-    for i in sorted(layers):
-        if runs and runs[-1][-1] == i - 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
