@@ -13,7 +13,6 @@ KNOTTED: set = set()
 UPWARD: set = set()
 REACHED = {
     "harness.analysis.statistics",
-    "harness.asking.lm_eval_tokens",
     "harness.claims.loans",
     "harness.claims.words",
     "harness.models.hub",
