@@ -27,9 +27,11 @@ def prove(
     tokens of the longest answer. `NotEngaged`.
     """
     from harness.asking.transform import transformed
-    from harness.attention.engaged import prove
+    from harness.attention.engaged import prove, unmoved
     from harness.models.inputs import collate
 
+    if not method.hooks:
+        return unmoved(view, method)
     i, scored = _chosen(view, asker, questions, samples)
     rewritten = method.rewrites_prompt and scored is None
     changed = collate(view, [transformed(view, method, samples[i])]) if rewritten else None
