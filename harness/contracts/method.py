@@ -233,6 +233,8 @@ class AfterContext(Method):
     prompt, template and answer prefix included, is read one token at a time under the method.
     """
 
+    phases = frozenset({"decode"})
+    prefill_is_dense = True
     options: ClassVar[dict[str, str]] = {
         "question": "prefill: it is part of the dense prefill; decode: only the context is, and it is read token by token"
     }
@@ -241,27 +243,6 @@ class AfterContext(Method):
 
     def validate(self) -> None:
         self.require(self.question in ("prefill", "decode"), "question", "it is 'prefill' or 'decode'")
-
-    @property
-    def full_layers(self) -> tuple[int, ...]:
-        """Layers that an option of this name leaves dense; a model that has fewer layers is refused."""
-        return ()
-
-    @property
-    def artifact(self) -> str | None:
-        """The file that an option of this name gives in place of calibrating."""
-        return None
-
-    @property
-    def num_beams(self) -> int:
-        """Rows that a search of its own keeps for each request."""
-        return 1
-
-    def blocks(self) -> Blocks | None:
-        """The pattern of a layer that is not full, where positions alone decide it, so that its pairs can be counted before
-        anything runs; None: no static pattern.
-        """
-        return None
 
     @property
     def question_phase(self) -> str:

@@ -38,9 +38,7 @@ class HeavyHitters(AfterContext):
     name = "h2o"
     title = "H2O: heavy hitters and recent tokens"
     paper = "2306.14048"
-    phases = frozenset({"decode"})
     budget_unit = "tokens that stay in the cache (share of the prompt, or a number)"
-    prefill_is_dense = True
     batching = "equal"
     options = {
         "heavy": "keys kept for their accumulated attention: share of the prompt if below 1, else tokens",

@@ -75,10 +75,8 @@ class KVPress(AfterContext):
     name = "kvpress"
     title = "kvpress: a press of NVIDIA's library (optional package)"
     paper = "2510.00636"
-    phases = frozenset({"decode"})
     search = frozenset({"greedy", "sample"})
     budget_unit = "share of the prompt's keys that are dropped"
-    prefill_is_dense = True
     batching = "equal"
     options = {
         "press": "class of kvpress: SnapKVPress, KnormPress, TOVAPress, ExpectedAttentionPress, PyramidKVPress, ...",

@@ -38,10 +38,8 @@ class SnapKV(AfterContext):
     name = "snapkv"
     title = "SnapKV: prompt compression by an observation window"
     paper = "2404.14469"
-    phases = frozenset({"decode"})
     budget_unit = "tokens of the prompt that stay in the cache"
     budget_on = "prompt"
-    prefill_is_dense = True
     batching = "equal"
     options = {
         "window": "last queries of the prompt that vote, and whose keys always stay",

@@ -38,9 +38,7 @@ class StreamingKV(AfterContext):
     title = "StreamingLLM: rolling cache with attention sinks"
     paper = "2309.17453"
     needs = frozenset({"rotary"})
-    phases = frozenset({"decode"})
     budget_unit = "tokens that stay in the cache"
-    prefill_is_dense = True
     batching = "equal"
     options = {
         "sinks": "first tokens that stay for ever",

@@ -44,9 +44,7 @@ class Quest(AfterContext):
     name = "quest"
     title = "Quest: query-aware page selection"
     paper = "2406.10774"
-    phases = frozenset({"decode"})
     budget_unit = "tokens read by one query (in whole pages)"
-    prefill_is_dense = True
     prefix_safe = True
     options = {
         "page": "tokens in one page",
