@@ -25,7 +25,7 @@ from harness.asking.batches import plan_batches
 from harness.config.compose import compose
 from harness.contracts.example import Example
 from harness.plan.cells import cells
-from harness.running.run import Settings, execute, task_data
+from harness.running.run import RunSettings, execute, task_data
 
 
 def bare(view, examples: list[Example], budget: int) -> list[str]:
@@ -66,7 +66,7 @@ def report(trials: int, repeats: int) -> None:
     (cell,) = cells(compose(["method=dense", "task=passkey", f"task.passkey.trials={trials}"]))
     view = cell.spec.load()
     loaded = replace(cell, spec=_Loaded(view))
-    settings = Settings(root, efficiency="off")
+    settings = RunSettings(root, efficiency="off")
     examples, _ = task_data(loaded, view, settings)
     times: dict[str, list[float]] = {"heed": [], "bare": []}
     for repeat in range(repeats + 1):

@@ -119,12 +119,12 @@ def answered(task: str, model: str = "micro-lm") -> list[Any]:
     from harness.config.compose import compose
     from harness.plan.cells import cells
     from harness.records.cells import read_cells
-    from harness.running.run import Settings, execute
+    from harness.running.run import RunSettings, execute
 
     target = f"+task.golden={{_target_: tests.golden.{task}}}"
     plan = cells(compose([f"model={model}", "method=[]", "task=[]", target]))
     with tempfile.TemporaryDirectory() as root:
-        (outcome,) = execute(plan, Settings(Path(root), efficiency="off"))
+        (outcome,) = execute(plan, RunSettings(Path(root), efficiency="off"))
         assert outcome.status == "done", outcome.reason
         (cell,) = read_cells(Path(root))
         return [_parsed(row["text"]) for row in sorted(cell.samples(), key=lambda row: row["id"])]

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.plan.cells import cells
 from harness.records import seal
 from harness.records.cells import read_cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests.models.small import save
 from tests.tasks.lm_eval.material import write
 
@@ -40,9 +40,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "task.perplexity.stride=64",
         ],
     ):
-        execute(cells(compose([*common, *task])), Settings(root, efficiency="off"))
+        execute(cells(compose([*common, *task])), RunSettings(root, efficiency="off"))
     refused = ["method=[carve]", "baseline=false", "task=[passkey]", "task.passkey.lengths=[256]"]
-    execute(cells(compose([f"model={model}", *refused])), Settings(root, efficiency="off"))
+    execute(cells(compose([f"model={model}", *refused])), RunSettings(root, efficiency="off"))
     return root
 
 
@@ -190,7 +190,7 @@ def test_two_cells_with_one_task_name_do_not_overwrite_each_other(results: Path,
     for cell in read_cells(results):
         if cell.labels["method"] == "dense":
             (other / "runs" / cell.run_id).symlink_to(cell.path)
-    execute(cells(compose([f"model={results / 'tiny'}", *options])), Settings(other, efficiency="off"))
+    execute(cells(compose([f"model={results / 'tiny'}", *options])), RunSettings(other, efficiency="off"))
     assert (
         main(["export", "--format", "lm-eval", "--results", str(other), "--out", str(tmp_path / "o"), "passkey"]) == 0
     )

@@ -11,7 +11,7 @@ from harness.attention.attach import attach
 from harness.config.compose import compose
 from harness.models.load import ModelSpec
 from harness.plan.cells import cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 TEXT = (
@@ -24,7 +24,7 @@ def answers(root, model, device, *overrides, **settings):
     """(method, task, id) -> text."""
     made = cells(compose([f"model={model}", f"model.{model}.device={device}", *overrides]))
     limit = next((int(text.partition("=")[2]) for text in overrides if text.startswith("limit=")), None)
-    outcomes = execute(made, Settings(root, limit=limit, efficiency="off", **settings))
+    outcomes = execute(made, RunSettings(root, limit=limit, efficiency="off", **settings))
     assert {o.status for o in outcomes} == {"done"}, [o.reason for o in outcomes]
     found = {}
     for cell in made:

@@ -26,7 +26,7 @@ from harness.records.cells import read_cell
 from harness.report import markdown, table_csv
 from harness.report.board import board
 from harness.report.terminal import render
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from methods.selection.quest import Quest
 from tests.models.small import save
 
@@ -51,7 +51,7 @@ def done(folder, tmp_path_factory):
     made, roots = cells(compose([f"model={folder}", *PLAN])), []
     for share in (True, False):
         roots.append(tmp_path_factory.mktemp("results"))
-        found = execute(made, Settings(roots[-1], efficiency="off", batch_tokens=2048, share=share))
+        found = execute(made, RunSettings(roots[-1], efficiency="off", batch_tokens=2048, share=share))
         assert {o.status for o in found} == {"done"}, [o.reason for o in found]
     return made, *roots
 
@@ -125,7 +125,7 @@ def test_a_task_that_declares_no_question_is_refused_with_the_remedy(folder, tmp
     if kind == "requests":
         made = [type(c)(**{**vars(c), "task": Mute(lengths=[300], depths=[0], trials=1)}) for c in made]
     planned = refusal(made[0], Facts(4096, False), "greedy")
-    [outcome] = execute(made, Settings(tmp_path, efficiency="off"))
+    [outcome] = execute(made, RunSettings(tmp_path, efficiency="off"))
     assert outcome.status == "refused" and not outcome.bug
     expected = "Set method.quest.question=prefill" if kind == "requests" else "acts only after the prompt"
     assert expected in outcome.reason and "\n" not in outcome.reason

@@ -9,7 +9,7 @@ from harness.commands.run import print_skipped
 from harness.config.compose import compose
 from harness.plan.cells import cells
 from harness.plan.limit import evenly
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from harness.terminal.printing import Terminal
 from tests.models.small import save
 from tests.records import sealed
@@ -35,7 +35,7 @@ def records(root):
 
 
 def test_a_matrix_is_recorded_and_a_second_run_computes_nothing(folder, tmp_path):
-    settings = Settings(tmp_path, efficiency="off")
+    settings = RunSettings(tmp_path, efficiency="off")
     cells_ = plan(folder, "method=[power,quest]")
     assert [o.status for o in execute(cells_, settings)] == ["done"] * 3
     first = records(tmp_path)
@@ -50,14 +50,14 @@ def test_an_interrupted_cell_continues_to_the_same_records(folder, tmp_path):
     cells_ = plan(folder, "method=[power]")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for root in (whole, cut):
-        execute(cells_, Settings(root, efficiency="off", batch_tokens=600))
+        execute(cells_, RunSettings(root, efficiency="off", batch_tokens=600))
     for cell in cells_:  # as after a kill: one full line, one torn line, no DONE
         run = cut / "runs" / cell.run_id
         lines = (run / "samples.jsonl").read_bytes().splitlines(keepends=True)
         (run / "samples.jsonl").write_bytes(lines[0] + lines[1][:40])
         (run / "DONE").unlink()
         (run / "metrics.json").unlink()
-    execute(cells_, Settings(cut, efficiency="off", batch_tokens=600))
+    execute(cells_, RunSettings(cut, efficiency="off", batch_tokens=600))
     assert records(whole) == records(cut)
 
 
@@ -66,7 +66,7 @@ def test_batch_size_changes_no_answer(folder, tmp_path):
     answers = []
     for budget in (600, 8192):
         root = tmp_path / str(budget)
-        execute(cells_, Settings(root, efficiency="off", batch_tokens=budget))
+        execute(cells_, RunSettings(root, efficiency="off", batch_tokens=budget))
         rows = [
             json.loads(x) for c in cells_ for x in (root / "runs" / c.run_id / "samples.jsonl").read_text().splitlines()
         ]
@@ -76,7 +76,7 @@ def test_batch_size_changes_no_answer(folder, tmp_path):
 
 def test_a_method_that_changes_nothing_fails_its_cell_and_not_the_others(folder, tmp_path):
     outcomes = execute(
-        plan(folder, "method=[quest,power]", "method.quest.budget=100000"), Settings(tmp_path, efficiency="off")
+        plan(folder, "method=[quest,power]", "method.quest.budget=100000"), RunSettings(tmp_path, efficiency="off")
     )
     assert [o.status for o in outcomes] == ["done", "failed", "done"]
     assert "budget" in outcomes[1].reason
@@ -84,7 +84,7 @@ def test_a_method_that_changes_nothing_fails_its_cell_and_not_the_others(folder,
 
 
 def test_too_long_for_the_model_names_the_keys(folder, tmp_path):
-    outcomes = execute(plan(folder, "task.passkey.lengths=[100000]"), Settings(tmp_path, efficiency="off"))
+    outcomes = execute(plan(folder, "task.passkey.lengths=[100000]"), RunSettings(tmp_path, efficiency="off"))
     assert outcomes[0].status == "failed" and "task.passkey.lengths" in outcomes[0].reason
 
 
@@ -101,16 +101,16 @@ def test_a_model_that_cannot_be_loaded_is_tried_once_and_fails_its_cells(folder,
     monkeypatch.setattr(ModelSpec, "load", load)
     outcomes = execute(
         cells(compose([f"model={folder}", "method=[power]", "task=[passkey,recall]"])),
-        Settings(tmp_path, efficiency="off"),
+        RunSettings(tmp_path, efficiency="off"),
     )
     assert [o.reason for o in outcomes] == ["the weights are torn"] * 4 and len(tried) == 1
 
 
 def test_efficiency_is_added_later_without_recomputing_samples(folder, tmp_path):
     cells_ = plan(folder, "method=[dense]")
-    execute(cells_, Settings(tmp_path, efficiency="off"))
+    execute(cells_, RunSettings(tmp_path, efficiency="off"))
     before = records(tmp_path)
-    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="quick"))] == ["done"]
+    assert [o.status for o in execute(cells_, RunSettings(tmp_path, efficiency="quick"))] == ["done"]
     assert records(tmp_path) == before
     stored = json.loads((tmp_path / "runs" / cells_[0].run_id / "efficiency.json").read_text())
     assert stored["level"] == "quick" and stored["ttft_ms"]["median"] > 0
@@ -174,21 +174,21 @@ def test_perplexity_goes_the_same_road(folder, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
     cells_ = cells(compose([f"model={folder}", "method=[power]", "task=perplexity", f"task.perplexity.path={text}"]))
-    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="off"))] == ["done", "done"]
+    assert [o.status for o in execute(cells_, RunSettings(tmp_path, efficiency="off"))] == ["done", "done"]
     dense = json.loads((tmp_path / "runs" / cells_[0].run_id / "metrics.json").read_text())
     assert dense["values"]["ppl"]["value"] > 1
 
 
 def test_a_method_that_acts_in_decode_alone_cannot_be_scored_by_likelihood(folder, tmp_path):
     cells_ = cells(compose([f"model={folder}", "method=[quest]", "task=perplexity"]))
-    outcomes = execute(cells_, Settings(tmp_path, efficiency="off"))
+    outcomes = execute(cells_, RunSettings(tmp_path, efficiency="off"))
     assert [o.status for o in outcomes] == ["done", "refused"] and "quest" in outcomes[1].reason
 
 
 def test_speed_never_fails_a_cell_that_fills_the_model(tmp_path):
     folder = save(tmp_path / "short", max_position_embeddings=256)
     cells_ = cells(compose([f"model={folder}", "task=perplexity"]))
-    assert [o.status for o in execute(cells_, Settings(tmp_path, efficiency="quick"))] == ["done"]
+    assert [o.status for o in execute(cells_, RunSettings(tmp_path, efficiency="quick"))] == ["done"]
 
 
 def test_the_template_is_part_of_the_prepared_data(tmp_path):
@@ -196,7 +196,7 @@ def test_the_template_is_part_of_the_prepared_data(tmp_path):
     args = [f"model={folder}", "task=passkey", "task.passkey.depths=[0]"]
     for template in ("none", "chat"):
         cells_ = cells(compose([*args, f"model.chatty.template={template}"]))
-        execute(cells_, Settings(tmp_path, efficiency="off"))
+        execute(cells_, RunSettings(tmp_path, efficiency="off"))
         rows = [
             json.loads(x) for x in (tmp_path / "runs" / cells_[0].run_id / "samples.jsonl").read_text().splitlines()
         ]
@@ -204,11 +204,11 @@ def test_the_template_is_part_of_the_prepared_data(tmp_path):
 
 
 def test_a_length_that_the_model_cannot_read_is_skipped_by_name_and_the_others_go_on(folder, tmp_path):
-    settings = Settings(tmp_path / "both", efficiency="off")
+    settings = RunSettings(tmp_path / "both", efficiency="off")
     both = plan(folder, "method=[power]", "task.passkey.lengths=[512,8192]")
     assert [o.status for o in execute(both, settings)] == ["done"] * 2
     alone = plan(folder, "method=[power]")
-    execute(alone, Settings(tmp_path / "alone", efficiency="off"))
+    execute(alone, RunSettings(tmp_path / "alone", efficiency="off"))
     for cell, same in zip(both, alone, strict=True):
         run, other = tmp_path / "both" / "runs" / cell.run_id, tmp_path / "alone" / "runs" / same.run_id
         metrics, expected = (json.loads((r / "metrics.json").read_text()) for r in (run, other))
@@ -222,5 +222,5 @@ def test_a_length_that_the_model_cannot_read_is_skipped_by_name_and_the_others_g
 
 
 def test_a_task_of_which_no_length_fits_is_refused(folder, tmp_path):
-    (outcome,) = execute(plan(folder, "task.passkey.lengths=[8192,16384]"), Settings(tmp_path, efficiency="off"))
+    (outcome,) = execute(plan(folder, "task.passkey.lengths=[8192,16384]"), RunSettings(tmp_path, efficiency="off"))
     assert outcome.status == "failed" and "needs 16397 positions, but model" in outcome.reason

@@ -9,7 +9,7 @@ import pytest
 
 from harness.config.compose import compose
 from harness.plan.cells import Cell, cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests import tiny_vlm
 from tests.records import sealed
 
@@ -50,11 +50,11 @@ def interrupt(root: Path) -> None:
 def test_an_interrupted_cell_continues_to_the_same_records(folder: Path, tmp_path: Path, more: list[str]) -> None:
     asked, whole, cut = plan(folder, *more), tmp_path / "whole", tmp_path / "cut"
     for root in (whole, cut):
-        outcomes = execute(asked, Settings(root, efficiency="off", limit=8, batch_tokens=900))
+        outcomes = execute(asked, RunSettings(root, efficiency="off", limit=8, batch_tokens=900))
         assert {o.status for o in outcomes} == {"done"}
     interrupt(cut)
-    execute(asked, Settings(cut, efficiency="off", limit=8, batch_tokens=900))
+    execute(asked, RunSettings(cut, efficiency="off", limit=8, batch_tokens=900))
     assert sealed.rows(cut) == sealed.rows(whole)
     interrupt(cut)  # and with other batches, which are no part of what was asked
-    execute(asked, Settings(cut, efficiency="off", limit=8, batch_tokens=2500, share=False))
+    execute(asked, RunSettings(cut, efficiency="off", limit=8, batch_tokens=2500, share=False))
     assert answers(cut) == answers(whole)

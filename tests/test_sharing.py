@@ -10,7 +10,7 @@ from harness.asking.decoding import GREEDY, Decoding
 from harness.config.compose import compose
 from harness.plan.cells import cells
 from harness.plan.sharing import groups
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests.models.small import save
 
 METHODS = "method=[quest,snapkv,h2o,streaming_kv,power]"
@@ -51,8 +51,8 @@ def test_nobody_shares_under_a_beam_search_or_when_told_not_to(folder):
 def test_shared_equals_alone_bit_for_bit(folder, tmp_path, search):
     made = plan(folder, f"decoding.search={search}")
     for share in (True, False):
-        settings = Settings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share)
-        settings = Settings(**{**vars(settings), "decoding": Decoding(search=search)})
+        settings = RunSettings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share)
+        settings = RunSettings(**{**vars(settings), "decoding": Decoding(search=search)})
         assert {o.status for o in execute(made, settings)} == {"done"}
     for cell in made:
         shared, alone = (samples(tmp_path / str(share), cell) for share in (True, False))
@@ -70,7 +70,7 @@ def test_the_prompt_is_read_once_for_all_and_scores_are_made_once(folder, tmp_pa
     counted = {}
     for share in (True, False):
         votes.clear()
-        execute(made, Settings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share))
+        execute(made, RunSettings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share))
         counted[share] = len(votes)
     proofs = 2 * made[0].spec.load().n_layers  # each of the two settings proves by itself that it works
     assert counted[False] - proofs == 2 * (counted[True] - proofs)
@@ -79,7 +79,7 @@ def test_the_prompt_is_read_once_for_all_and_scores_are_made_once(folder, tmp_pa
 @pytest.mark.slow
 def test_a_cut_run_that_shares_ends_like_an_uninterrupted_one(folder, tmp_path):
     made = plan(folder)
-    whole, cut = (Settings(tmp_path / name, efficiency="off", batch_tokens=1100) for name in ("whole", "cut"))
+    whole, cut = (RunSettings(tmp_path / name, efficiency="off", batch_tokens=1100) for name in ("whole", "cut"))
     for settings in (whole, cut):
         execute(made, settings)
     for n, cell in enumerate(made):  # as after kills at several places
@@ -110,7 +110,7 @@ def test_one_method_that_raises_leaves_the_others_alone(folder, tmp_path, monkey
         return original(self, ctx, keys)
 
     monkeypatch.setattr(HeavyHitters, "received", received)
-    outcomes = {o.cell.method_label: o for o in execute(made, Settings(tmp_path / "raises", efficiency="off"))}
+    outcomes = {o.cell.method_label: o for o in execute(made, RunSettings(tmp_path / "raises", efficiency="off"))}
     failed = {label for label, o in outcomes.items() if o.status == "failed"}
     assert failed == {"h2o", "h2o_wide"} and bad in outcomes["h2o"].reason
     assert not outcomes["h2o"].bug and "errors.jsonl" in outcomes["h2o"].reason
@@ -119,5 +119,5 @@ def test_one_method_that_raises_leaves_the_others_alone(folder, tmp_path, monkey
 
 
 def _ids(made, tmp_path):
-    execute(made[:1], Settings(tmp_path / "ids", efficiency="off"))
+    execute(made[:1], RunSettings(tmp_path / "ids", efficiency="off"))
     return samples(tmp_path / "ids", made[0])

@@ -24,7 +24,7 @@ from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generation import Generation, call, generations
 from harness.attention import apart
 from harness.attention.attach import serving
-from harness.attention.shared_prefill import Fan
+from harness.attention.shared_prefill import SharedPrefill
 from harness.models.inputs import Inputs, Sample, collate
 from harness.models.view import View
 
@@ -90,7 +90,7 @@ def prefill(
             runtimes.append(runtime)
             caches[id(member)] = cache
     given = {"input_ids": inputs.ids, "attention_mask": inputs.mask}
-    with serving(view, Fan(view, runtimes)) if runtimes else nullcontext():
+    with serving(view, SharedPrefill(view, runtimes)) if runtimes else nullcontext():
         if inputs.tail:
             base = apart.read_context(view, inputs)
             return Prefilled(view, inputs, limits, decoding, None, base, caches)

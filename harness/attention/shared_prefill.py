@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 
-class Fan(Runtime):
+class SharedPrefill(Runtime):
     """Computes the model's own attention and shows every layer call to the members."""
 
     def __init__(self, view: View, members: Sequence[Runtime]) -> None:
@@ -26,7 +26,7 @@ class Fan(Runtime):
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        """What every member wants."""
+        """The `around` contexts of all members: each may need to patch or watch modules while the prompt is read."""
         with ExitStack() as stack:
             for member in self.members:
                 stack.enter_context(member.around())

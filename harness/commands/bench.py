@@ -15,7 +15,7 @@ from rich.text import Text
 
 from harness.config.build import group
 from harness.config.compose import BASELINE, compose, expand_random
-from harness.efficiency.bench_settings import Settings
+from harness.efficiency.bench_settings import BenchSettings
 from harness.errors import UserError
 from harness.terminal.printing import Terminal
 
@@ -33,7 +33,7 @@ def show(overrides: list[str]) -> int:
     specs, methods = group(cfg, "model"), group(cfg, "method")
     _check_random(cfg, specs)
     node: Any = OmegaConf.to_container(cfg.bench, resolve=True)
-    settings = Settings.of(node)
+    settings = BenchSettings.of(node)
     methods = {BASELINE: methods[BASELINE], **methods}
     console = Terminal()
     codes = [_bench(cfg, spec, methods, settings, console) for spec in specs.values()]
@@ -52,7 +52,7 @@ def _check_random(cfg: DictConfig, specs: Mapping[str, Any]) -> None:
             )
 
 
-def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, console: Console) -> int:
+def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: BenchSettings, console: Console) -> int:
     from harness.commands.bench_progress import Bar
     from harness.disk.whole import read_json
     from harness.efficiency import bench, hardware
@@ -84,7 +84,7 @@ def _bench(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: 
     return 0 if any(r["status"] in ("done", "simulated") for p in record.run["points"] for r in p["rows"]) else 2
 
 
-def _subject(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings) -> Any:
+def _subject(cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: BenchSettings) -> Any:
     """The model, or for the attention function alone what stands for it without weights, where that is known."""
     import torch
 
@@ -105,7 +105,7 @@ def _refuse_all(refused: Mapping[str, str], methods: Mapping[str, Method]) -> No
 
 
 def _about(
-    cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: Settings, machine: str
+    cfg: DictConfig, spec: Any, methods: Mapping[str, Method], settings: BenchSettings, machine: str
 ) -> dict[str, Any]:
     """What the record's id is made of: repeats and budget make a number surer, not another one."""
     from harness.plan.identities import method_identity

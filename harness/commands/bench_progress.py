@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from harness.efficiency.bench_settings import Settings
+    from harness.efficiency.bench_settings import BenchSettings
 
 
 class Bar:
     """Points are of unequal length, so the bar counts points and says how far the present one is."""
 
-    def __init__(self, console: Console, settings: Settings, n_methods: int) -> None:
+    def __init__(self, console: Console, settings: BenchSettings, n_methods: int) -> None:
         self._console, self._points, self._requests = console, settings.points, n_methods * (settings.repeats + 1)
         self._seen: dict[tuple[int, int], int] = {}
         self._bar = Progress(

@@ -16,7 +16,7 @@ from harness.pricing import earlier
 from harness.pricing.price import Price, Pricing
 from harness.pricing.total import Saving, Total, total
 from harness.pricing.words import clock, short, size
-from harness.running.settings import Settings
+from harness.running.settings import RunSettings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,10 +29,10 @@ BUSY = 0.5  # of the processors, by others, from which the times are said to be 
 
 
 def show(
-    plan: Sequence[Cell], root: Path, limit: int | None, console: Console, settings: Settings | None = None
+    plan: Sequence[Cell], root: Path, limit: int | None, console: Console, settings: RunSettings | None = None
 ) -> None:
     """Print the plan of one process. `settings`: those of the run (None: the defaults)."""
-    settings = settings or Settings(root, limit=limit)
+    settings = settings or RunSettings(root, limit=limit)
     pricing = Pricing(plan, settings)
     priced = total(pricing, plan, settings.shard[1] if settings.shard else 1)
     _print_cells([priced], console)
@@ -63,11 +63,11 @@ def show_sweep(found: Sweep, console: Console) -> None:
     _print_basis(totals, pricings[0], console)
 
 
-def settings_of(cfg: DictConfig) -> Settings:
+def settings_of(cfg: DictConfig) -> RunSettings:
     """What of a configuration decides its price."""
     from harness.config.compose import fraction
 
-    return Settings(
+    return RunSettings(
         Path(cfg.results), cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg),
         cfg.share, fraction(cfg, "shard"),
     )  # fmt: skip

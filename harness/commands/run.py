@@ -40,10 +40,10 @@ def once(overrides: list[str], group: str | None = None) -> int:
 
 def _execute(cfg: DictConfig, plan: list[Cell], console: Console, group: str | None) -> int:
     from harness.commands.progress import Bar
-    from harness.running.run import Settings, execute
+    from harness.running.run import RunSettings, execute
 
     root = Path(cfg.results)
-    settings = Settings(
+    settings = RunSettings(
         root, cfg.preset.name, cfg.limit, cfg.efficiency, cfg.batch_tokens, cfg.lowering, decoding(cfg), cfg.share,
         fraction(cfg, "shard"), cfg.allow_errors,
     )  # fmt: skip

@@ -113,9 +113,9 @@ def _conclude(found: Sweep, root: Path, name: str, console: Console) -> int:
 
 def _finish(cfg: DictConfig, plan: list[Cell], root: Path, name: str, console: Console) -> list[Outcome]:
     from harness.running.run import execute
-    from harness.running.settings import Settings
+    from harness.running.settings import RunSettings
 
-    settings = Settings(
+    settings = RunSettings(
         root, cfg.preset.name, cfg.limit, efficiency="off", decoding=decoding(cfg), share=cfg.share, allow_errors=cfg.allow_errors
     )  # fmt: skip
     return execute(plan, settings, after=run._tracker(cfg, root, name, console)) if plan else []

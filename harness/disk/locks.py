@@ -25,14 +25,14 @@ from harness.disk.whole import disk_error
 from harness.errors import UserError
 
 NAME = ".lock"
-BRIEF = 0.3  # seconds: longer than `is_held` disturbs anybody
+BRIEF = 0.3  # seconds to wait for a lock: `is_held` takes one for a moment to look, and that must not count as somebody at work
 _STEP = 0.02
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 class Busy(UserError):
-    """Another process has what was asked for; it loses nothing, and neither does who comes second."""
+    """Another process works on it. Nothing is lost: that process goes on, and this one may try again later."""
 
 
 class Lock:

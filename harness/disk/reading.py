@@ -31,7 +31,7 @@ NAMES: dict[type, str] = {
     str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object",
     type(None): "null",
 }  # fmt: skip
-LARGEST = 2**63  # whole numbers beyond are no ids, sizes or counts
+LARGEST_WHOLE = 2**63  # whole numbers beyond are no ids, sizes or counts
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Entry:
     def whole(self, key: str, default: Any = _REQUIRED) -> int:
         """A whole number of at most 64 bits: neither 1.5 nor true."""
         value = self._value(key, int, "a whole number", default)
-        if value is not default and not -LARGEST <= value < LARGEST:
+        if value is not default and not -LARGEST_WHOLE <= value < LARGEST_WHOLE:
             raise self.error(f"'{key}' is a number of more than 64 bits")
         return value
 

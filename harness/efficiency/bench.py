@@ -43,7 +43,7 @@ import torch
 
 from harness.config.compose import BASELINE
 from harness.contracts.method import Method
-from harness.efficiency.bench_settings import Settings
+from harness.efficiency.bench_settings import BenchSettings
 from harness.efficiency.formulas import Work
 from harness.efficiency.measure import summary
 from harness.efficiency.rounds import Series, alternate, ratio
@@ -57,7 +57,7 @@ Subject = WholeModel | AttentionAlone
 def measure(
     subject: Subject,
     methods: Mapping[str, Method],
-    settings: Settings,
+    settings: BenchSettings,
     done: Callable[[int, int], bool] = lambda n, batch: False,
     keep: Callable[[Row], None] = lambda point: None,
     tick: Callable[[int, int, str], None] = lambda n, batch, label: None,
@@ -71,7 +71,9 @@ def measure(
         gc.unfreeze()
 
 
-def _all(subject: Subject, methods: Mapping[str, Method], settings: Settings, done: Any, keep: Any, tick: Any) -> None:
+def _all(
+    subject: Subject, methods: Mapping[str, Method], settings: BenchSettings, done: Any, keep: Any, tick: Any
+) -> None:
     refused = subject.refusals()
     over: dict[str, list[tuple[int, int]]] = {}
     for n, batch in settings.points:
@@ -93,7 +95,7 @@ def _all(subject: Subject, methods: Mapping[str, Method], settings: Settings, do
         keep({"length": n, "batch": batch, "rows": rows})
 
 
-def _point(subject: Subject, labels: Sequence[str], n: int, batch: int, settings: Settings, tick: Any) -> Any:
+def _point(subject: Subject, labels: Sequence[str], n: int, batch: int, settings: BenchSettings, tick: Any) -> Any:
     try:
         subject.at(n, batch)
     except UserError as error:

@@ -12,7 +12,7 @@ LISTS = {"lengths": "[512,1024,2048]", "batches": "[1,4]"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What to measure. `UserError` for senseless values."""
 
     kind: str = "model"
@@ -23,7 +23,7 @@ class Settings:
     budget_s: float = 60.0
 
     @classmethod
-    def of(cls, node: Mapping[str, Any]) -> Settings:
+    def of(cls, node: Mapping[str, Any]) -> BenchSettings:
         """From the section `bench:` of a configuration."""
         lengths, batches = (_whole(node[key], f"bench.{key}", example) for key, example in LISTS.items())
         for key in ("new_tokens", "repeats"):

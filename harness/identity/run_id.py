@@ -36,7 +36,9 @@ def run_id(identity: Mapping[str, Any]) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; tuples equal lists, 1.0 stays different from 1 only where the parameters differ."""
+    """JSON with sorted keys and no spaces, tuples as lists. 1.0 and 1 are written differently: `plain` makes equal parameters
+    equal before.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 

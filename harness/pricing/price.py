@@ -21,7 +21,7 @@ from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
 from harness.pricing.requests import Requests
 from harness.pricing.speed import Speeds, measured, of_gpu
-from harness.running.settings import Settings
+from harness.running.settings import RunSettings
 
 CELL = 0.2  # seconds for the records and the statistics of a cell
 
@@ -85,7 +85,7 @@ class Pricing:
     """Prices cells of one results folder; what was found out for one cell serves the others."""
 
     def __init__(
-        self, plan: Sequence[Cell], settings: Settings, speeds: Speeds | None = None, runs: list[Earlier] | None = None
+        self, plan: Sequence[Cell], settings: RunSettings, speeds: Speeds | None = None, runs: list[Earlier] | None = None
     ) -> None:  # fmt: skip
         self.settings, self.speeds, self._given = settings, speeds or measured(), speeds
         self.earlier = earlier.of_plan(plan, settings.root) if runs is None else runs

@@ -12,7 +12,7 @@ from harness.pricing.model import Model
 from harness.pricing.price import Price, Pricing
 from harness.pricing.speed import LOAD, SETTLE
 from harness.pricing.work import Memory
-from harness.running.settings import Settings
+from harness.running.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _by_task(prices: Sequence[Price]) -> Iterator[list[Price]]:
     yield from found.values()
 
 
-def _side_by_side(prices: Sequence[Price], settings: Settings) -> Iterator[list[Price]]:
+def _side_by_side(prices: Sequence[Price], settings: RunSettings) -> Iterator[list[Price]]:
     """Cells of one model and task that go on from one prefill: two or more, read by a model without eyes."""
     by_id = {p.cell.run_id: p for p in prices}
     for group in groups([p.cell for p in prices], settings.decoding, settings.share):

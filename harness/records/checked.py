@@ -12,7 +12,7 @@ from typing import Any
 from harness.contracts.metric import as_metric
 
 Shape = Callable[[Any, str], None]
-LARGEST = 1e300  # larger ones are damage: their sums would overflow a float
+LARGEST_NUMBER = 1e300  # larger ones are damage: their sums would overflow a float
 
 
 class Malformed(ValueError):
@@ -70,12 +70,12 @@ def _flag(value: Any, where: str) -> None:
 
 
 def _number(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST_NUMBER < value < LARGEST_NUMBER:
         raise _wrong(value, where, "a number")
 
 
 def _count(value: Any, where: str) -> None:
-    if type(value) is not int or not 0 <= value < LARGEST:
+    if type(value) is not int or not 0 <= value < LARGEST_NUMBER:
         raise _wrong(value, where, "a count")
 
 

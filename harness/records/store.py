@@ -80,7 +80,7 @@ class CellStore:
         self._session = Session(self.path, shard, hardware or {})
         self._described = Described(self.path, self.config)
         self._claimed = False  # the locks are held, and `_own` was read under them
-        self._was_open = False  # `done` was asked for, and was False
+        self._was_open = False  # the cell was found unfinished when `done` was last looked up
         self._open_folder()
 
     # -- opening -----------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from harness.plan.refusals import check_question, check_search
 from harness.records.cells import CellRecord, read_cell
 from harness.records.store import CellStore
 from harness.running.lessons import Lessons
-from harness.running.once import Lazy
-from harness.running.settings import Progress, Settings
+from harness.running.once import Once
+from harness.running.settings import Progress, RunSettings
 
 if TYPE_CHECKING:
     from harness.asking.batches import Mode
@@ -38,12 +38,12 @@ class CellRun:
     """`begin`, then the samples of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
 
     def __init__(
-        self, cell: Cell, store: CellStore, view: Lazy, data: Lazy, samples: Lazy, lessons: Lessons, settings: Settings,
+        self, cell: Cell, store: CellStore, view: Once, data: Once, samples: Once, lessons: Lessons, settings: RunSettings,
         progress: Progress,
     ) -> None:  # fmt: skip
         self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
         self._view, self._data, self._plain = view, data, samples
-        self._artifact = Lazy(lambda: lessons.tensors(cell))
+        self._artifact = Once(lambda: lessons.tensors(cell))
         self._fields: dict[int, float | None] = {}
         self.todo: set[int] = set()  # the samples that this process has to compute
         self.n_errors = 0

@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import UserError
 
 
-class Lazy:
+class Once:
     """A plan whose cells are all finished loads no model and prepares no data.
 
     What cannot be made is not tried again for the next cell: it fails with the same words.

@@ -28,19 +28,19 @@ from harness.records.store import CellStore
 from harness.running.cell import CellRun
 from harness.running.examples import prepared
 from harness.running.lessons import Lessons
-from harness.running.once import Lazy
+from harness.running.once import Once
 from harness.running.samples import compute
-from harness.running.settings import Outcome, Progress, Settings
+from harness.running.settings import Outcome, Progress, RunSettings
 
 if TYPE_CHECKING:
     from harness.models.view import View
 
-__all__ = ["Outcome", "Progress", "Settings", "execute", "task_data", "tokens_of"]
+__all__ = ["Outcome", "Progress", "RunSettings", "execute", "task_data", "tokens_of"]
 
 
 def execute(
     cells: Sequence[Cell],
-    settings: Settings,
+    settings: RunSettings,
     progress: Progress | None = None,
     after: Callable[[Cell], None] | None = None,
 ) -> list[Outcome]:
@@ -63,10 +63,10 @@ def execute(
     return [found[c.run_id] for c in cells]
 
 
-def _pass(cells: Sequence[Cell], lessons: Lessons, settings: Settings, progress: Progress) -> Iterator[Outcome]:
+def _pass(cells: Sequence[Cell], lessons: Lessons, settings: RunSettings, progress: Progress) -> Iterator[Outcome]:
     for _, same_model in groupby(cells, key=lambda c: c.model_label):
         group = list(same_model)
-        loaded = Lazy(partial(_load, group[0], progress))
+        loaded = Once(partial(_load, group[0], progress))
         for _, same_task in groupby(group, key=lambda c: c.task_label):
             for outcome in _run_task(list(same_task), loaded, lessons, settings, progress):
                 progress.finish(outcome)
@@ -79,11 +79,11 @@ def _load(cell: Cell, progress: Progress) -> View:
 
 
 def _run_task(
-    cells: list[Cell], view: Lazy, lessons: Lessons, settings: Settings, progress: Progress
+    cells: list[Cell], view: Once, lessons: Lessons, settings: RunSettings, progress: Progress
 ) -> Iterator[Outcome]:
-    data = Lazy(lambda: task_data(cells[0], view(), settings, progress))
+    data = Once(lambda: task_data(cells[0], view(), settings, progress))
     task = cells[0].task
-    samples = Lazy(lambda: [asker_of(task.asks).read(view(), task, e, settings.share) for e in data()[0]])
+    samples = Once(lambda: [asker_of(task.asks).read(view(), task, e, settings.share) for e in data()[0]])
     dense = next((c for c in cells if c.run_id == c.needs.baseline), None)
     for group in groups(cells, settings.decoding, settings.share):
         with ExitStack() as stack:
@@ -92,7 +92,7 @@ def _run_task(
             yield from Group(make, dense).run(group)
 
 
-def _opened(stack: ExitStack, cell: Cell, settings: Settings, **parts: Any) -> CellRun:
+def _opened(stack: ExitStack, cell: Cell, settings: RunSettings, **parts: Any) -> CellRun:
     """The cell's folder, held until the stack is closed. `UserError` if it cannot be used."""
     store = CellStore(settings.root, cell.run_id, cell.config(settings.preset), shard=settings.shard)
     return CellRun(cell, stack.enter_context(store), settings=settings, **parts)
@@ -144,7 +144,7 @@ class Group:
 
 
 def task_data(
-    cell: Cell, view: View, settings: Settings, progress: Progress | None = None
+    cell: Cell, view: View, settings: RunSettings, progress: Progress | None = None
 ) -> tuple[list[Example], list[Skipped]]:
     """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
     task, too_long = fitting(cell.task, cell.task_label, cell.model_label, view.max_positions)

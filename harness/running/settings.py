@@ -11,7 +11,7 @@ from harness.plan.cells import Cell
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """`share`: compute once what can be proven equal. `shard`: (i, n), this process computes the i-th of n parts of every
     cell's batches. `allow_errors`: samples that may fail in a cell before the cell has failed.
     """

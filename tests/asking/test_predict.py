@@ -22,7 +22,7 @@ from harness.disk.reading import Entry
 from harness.errors import UserError
 from harness.plan.cells import cells
 from harness.records.cells import read_cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from methods.dense import Dense
 from methods.patterns.streaming import StreamingMask
 from tasks.induction import Induction
@@ -132,7 +132,7 @@ def test_a_cell_is_proven_counted_and_refused_as_where_texts_are_scored(tmp_path
     task = ["task=[induction]", "task.induction.lengths=[20,96]", "task.induction.samples=2"]
     methods = ["method=[dense,streaming,snapkv]", "method.streaming.block_size=8", "method.streaming.recent=24"]
     plan = cells(compose([f"model={folder}", *task, *methods, "method.streaming.sinks=4"]))
-    found = {o.cell.method_label: o for o in execute(plan, Settings(tmp_path / "r", efficiency="off"))}
+    found = {o.cell.method_label: o for o in execute(plan, RunSettings(tmp_path / "r", efficiency="off"))}
     assert {label: o.status for label, o in found.items()} == {
         "dense": "done",
         "streaming": "done",

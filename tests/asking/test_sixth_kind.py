@@ -16,7 +16,7 @@ from harness.exchange.score import rescore
 from harness.plan.cells import Cell, cells
 from harness.pricing.price import Pricing
 from harness.records.cells import CellRecord, read_cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests.asking.sixth import Endings, Repeats
 from tests.models import small
 
@@ -35,7 +35,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
 @pytest.fixture(scope="module")
 def records(plan: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> dict[str, CellRecord]:
     root = tmp_path_factory.mktemp("results")
-    statuses = {o.cell.method_label: (o.status, o.reason) for o in execute(plan, Settings(root, batch_tokens=600))}
+    statuses = {o.cell.method_label: (o.status, o.reason) for o in execute(plan, RunSettings(root, batch_tokens=600))}
     assert {label: status for label, (status, _) in statuses.items()} == {
         "dense": "done", "streaming": "done", "snapkv": "refused",
     }  # fmt: skip
@@ -44,7 +44,7 @@ def records(plan: list[Cell], tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def test_it_is_priced_and_refused_before_anything_is_loaded(plan: list[Cell], tmp_path: Path) -> None:
-    prices = {c.method_label: Pricing(plan, Settings(tmp_path)).price(c) for c in plan}
+    prices = {c.method_label: Pricing(plan, RunSettings(tmp_path)).price(c) for c in plan}
     dense = prices["dense"]
     assert dense.asked is not None and (dense.asked.count, dense.asked.new) == (6, 0)
     assert dense.cost is not None and dense.cost.scored and dense.flops and dense.seconds
@@ -64,7 +64,7 @@ def test_it_is_proven_answered_and_stored(records: dict[str, CellRecord]) -> Non
 
 def test_what_is_finished_is_not_asked_again(plan: list[Cell], records: dict[str, CellRecord]) -> None:
     root = records["dense"].path.parents[1]
-    done = [o.status for o in execute(plan, Settings(root, batch_tokens=600)) if o.cell.method_label != "snapkv"]
+    done = [o.status for o in execute(plan, RunSettings(root, batch_tokens=600)) if o.cell.method_label != "snapkv"]
     assert done == ["kept", "kept"]
 
 

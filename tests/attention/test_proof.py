@@ -22,7 +22,7 @@ from harness.contracts.call import Call, Draft, Request
 from harness.contracts.method import Method
 from harness.models.view import View
 from harness.plan.cells import cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests import tiny
 from tests.asking.test_loglikelihood import choice, example
 from tests.matrix import CASES, Case
@@ -137,7 +137,7 @@ def run(folder: Path, root: Path, *overrides: str, method: Method | None = None,
 
     planned = cells(compose([f"model={folder}", *overrides]))
     planned = [replace(c, method=method) if method and c.method_label != "dense" else c for c in planned]
-    return execute(planned, Settings(root, efficiency="off", **settings))
+    return execute(planned, RunSettings(root, efficiency="off", **settings))
 
 
 def rows(root: Path, outcome: Any) -> list[dict[str, Any]]:

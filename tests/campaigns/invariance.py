@@ -33,7 +33,7 @@ from harness.contracts.requests import GenerateUntil, LogLikelihood, Requests
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Tokens
 from harness.plan.cells import cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests import tiny_vlm
 from tests.matrix import CASES
 from tests.methods import picture_matrix
@@ -148,7 +148,7 @@ def rows(kind: str, family: str, seed: int, chosen: Sequence[str] = (), n: int =
         plan = _plan(kind, _model(kind, family, seed, root / f"tiny-{family}"), acting, seed, n)
         for budget, share in WAYS:
             shutil.rmtree(root / "runs", ignore_errors=True)
-            outcomes = execute(plan, Settings(root, efficiency="off", batch_tokens=budget, share=share))
+            outcomes = execute(plan, RunSettings(root, efficiency="off", batch_tokens=budget, share=share))
             ended = [f"{o.cell.label}: {o.status}: {o.reason}" for o in outcomes if o.status not in ("done", "refused")]
             assert not ended, "\n".join(ended)  # refused: calibration needs a model that knows something
             done = [o.cell for o in outcomes if o.status == "done"]

@@ -17,7 +17,7 @@ from harness.attention.lowering.tiles import pairs
 from harness.cli import main
 from harness.config.compose import compose, expand_random
 from harness.efficiency import bench, bound, machine, rounds
-from harness.efficiency.bench_settings import Settings
+from harness.efficiency.bench_settings import BenchSettings
 from harness.efficiency.machine import Peaks
 from harness.efficiency.subjects import AttentionAlone, Took, WholeModel
 from harness.errors import Unsupported, UserError
@@ -42,7 +42,7 @@ def quick_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "BLOCK", {"cpu": 1 << 20, "cuda": 1 << 20})
 
 
-def points_of(subject: Any, settings: Settings) -> list[dict[str, Any]]:
+def points_of(subject: Any, settings: BenchSettings) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     bench.measure(subject, subject.methods, settings, keep=found.append)
     return found
@@ -132,7 +132,7 @@ def test_points_hold_all_that_is_promised_and_the_model_is_left_alone() -> None:
     before = view.model(ids).logits
     methods = {"dense": Dense(), "power": POWER, "quest": Quest(page=4, budget=16, dense_layers=1)}
     subject = WholeModel(view, methods, "auto", steps=2, seed=0)
-    found = points_of(subject, Settings(lengths=(64, 96), batches=(1, 3), new_tokens=2, repeats=2))
+    found = points_of(subject, BenchSettings(lengths=(64, 96), batches=(1, 3), new_tokens=2, repeats=2))
     assert torch.equal(view.model(ids).logits, before)
     assert [(p["length"], p["batch"]) for p in found] == [(64, 1), (96, 1), (64, 3), (96, 3)]
     assert json.loads(json.dumps(found)) == found
@@ -152,7 +152,7 @@ def test_points_hold_all_that_is_promised_and_the_model_is_left_alone() -> None:
 def test_what_cannot_be_done_stands_in_its_row() -> None:
     view = small.view("llama")
     subject = WholeModel(view, {"dense": Dense(), "vcd": VCD(), "power": POWER}, "auto", 2, 0)
-    found = points_of(subject, Settings(lengths=(32, 511), new_tokens=2, repeats=1))
+    found = points_of(subject, BenchSettings(lengths=(32, 511), new_tokens=2, repeats=1))
     rows = {(p["length"], r["method"]): r for p in found for r in p["rows"]}
     assert rows[32, "vcd"]["status"] == "refused" and "pictures" in rows[32, "vcd"]["reason"]
     assert rows[32, "power"]["status"] == "done"
@@ -169,14 +169,14 @@ def test_a_method_over_budget_is_not_tried_again_at_longer_prompts(monkeypatch: 
         return took()
 
     monkeypatch.setattr(subject, "request", request)
-    found = points_of(subject, Settings(lengths=(16, 32), new_tokens=1, repeats=1, budget_s=0.02))
+    found = points_of(subject, BenchSettings(lengths=(16, 32), new_tokens=1, repeats=1, budget_s=0.02))
     assert [r["status"] for p in found for r in p["rows"]] == ["done", "over budget"] * 2
     assert (32, "power") not in tried and "16 tokens" in found[1]["rows"][1]["reason"]
 
 
 def test_the_dense_lowering_is_simulated_and_has_no_speed() -> None:
     subject = WholeModel(small.view("llama"), {"dense": Dense(), "power": POWER}, "dense", 1, 0)
-    (point,) = points_of(subject, Settings(lengths=(64,), new_tokens=1, repeats=1))
+    (point,) = points_of(subject, BenchSettings(lengths=(64,), new_tokens=1, repeats=1))
     power = point["rows"][1]
     assert power["status"] == "simulated" and not {"ttft_ms", "ratio_ttft"} & set(power)
     assert bench_table.efficiency_lengths([point]) == {}
@@ -189,7 +189,7 @@ def test_the_dense_lowering_is_simulated_and_has_no_speed() -> None:
 def test_attention_alone_reads_what_the_pattern_says(family: str) -> None:
     view = small.view(family)
     subject = AttentionAlone(view, {"dense": Dense(), "power": POWER}, "auto", 2, 0, torch.device("cpu"))
-    (point,) = points_of(subject, Settings(kind="attention", lengths=(96,), batches=(2,), new_tokens=2, repeats=2))
+    (point,) = points_of(subject, BenchSettings(kind="attention", lengths=(96,), batches=(2,), new_tokens=2, repeats=2))
     dense, power = point["rows"]
     assert (dense["status"], power["status"]) == ("done", "done") and power["lists_ms"]["n"] == 2
     if subject.window is None:
@@ -209,7 +209,7 @@ def test_attention_alone_serves_selection_and_compression_and_refuses_what_works
     }  # fmt: skip
     subject = AttentionAlone(small.view("llama"), methods, "auto", 2, 0, torch.device("cpu"))
     assert list(subject.refusals()) == ["dola"] and "bench.kind=model" in subject.refusals()["dola"]
-    (point,) = points_of(subject, Settings(kind="attention", lengths=(96,), new_tokens=2, repeats=1))
+    (point,) = points_of(subject, BenchSettings(kind="attention", lengths=(96,), new_tokens=2, repeats=1))
     dense, quest, snapkv, _ = point["rows"]
     assert [r["status"] for r in point["rows"]] == ["done", "done", "done", "refused"]
     assert quest["density_decode"] < 0.3 and snapkv["kv_bytes_logical"] < dense["kv_bytes_logical"] / 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests.faults import runs
 from tests.faults.toys import VARIABLE
 from tests.models.small import save
@@ -23,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def calm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("calm")
-    outcomes = execute(runs.plan(model), Settings(root, efficiency="off", batch_tokens=500))
+    outcomes = execute(runs.plan(model), RunSettings(root, efficiency="off", batch_tokens=500))
     assert [o.status for o in outcomes] == ["done", "done"]
     return root
 

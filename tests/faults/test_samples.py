@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from tests.faults import runs
 from tests.faults.toys import VARIABLE
 
 
 def go(model: Path, root: Path, **more: object) -> list[str]:
-    settings = Settings(root, efficiency="off", batch_tokens=500, **more)  # type: ignore[arg-type]
+    settings = RunSettings(root, efficiency="off", batch_tokens=500, **more)  # type: ignore[arg-type]
     return [o.status for o in execute(runs.plan(model), settings)]
 
 
@@ -77,7 +77,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_the_run_goes_on(mod
     assert log.read_text().count("out of memory") >= 2  # it did strike
     assert runs.answers(tmp_path / "halved") == runs.answers(calm)
     monkeypatch.delenv(VARIABLE)
-    small = Settings(tmp_path / "small", efficiency="off", batch_tokens=1)
+    small = RunSettings(tmp_path / "small", efficiency="off", batch_tokens=1)
     assert [o.status for o in execute(runs.plan(model), small)] == ["done", "done"]
     assert runs.answers(tmp_path / "small") == runs.answers(tmp_path / "halved")
     both = [runs.cell_of(tmp_path / name, "scaled").metrics["values"] for name in ("small", "halved")]

@@ -28,7 +28,7 @@ from harness.identity.run_id import extension_identity
 from harness.models.inputs import Sample, of_ids
 from harness.models.view import View
 from harness.plan.cells import cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from methods.cache import kvpress_library as library
 from methods.cache.kept_columns import columns
 from methods.cache.kvpress import KVPress, prototype
@@ -463,7 +463,7 @@ VARIANTS = (
 def test_a_run_records_what_was_kept(tmp_path: Any) -> None:
     folder = save(tmp_path / "tiny-llama", max_position_embeddings=4096)
     made = cells(compose([f"model={folder}", *PLANNED, *VARIANTS]))
-    outcomes = execute(made, Settings(tmp_path / "results", efficiency="off"))
+    outcomes = execute(made, RunSettings(tmp_path / "results", efficiency="off"))
     assert [(o.cell.method_label, o.status) for o in outcomes] == [
         (name, "done") for name in ("dense", "kvpress", "ada")
     ], [o.reason for o in outcomes]
@@ -475,12 +475,12 @@ def test_a_run_records_what_was_kept(tmp_path: Any) -> None:
             assert row["usage"]["method_kept"] == pytest.approx(0.5, abs=0.01)
             kept = row["usage"]["kv_tokens_kept"] / row["usage"]["kv_tokens_seen"]
             assert kept == 1 if cell.method_label == "ada" else 0.5 < kept < 0.6
-    assert [o.status for o in execute(made, Settings(tmp_path / "results", efficiency="off"))] == ["kept"] * 3
+    assert [o.status for o in execute(made, RunSettings(tmp_path / "results", efficiency="off"))] == ["kept"] * 3
 
 
 def test_a_run_on_the_micro_model(tmp_path: Any) -> None:
     made = cells(compose(["model=micro-lm", *PLANNED, "method.kvpress.press=ExpectedAttentionPress", "limit=2"]))
-    outcomes = execute(made, Settings(tmp_path, limit=2, efficiency="quick"))
+    outcomes = execute(made, RunSettings(tmp_path, limit=2, efficiency="quick"))
     assert [o.status for o in outcomes] == ["done", "done"], [o.reason for o in outcomes]
     speed = json.loads((tmp_path / "runs" / made[1].run_id / "efficiency.json").read_text())
     assert not speed["simulated"]

@@ -11,7 +11,7 @@ from harness.asking.decoding import GREEDY
 from harness.config.compose import compose
 from harness.plan.cells import cells
 from harness.plan.sharing import groups
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from methods.cache import kvpress_library as library
 from tests.models.small import save
 
@@ -42,7 +42,7 @@ def test_shared_equals_alone_for_presses(tmp_path):
     made = cells(compose([f"model={folder}", "method=[snapkv,kvpress]", "method.snapkv.capacity=64", *variants, *task]))
     assert max(len(group) for group in groups(made, GREEDY)) >= len(PRESSES)
     for share in (True, False):
-        settings = Settings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share)
+        settings = RunSettings(tmp_path / str(share), efficiency="off", batch_tokens=2048, share=share)
         assert {o.status for o in execute(made, settings)} == {"done"}
     for cell in made:
         shared, alone = (

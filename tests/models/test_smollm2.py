@@ -27,7 +27,7 @@ from harness.models import packaged
 from harness.models.load import ModelSpec
 from harness.models.tokens import TextTokens
 from harness.plan.cells import Cell, cells
-from harness.running.run import Settings, execute
+from harness.running.run import RunSettings, execute
 from methods.cache import kvpress_library
 from zoo.material.text import words
 
@@ -90,7 +90,7 @@ def rows(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, li
 
 def run(root: Path, *overrides: str) -> list[Cell]:
     plan = cells(compose([f"model={NAME}", f"model.{NAME}.device=cpu", *overrides]))
-    outcomes = execute(plan, Settings(root, efficiency="off"))
+    outcomes = execute(plan, RunSettings(root, efficiency="off"))
     assert [o.status for o in outcomes] == ["done"] * len(plan), [o.reason for o in outcomes]
     return plan
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.compose import compose
 from harness.plan.cells import Cell, cells
-from harness.running.run import Outcome, Settings, execute
+from harness.running.run import Outcome, RunSettings, execute
 from tests.models.small import save
 from tests.records import sealed
 
@@ -27,7 +27,7 @@ def plan(model: Path, folder: Path, *overrides: str) -> list[Cell]:
 
 
 def run(plan: list[Cell], root: Path, **more: Any) -> list[Outcome]:
-    return execute(plan, Settings(root, efficiency="off", **more))
+    return execute(plan, RunSettings(root, efficiency="off", **more))
 
 
 def records(root: Path) -> dict[str, bytes]:
