@@ -66,9 +66,7 @@ def _attend(
     of a key head are folded into its rows, so that no key is repeated.
     """
     kv_heads, n_rows = keys.shape[1], q.shape[2]
-    s = (q.reshape(q.shape[0], kv_heads, -1, q.shape[3]) @ keys).mul_(scaling).view(*q.shape[:3], -1)
-    if softcap is not None:
-        s = s.div_(softcap).tanh_().mul_(softcap)
+    s = raw_scores(q, keys, scaling, softcap)
     new_s = scores(s) if scores is not None else None
     if new_s is None and probs is None:
         return None
@@ -81,12 +79,23 @@ def _attend(
     return (a.reshape(a.shape[0], kv_heads, -1, a.shape[3]) @ v).view(*a.shape[:2], n_rows, -1)
 
 
+def raw_scores(q: Tensor, keys: Tensor, scaling: float, softcap: float | None) -> Tensor:
+    """Scaled (and soft-capped) scores `[B, H, R, n_k]` of q `[B, H, R, D]` and keys `[B, H_kv, D, n_k]`."""
+    s = (q.reshape(q.shape[0], keys.shape[1], -1, q.shape[3]) @ keys).mul_(scaling).view(*q.shape[:3], -1)
+    return s if softcap is None else s.div_(softcap).tanh_().mul_(softcap)
+
+
+def masked(s: Tensor, shown: Tensor) -> Tensor:
+    """Scores `[B, H, R, n_k]` without what bool `[B, 1 | H_kv, R, n_k]` does not show."""
+    grouped = s.unflatten(1, (shown.shape[1], -1))
+    return grouped.masked_fill(~shown[:, :, None], torch.finfo(s.dtype).min).flatten(1, 2)
+
+
 def _softmax(s: Tensor, shown: Tensor, sinks: Tensor | None) -> Tensor:
     """Weights `[B, H, R, n_k]`. A row that is shown nothing (padding) gets uniform weights, as in the eager maths, never
     NaN.
     """
-    grouped = s.unflatten(1, (shown.shape[1], -1))
-    s = grouped.masked_fill(~shown[:, :, None], torch.finfo(s.dtype).min).flatten(1, 2)
+    s = masked(s, shown)
     if sinks is None:
         return s.softmax(dim=-1)
     extra = sinks.to(s.dtype)[None, :, None, None].expand(*s.shape[:-1], 1)

@@ -177,16 +177,20 @@ class Runtime:
         kwargs: dict[str, Any],
     ) -> tuple[Tensor, Tensor | None, bool]:  # fmt: skip
         """The model's own attention, in which a method may edit rows; whether it did."""
-        rows = self.rows if self.rows.layers and not self.is_prefix else None
+        hooked = self.rows.layers and (self.rows.every or not self.is_prefix)
+        rows = self.rows.of(ctx, meta) if hooked else None
+        if rows is None:
+            return *self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs), False
+        given = (ctx, meta, rows, q, k, v, kwargs.get("s_aux"), self.usage)
         # the one row of a decode step is computed here or there, not twice
-        edited = (
-            rows.edit(ctx, meta, None, q, k, v, kwargs.get("s_aux"), self.usage) if rows and meta.n_q == 1 else None
-        )
-        if edited is not None:
-            return edited, None, True
-        out, weights = self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs)
-        edited = rows.edit(ctx, meta, out, q, k, v, kwargs.get("s_aux"), self.usage) if rows and meta.n_q > 1 else None
-        return (out, weights, False) if edited is None else (edited, weights, True)
+        edited = self.rows.edit(None, *given) if meta.n_q == 1 else None
+        out, weights = edited, None
+        if out is None:
+            out, weights = self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs)
+            edited = self.rows.edit(out, *given) if meta.n_q > 1 else None
+            out = out if edited is None else edited
+        new = self.rows.edit_output(out, weights, *given)
+        return (out, None if edited is not None else weights, edited is not None) if new is None else (new, None, True)
 
     def watch(
         self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, scaling: float, once: Callable[..., Any]

@@ -122,8 +122,9 @@ class Call:
     n_pad: Tensor  # int64 [B]: padding tokens on the left of each sample
     scaling: float = 1.0  # softmax(scaling * q k^T)
     positions: Tensor | None = None  # int64 [B | 1, H_kv | 1, n_k]: true position of every key
-    # query rows -> bool [B, H_kv | 1, rows, n_k]: the keys that the model itself shows them
-    visible: Callable[[slice], Tensor] | None = None
+    # query rows (and keys: int64 [B | 1, H_kv | 1, n], their columns; all without) -> bool [B, H_kv | 1, rows, n]: whether the
+    # model itself shows them. Of the rows that the hook was given, where these are not all
+    visible: Callable[..., Tensor] | None = None
     q: Tensor | None = None  # [B, H, n_q, D]: the queries of this call (edit_cache only)
     request: Request | None = None  # None where nothing was announced (a bare forward)
     step: int = 0  # tokens read one by one before this forward (generated, or of the question): 0 in the prefill

@@ -49,6 +49,7 @@ _ALL = (
     ),
     Hook(name="scores", at="attention"),
     Hook(name="probs", at="attention"),
+    Hook(name="edit_output", at="attention"),
     Hook(name="edit_cache", at="attention", leaves_out=True, drops_keys=True, shares_prefill=True, tracks_keys=True, remembers=True),
     Hook(name="heads", at="layer"),
     Hook(name="attn_out", at="layer"),

@@ -12,7 +12,7 @@ position - n_pad.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -39,9 +39,9 @@ class Method:
     phases: ClassVar[frozenset[str]] = frozenset({"prefill", "decode"})  # elsewhere the model's own attention runs
     needs: ClassVar[frozenset[str]] = frozenset()  # of {"rotary", "gpu", "trained", "images", "second_stream"}
     search: ClassVar[frozenset[str]] = frozenset({"greedy", "sample", "beam"})  # decoding it can work with
-    # rows that `scores` and `probs` may edit. last: those that predict what is new, which are the prompt's last and every
-    # decode step, and where a given text is scored in one pass all that predict a scored token
-    query_rows: ClassVar[Literal["last", "after_image"]] = "last"
+    # rows that `scores`, `probs` and `edit_output` may edit. last: those that predict what is new, which are the prompt's last
+    # and every decode step, and where a given text is scored in one pass all that predict a scored token
+    query_rows: ClassVar[Literal["last", "after_image", "all"]] = "last"
     budget_unit: ClassVar[str] = ""  # what its main knob means, in words; whether it leaves keys out its hooks say
     budget_on: ClassVar[Literal["context", "prompt"]] = (
         "context"  # what `idle` counts: the prompt with what is generated, or alone
@@ -186,6 +186,15 @@ class Method:
 
     def probs(self, ctx: Call, a: Tensor) -> Tensor | None:
         """After the softmax: attention weights `[B, H, R, n_k]` (float32) of the `query_rows`, as in `scores`."""
+
+    def edit_output(
+        self, ctx: Call, out: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Callable[[], Tensor]
+    ) -> Tensor | None:
+        """After the model's own attention, for what is known in closed form: the output `[B, H, R, D]` of the `query_rows`, given
+        q `[B, H, R, D]` of the same rows, k and v `[B, H_kv, n_k, D]`. A key that `ctx.visible` shows has the weight
+        `exp(score - lse())`, where the score is scaled (`ctx.scaling`) and soft-capped (`view.softcap`) and `lse()` is
+        `[B, H, R]` (float32), sink logits included, computed when it is asked for. None: unchanged.
+        """
 
     def pattern(self, ctx: Call, q: Tensor, k: Tensor) -> Blocks | None:
         """Prefill and decode: which key blocks are read. None: this call stays dense."""
