@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.contracts.options import number
 from harness.errors import UserError
 from harness.terminal.visible import visible
+
+if TYPE_CHECKING:
+    from harness.contracts.lesson import Learned
+    from harness.contracts.recipe import Recipe
 
 EPILOG = """examples:
   heed run                                             dense micro-lm on passkey: works offline on any machine
@@ -42,9 +47,25 @@ SYSTEM = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 fine, 1 a bug or a failed check, 2 a user's mistake, 130 interrupted)."""
-    try:
+
+    def verb() -> int:
         args = _parsed(sys.argv[1:] if argv is None else argv)
         return int(args.verb(args) or 0)
+
+    return guarded(verb)
+
+
+def learn(recipe: Recipe, results: Path) -> tuple[Learned, Path]:
+    """For programs that make models: what a recipe learned, and its log, obtained as `heed run` would (`commands/learn.py`)."""
+    from harness.commands.learn import learn
+
+    return learn(recipe, results)
+
+
+def guarded(program: Callable[[], int]) -> int:
+    """The exit code of `program`, as that of a verb: a user's mistake, an interruption, a full disk are one paragraph."""
+    try:
+        return program()
     except UserError as error:
         _complain(str(error))
         return 2

@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What methods, tasks and the zoo may import of the harness.
 OPEN = ("contracts", "errors", "disk")
 EXTENSIONS = ("methods", "tasks", "zoo")
+PROGRAMS, DOOR = "zoo.recipes", "harness.cli"  # programs that make models use heed as people do
 
 LONGEST_FUNCTION = 40
 LONGEST_FILE = 400
@@ -103,11 +104,18 @@ class House:
         ]
 
     def trespassing(self) -> list[Edge]:
-        """Imports between the harness and its extensions other than from an extension into an open room."""
+        """Imports between the harness and its extensions other than from an extension into an open room, or from a program
+        through the door.
+        """
         return [
             (name, other)
             for name, other in self.edges()
-            if (top_of(name) in EXTENSIONS and top_of(other) == "harness" and room_of(other) not in OPEN)
+            if (
+                top_of(name) in EXTENSIONS
+                and top_of(other) == "harness"
+                and room_of(other) not in OPEN
+                and not (name.startswith(f"{PROGRAMS}.") and other == DOOR)
+            )
             or (top_of(name) in ("harness", "hydra_plugins") and top_of(other) in EXTENSIONS)
         ]
 

@@ -110,7 +110,7 @@ def test_two_folders_of_one_name_are_two_models(tmp_path):
     for folder in folders:
         folder.mkdir(parents=True)
     cfg = compose([f"model=[{folders[0]},{folders[1]},micro-lm]"])
-    assert [m.path for m in cfg.model.values()] == [str(folders[0]), str(folders[1]), "micro-lm"]
+    assert [m.path for m in cfg.model.values()] == [str(folders[0]), str(folders[1]), "pkg://zoo.micro_lm"]
 
 
 def test_a_variant_of_a_method_that_was_not_chosen_says_what_to_write():

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -71,7 +71,11 @@ def _digested(value: Any, digests: Mapping[str, str]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A parameter as it is stored: numbers that mean the same are written the same (8 and 8.0); containers become JSON's."""
+    """A parameter as it is stored: numbers that mean the same are written the same (8 and 8.0); containers and records
+    become JSON's.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

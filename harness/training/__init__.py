@@ -1,1 +1,1 @@
-"""Training: one optimisation loop for everything this project trains."""
+"""Training: one optimisation loop for everything that is learned by gradients, as a lesson (`lesson.py`)."""

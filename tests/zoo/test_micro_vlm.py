@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, LlavaForConditionalGenerat
 
 import zoo
 from zoo.material.scenes import coco, text
-from zoo.recipes import vlm_eval, vlm_tokenizer, vlm_train
+from zoo.recipes import vlm_eval, vlm_legs, vlm_pools, vlm_tokenizer
 
 NAMES = ("micro-vlm", "micro-vlm-careful")
 FOLDERS = {name: Path(zoo.__file__).parent / name.replace("-", "_") for name in NAMES}
@@ -90,10 +90,10 @@ def test_batches_change_nothing(models: dict[str, vlm_eval.Model], images: dict[
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_log_is_that_of_the_whole_recipe(name: str) -> None:
-    leg = next(leg for leg, folder in vlm_train.SHIPPED.items() if folder == FOLDERS[name].name)
+    leg = next(leg for leg, folder in vlm_legs.SHIPPED.items() if folder == FOLDERS[name].name)
     rows = [json.loads(line) for line in (FOLDERS[name] / "training_log.jsonl").read_text("utf-8").splitlines()]
     last = {row["leg"]: row["step"] for row in rows}
-    assert last == {each: vlm_train.LEGS[each].steps for each in vlm_train.lineage(leg)}
+    assert last == {each: vlm_legs.LEGS[each].steps for each in vlm_legs.lineage(leg)}
 
 
 @pytest.mark.parametrize("folder", FOLDERS.values(), ids=NAMES)
@@ -102,7 +102,7 @@ def test_the_card_belongs_to_these_weights_and_this_data(folder: Path) -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
     assert f"`{weights}`" in card
-    assert f"`{vlm_train.data_digest(seed=1)}`" in card
+    assert f"`{vlm_pools.data_digest(seed=1)}`" in card
 
 
 def test_weights_are_stored_in_bfloat16() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zoo.recipes import lm_data
+from zoo.recipes.lm_rows import Encoder
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -30,7 +31,7 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - margin), min(1.0, middle + margin)
 
 
-def prompts_and_answers(task: str, length: int, count: int, enc: lm_data.Encoder) -> list[tuple[list[int], list[int]]]:
+def prompts_and_answers(task: str, length: int, count: int, enc: Encoder) -> list[tuple[list[int], list[int]]]:
     """Token ids of prompt and of answer with its end token; examples that do not fit ``length`` are left out."""
     found = []
     for parts in lm_data.held_out(task, length, count, enc):
@@ -51,7 +52,7 @@ def greedy(model: Any, prompts: list[list[int]], pad: int, new: int) -> Tensor:
     return torch.nn.functional.pad(out[:, size:], (0, new - (out.shape[1] - size)), value=pad)
 
 
-def accuracy(model: Any, enc: lm_data.Encoder, task: str, length: int, count: int, rows: int = 25) -> tuple[int, int]:
+def accuracy(model: Any, enc: Encoder, task: str, length: int, count: int, rows: int = 25) -> tuple[int, int]:
     """Right answers and examples asked."""
     examples, right = prompts_and_answers(task, length, count, enc), 0
     for start in range(0, len(examples), rows):
@@ -62,7 +63,7 @@ def accuracy(model: Any, enc: lm_data.Encoder, task: str, length: int, count: in
 
 
 @torch.no_grad()
-def windowed(model: Any, enc: lm_data.Encoder, task: str, length: int, count: int, window: int) -> tuple[int, int]:
+def windowed(model: Any, enc: Encoder, task: str, length: int, count: int, window: int) -> tuple[int, int]:
     """The same, teacher-forced, with a mask: in every layer a query sees only the last ``window`` tokens."""
     examples, right = prompts_and_answers(task, length, count, enc), 0
     for prompt, answer in examples:
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the counts here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    enc = lm_data.Encoder(AutoTokenizer.from_pretrained(args.folder))
+    enc = Encoder(AutoTokenizer.from_pretrained(args.folder))
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32).eval()
     counts: dict[str, dict[int, tuple[int, int]]] = {}
     print("| task |" + "".join(f" {n} tokens |" for n in args.lengths) + "\n|" + "---|" * (len(args.lengths) + 1))
