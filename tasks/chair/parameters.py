@@ -67,7 +67,7 @@ class ChairParameters(Task):
     @property
     def data(self) -> Source:
         """Annotations, reference captions and images."""
-        return Source.of(self)
+        return Source.of(self, self.captions)
 
     def validate(self) -> None:
         check(self)

@@ -37,11 +37,10 @@ class Source:
     folder: Path | None = None
 
     @classmethod
-    def of(cls, task: Any) -> Source:
-        """From the fields `source`, `scenes`, `seed`, `instances`, `captions` (if it has them) and `images` of a task."""
+    def of(cls, task: Any, captions: Paths = None) -> Source:
+        """From the fields `source`, `scenes`, `seed`, `instances` and `images` of a task; `captions`: files of them."""
         folder = user_path(task.images) if task.images else None
-        captions = paths(getattr(task, "captions", None))
-        return cls(task.source, task.scenes, task.seed, paths(task.instances), captions, folder)
+        return cls(task.source, task.scenes, task.seed, paths(task.instances), paths(captions), folder)
 
     def check(self, task: str, ways: str) -> None:
         """Raise `UserError` for a source that cannot be read. `ways`: a sentence with the ways to get the data."""

@@ -12,7 +12,7 @@ from tasks.coco import SCENE_SEED, Source
 
 
 def task(**fields):
-    base = {"source": "scenes", "scenes": 5, "seed": 2, "instances": None, "captions": None, "images": None}
+    base = {"source": "scenes", "scenes": 5, "seed": 2, "instances": None, "images": None}
     return SimpleNamespace(**base | fields)
 
 
@@ -20,8 +20,8 @@ def test_what_scenes_export_reads_back_as_files(tmp_path):
     generated = Source.of(task())
     written = generated.export(tmp_path)
     assert len(written) == 7 and all(path.is_file() for path in written)
-    fields = {"instances": str(tmp_path / "instances.json"), "captions": [str(tmp_path / "captions.json")]}
-    read = Source.of(task(source="files", images=str(tmp_path / "images"), **fields))
+    fields = {"instances": str(tmp_path / "instances.json"), "images": str(tmp_path / "images")}
+    read = Source.of(task(source="files", **fields), captions=[str(tmp_path / "captions.json")])
     assert read.annotations() == generated.annotations() and read.references() == generated.references()
     assert read.files() == (tmp_path / "instances.json", tmp_path / "captions.json") and generated.files() == ()
     for name in generated.annotations().images.values():
