@@ -81,7 +81,7 @@ def predict(view: View, questions: Sequence[Predict], attached: Attached | None 
     ids = given[IDS]
     mask = given.get("attention_mask", torch.ones_like(ids))
     given |= keywords(rows, ids, mask, firsts, attached)
-    start = min(firsts) if questions[0].output == "logits" else 0  # of the others the library gives every place
+    start = 0 if questions[0].output else min(firsts)  # of other outputs the library gives every place
     if start:
         given["logits_to_keep"] = torch.arange(start, ids.shape[1], device=ids.device)
     key, _, number = questions[0].output.partition(".")
@@ -119,7 +119,7 @@ def _shape(values: Any) -> tuple[int, ...]:
 def _named(view: View, out: Any, name: str) -> Tensor:
     """An output by name, the batch first; `name.i`: the i-th of several."""
     key, _, number = name.partition(".")
-    found = out.get(key)
+    found = out.get(key) if name else out.logits
     if isinstance(found, tuple) and number.isdecimal() and int(number) < len(found):
         found = found[int(number)]
     if not isinstance(found, Tensor):

@@ -224,8 +224,8 @@ class Likelihood(Question):
 
 @dataclass(frozen=True)
 class Predict(Question):
-    """One forward over named `inputs` (nested numbers without the batch axis: `input_ids` `[T]`), of which one named `output`
-    is the answer (`logits`; `hidden_states.3` is the fourth of several).
+    """One forward over named `inputs` (nested numbers without the batch axis: `input_ids` `[T]`), of which one `output` is
+    the answer: empty for the logits, else its name (`hidden_states.3` is the fourth of several).
 
     `positions`: the places of the output's first axis that are answered, ascending; None: all. `take`: the `values` there, as
     nested lists of numbers rounded to `decimals`, or the `argmax` of the last axis, as whole numbers.
@@ -235,7 +235,7 @@ class Predict(Question):
     one_pass: ClassVar[bool] = True
 
     inputs: Mapping[str, Any]
-    output: str = "logits"
+    output: str = ""
     positions: tuple[int, ...] | None = None
     take: Literal["values", "argmax"] = "values"
     decimals: int = 6
@@ -248,7 +248,7 @@ class Predict(Question):
         given = row.inner("inputs").values
         return cls(
             inputs={name: _frozen(value) for name, value in given.items()},
-            output=row.text("output", "logits"),
+            output=row.text("output", "", blank=True),
             positions=None if row.values.get("positions") is None else row.wholes("positions"),
             take="argmax" if take == "argmax" else "values",
             decimals=row.whole("decimals", 6),
