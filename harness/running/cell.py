@@ -1,5 +1,5 @@
-"""One cell from its records on disk to its records on disk: what is missing, the proof, the end. The samples themselves
-are computed in `sampling`.
+"""One cell from its records on disk to its records on disk: what is missing, the proof, the end. What it asks of the model
+is in `asked`, the samples are computed in `samples`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.summarise import summarise
-from harness.attention import idle
-from harness.contracts.asker import Answer, Asker, asker_of
-from harness.contracts.example import Example
-from harness.contracts.question import PICTURE
 from harness.disk.whole import read_json
-from harness.errors import Unsupported, UserError
+from harness.errors import UserError
 from harness.plan.cells import Cell
 from harness.plan.refusals import check_question, check_search
 from harness.records.cells import CellRecord, read_cell
 from harness.records.store import CellStore
+from harness.running.asked import Asked
 from harness.running.lessons import Lessons
 from harness.running.once import Once
 from harness.running.settings import Progress, RunSettings
 
 if TYPE_CHECKING:
-    from harness.asking.batches import Mode
     from harness.attention.attach import Attached
     from harness.models.inputs import Sample
     from harness.models.view import View
@@ -54,17 +50,9 @@ class CellRun:
         return self._view()
 
     @cached_property
-    def examples(self) -> list[Example]:
-        return self._data()[0]
-
-    @property
-    def asker(self) -> Asker:
-        return asker_of(self.cell.task.asks)
-
-    @cached_property
-    def plain(self) -> list[Sample]:
-        """What the model reads of each example, before the method's `transform`."""
-        return [self.asker.for_method(self.view, self.cell.method, sample) for sample in self._plain()]
+    def asked(self) -> Asked:
+        """What it asks of the model."""
+        return Asked(self.cell, self.view, self._data()[0], self._plain(), self.settings)
 
     # -- before the samples -------------------------------------------------------------------------------------------
 
@@ -76,34 +64,19 @@ class CellRun:
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
 
+        asked = self.asked
         check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
         check_question(self.cell.method, self.cell.method_label, self.cell.task, self.cell.task_label)
-        self._check_turn()
+        asked.check_turn()
         check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
         i, n = self.settings.shard or (0, 1)
-        mine = (k for number, batch in enumerate(self.batches) if number % n == i for k in batch)
-        self.todo = {k for k in mine if self.examples[k].id not in finished}
+        mine = (k for number, batch in enumerate(asked.batches) if number % n == i for k in batch)
+        self.todo = {k for k in mine if asked.examples[k].id not in finished}
         self.store.clear_errors()
         if self.todo:
-            self._prove()
+            self.store.write_json("engaged.json", asked.prove(self._artifact()))
         return None
-
-    def _check_turn(self) -> None:
-        """A model that reads everything anew in the middle of an answer drops what a method remembered of the prompt."""
-        method, turn = self.cell.method, self.view.turn
-        remembers = any(hook.remembers for hook in method.hooks)
-        if turn is None or not (turn.once and self.view.facts.rereads and remembers):
-            return
-        asked = zip(self.lengths, self.new, self.plain, strict=True)
-        crossing = [len(s) for n, new, s in asked if len(s) - s.tail <= turn.at < n + new]
-        if crossing:
-            raise Unsupported(
-                f"Method '{self.cell.method_label}' cannot follow this model here: at {turn.at} tokens it changes its rotary "
-                f"frequencies and reads everything anew, which is in the middle of {len(crossing)} of the {len(self.new)} answers "
-                f"(a prompt of {crossing[0]} tokens is one). Choose prompts that end before that with their answers, or begin "
-                "after it."
-            )
 
     def _record(self) -> CellRecord:
         """What is stored of the cell; `UserError` if it is damaged."""
@@ -112,89 +85,6 @@ class CellRun:
             raise UserError(record.problem)
         return record
 
-    @cached_property
-    def batches(self) -> list[list[int]]:
-        """Which samples are computed together, where nothing was computed before."""
-        return self._planned(range(len(self.plain)))
-
-    def batches_of(self, samples: set[int]) -> list[list[int]]:
-        """Batches of some samples only: what is left of broken batches, put together anew, then whole ones as they were."""
-        whole = [batch for batch in self.batches if samples.issuperset(batch)]
-        return self._planned(sorted(samples.difference(*whole))) + whole
-
-    def _planned(self, samples: Sequence[int]) -> list[list[int]]:
-        """By picture where samples share its prefill, else by length."""
-        from harness.asking.batches import plan_batches, plan_groups
-
-        if not samples:
-            return []
-        lengths, new = [self.lengths[i] for i in samples], [self.new[i] for i in samples]
-        budget = self.settings.batch_tokens
-        if self.shares_pictures:
-            found = plan_groups([self.plain[i].draft.image_key for i in samples], lengths, new, budget)
-        else:
-            tails = [self.plain[i].tail for i in samples]
-            found = plan_batches(lengths, new, budget, self._batching, self.view.turn, tails)
-        return [[samples[k] for k in batch] for batch in found]
-
-    @cached_property
-    def _batching(self) -> Mode:
-        """Which prompts the method and the model can have in one batch."""
-        turn = self.view.turn
-        grows = self.cell.method.rewrites_prompt or self.cell.task.asks.grows  # what is read later
-        if grows and turn is not None and not turn.stays(max(self.lengths), max(self.new)):
-            return "one"
-        return self.cell.method.batching
-
-    @cached_property
-    def shares_pictures(self) -> bool:
-        """Whether prompts about one picture go on from one prefill."""
-        method = self.cell.method
-        return (
-            self.settings.share
-            and PICTURE in self.cell.task.asks.shares
-            and self.view.turn is None
-            and self.view.vision is not None
-            and not self.view.vision.reads_text
-            and method.prefix_safe
-            and method.batching == "any"
-            and not method.rewrites_prompt
-            and all(s.draft.image_key for s in self.plain)
-        )
-
-    @cached_property
-    def new(self) -> list[int]:
-        """The most new tokens of every example."""
-        return [new for _, new in self._costs]
-
-    @cached_property
-    def lengths(self) -> list[int]:
-        """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
-        limit = self.view.max_positions
-        for e, (length, n) in zip(self.examples, self._costs, strict=True):
-            if limit and length + n > limit:
-                raise UserError(
-                    f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
-                    f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
-                )
-        return [length for length, _ in self._costs]
-
-    @cached_property
-    def _costs(self) -> list[tuple[int, int]]:
-        asked = zip(self.examples, self.plain, strict=True)
-        return [self.asker.cost(self.view, example.question, sample) for example, sample in asked]
-
-    def _prove(self) -> None:
-        """Design law 1: engaged or error."""
-        from harness.running.proof import prove
-
-        questions = [e.question for e in self.examples]
-        found = prove(
-            self.view, self.cell.method, self.asker, questions, self.plain, max(self.new), self.settings.lowering,
-            self._artifact(),
-        )  # fmt: skip
-        self.store.write_json("engaged.json", found)
-
     def prepared(self) -> Attached:
         """The method, ready to be put to work."""
         from harness.attention.attach import prepared
@@ -202,25 +92,6 @@ class CellRun:
         return prepared(self.view, self.cell.method, self.settings.lowering, self._artifact())
 
     # -- samples ------------------------------------------------------------------------------------------------------
-
-    def row(self, i: int, answer: Answer, shared: Sequence[str]) -> dict[str, Any]:
-        """The record of sample `i`."""
-        example, tail, usage = self.examples[i], self.plain[i].tail, dict(answer.usage or {})
-        score = self.cell.task.score(example, answer.value)
-        row: dict[str, Any] = {
-            "id": example.id, "cluster": example.cluster, "asked_sha256": example.digest, "meta": example.meta_row(),
-        }  # fmt: skip
-        row |= {"n_question_tokens": tail} if tail else {}
-        row |= {"references": list(example.references)}
-        row |= {"images": list(example.question.pictures)} if example.question.pictures else {}
-        row |= {
-            "prompt_sha256": answer.digest, "text": example.question.write(answer.value), "n_prompt_tokens": answer.n_prompt,
-            "n_new_tokens": answer.n_new, "finish": answer.finish,
-            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags), "usage": usage,
-        }  # fmt: skip
-        longest = answer.n_prompt if answer.longest is None else answer.longest
-        is_idle = idle.equals_dense(self.cell.method, longest - tail, tail + answer.n_new, usage)
-        return row | ({"shared": list(shared)} if shared else {}) | ({"idle": True} if is_idle else {})
 
     def failed(self, errors: Sequence[dict[str, str]]) -> None:
         """Record samples that raised. `UserError` when so many did that the rest is not tried."""
@@ -244,7 +115,7 @@ class CellRun:
         """Statistics and the seal: `done`, or `partial` if other shards still have work."""
         finished = self.store.finished()
         errors = {e["id"]: e for e in self.store.errors() if e["id"] not in finished}
-        order = [self.examples[i].id for batch in self.batches for i in batch]
+        order = [self.asked.examples[i].id for batch in self.asked.batches for i in batch]
         if any(key not in finished and key not in errors for key in order):
             return "partial"
         self.n_errors = len(errors)
@@ -258,7 +129,7 @@ class CellRun:
         if self.tokens:
             self.store.write_json("cost.json", {"seconds": self.seconds, "tokens": self.tokens})
         self._efficiency()
-        rows = [finished[e.id] for e in self.examples if e.id in finished]
+        rows = [finished[e.id] for e in self.asked.examples if e.id in finished]
         self._summary_and_figures(rows)
         facts, skipped = self.store.config["task_facts"], self._data()[1]
         metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
@@ -306,7 +177,7 @@ class CellRun:
         from harness.asking.transform import transformed
         from harness.efficiency.measure import NEW_TOKENS, measure
 
-        prompt: Sample = max(self.plain, key=len)
+        prompt: Sample = max(self.asked.samples, key=len)
         room = self.view.max_positions and self.view.max_positions - NEW_TOKENS[level]
         if room and len(prompt) > room:  # speed needs room for its own decode steps, whatever the task asks for
             prompt = prompt.shortened(room)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.question import PICTURE, PREFILL
 from harness.errors import UserError
 from harness.running.cell import CellRun
 from harness.running.settings import Progress
@@ -57,14 +56,14 @@ class Sampling:
 
     def run(self) -> None:
         first = self.works[0]
-        whole, left = self._cost(range(len(first.lengths))), sum(self._cost(w.todo) for w in self.works)
+        whole, left = self._cost(range(len(first.asked.lengths))), sum(self._cost(w.todo) for w in self.works)
         self.progress.start(self._label(), whole * len(self.works), whole * len(self.works) - left)
         for work in self.works:
             self._guard(work, partial(self._prepare, work))
         with ExitStack() as stack:
             if not self.shared and self.attached:  # one method, at work for all its batches
                 stack.enter_context(self.attached[first.cell.run_id].active())
-            for batch in first.batches_of({i for w in self.works for i in w.todo}):
+            for batch in first.asked.batches_of({i for w in self.works for i in w.todo}):
                 for samples, members in self._needed(batch).items():
                     self._batch(members, list(samples))
                     self.progress.advance(self._cost(samples) * len(members))
@@ -80,7 +79,7 @@ class Sampling:
 
     def _cost(self, samples: Iterable[int]) -> int:
         """Tokens of one cell's samples."""
-        first = self.works[0]
+        first = self.works[0].asked
         return sum(first.lengths[i] + first.new[i] for i in samples)
 
     def _label(self) -> str:
@@ -97,7 +96,7 @@ class Sampling:
     def _batch(self, members: list[CellRun], batch: list[int]) -> None:
         from harness.asking.batches import backoff
 
-        lengths = members[0].lengths
+        lengths = members[0].asked.lengths
         try:
             found = backoff(lambda part: self._answers(members, part), batch, length=lambda i: lengths[i])
         except UserError as error:  # one example alone does not fit into memory, or the batch is senseless for all
@@ -114,9 +113,9 @@ class Sampling:
         good = [row for row in rows if isinstance(row, dict)]
         if good:
             work.store.append(good)
-        work.tokens += sum(work.lengths[i] + work.new[i] for i in batch)
+        work.tokens += sum(work.asked.lengths[i] + work.asked.new[i] for i in batch)
         bad = [(i, row) for i, row in zip(batch, rows, strict=True) if isinstance(row, Raised)]
-        work.failed([row.row(work.examples[i].id) for i, row in bad])
+        work.failed([row.row(work.asked.examples[i].id) for i, row in bad])
 
     # -- answers: for every sample a list with one row for each member ------------------------------------------------
 
@@ -152,11 +151,7 @@ class Sampling:
         attached, started = self.attached[work.cell.run_id], time.perf_counter()
         try:
             attached.reset()
-            asked, samples = [work.examples[i].question for i in batch], [work.plain[i] for i in batch]
-            shares = work.shares_pictures
-            answers = work.asker.answer(work.view, asked, samples, attached, work.settings.decoding, shares)
-            shared = [PICTURE] if shares else []
-            rows: list[Row | Raised] = [work.row(i, a, shared) for i, a in zip(batch, answers, strict=True)]
+            rows: list[Row | Raised] = [*work.asked.answers(batch, attached)]
         except Exception as error:
             return [row[0] for row in self._halves(error, [work], batch)]
         work.seconds += time.perf_counter() - started
@@ -166,14 +161,12 @@ class Sampling:
         first, attached = members[0], [self.attached[w.cell.run_id] for w in members]
         for one in attached:
             one.reset()
-        asked, samples = [first.examples[i].question for i in batch], [first.plain[i] for i in batch]
-        return first.asker.prefill(first.view, asked, samples, attached, first.settings.decoding)
+        return first.asked.prefill(batch, attached)
 
     def _go_on(self, work: CellRun, batch: list[int], prefilled: Any) -> list[Row | Raised]:
         attached = self.attached[work.cell.run_id]
         try:
-            answers = work.asker.go_on(prefilled, [work.plain[i] for i in batch], attached)
-            return [work.row(i, a, [PREFILL]) for i, a in zip(batch, answers, strict=True)]
+            return [*work.asked.go_on(prefilled, batch, attached)]
         except UserError as error:
             self.ended[work.cell.run_id] = error
             return [Raised(error)] * len(batch)
