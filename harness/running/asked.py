@@ -14,7 +14,7 @@ from harness.contracts.example import Example
 from harness.contracts.question import PICTURE, PREFILL
 from harness.errors import Unsupported, UserError
 from harness.plan.cells import Cell
-from harness.running.settings import Settings
+from harness.running.settings import RunSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class Asked:
     """`samples`: what the model reads of each example, before the method's `transform`."""
 
     def __init__(
-        self, cell: Cell, view: View, examples: list[Example], samples: Sequence[Sample], settings: Settings
+        self, cell: Cell, view: View, examples: list[Example], samples: Sequence[Sample], settings: RunSettings
     ) -> None:
         self.cell, self.view, self.examples, self.settings = cell, view, examples, settings
         self.asker = asker_of(cell.task.asks)
