@@ -87,7 +87,7 @@ def facts(cell: Cell) -> str:
     method = cell.method
     hooks = [hook.name for hook in method.hooks]
     more = [n for n in ("second_stream", "trained") if n in method.needs]
-    more += ["calibrated"] if method.calibration() is not None else []
+    more += ["calibrated"] if method.lesson() is not None else []
     more += [f"batches: {method.batching}"] if method.batching != "any" else []
     more += ["shares prefixes"] if method.prefix_safe else []
     return ", ".join(hooks) + (f" ({', '.join(more)})" if more else "")

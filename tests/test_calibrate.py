@@ -91,18 +91,22 @@ def test_a_file_of_an_earlier_version_is_read_if_it_was_made_for_this_method_wit
     tmp_path: Path,
 ) -> None:
     model = {"weights": "w"}
-    mine = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 3}}}
+    own = {"target": "methods.activations.iri.Injection", "params": {"questions": 3, "attn": 5}}
+    mine = {
+        "model": model,
+        "method": {"target": own["target"], "params": {"questions": 3}, "source": "of an older version"},
+    }
     other = {"model": model, "method": {"target": "elsewhere.Other", "params": {"questions": 3}}}
     fewer = {"model": model, "method": {"target": "methods.activations.iri.Injection", "params": {"questions": 2}}}
+    wanted = {"model": model, "probe": {"target": "methods.probes.fcct.FCCT", "params": {}}, "most": 3}
     file = tmp_path / "iri-0123456789abcdef.safetensors"
     named = Injection(artifact=str(file))
     for made in (other, fewer, {"model": model}):
         save_file({}, file, {"identity": canonical(made)})
         with pytest.raises(UserError, match="was calibrated for another method, or with other settings"):
-            read_named(named, mine)
-    older = mine | {"method": {**mine["method"], "source": "of an older version"}}
-    save_file({"attn_out": torch.ones(2)}, file, {"identity": canonical(older)})
-    assert read_named(named, mine)["attn_out"].tolist() == [1.0, 1.0]
+            read_named(named, wanted, own)
+    save_file({"attn_out": torch.ones(2)}, file, {"identity": canonical(mine)})
+    assert read_named(named, wanted, own)["attn_out"].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["~nobody-here/found", "x" * 300, "gone"])

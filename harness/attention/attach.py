@@ -112,7 +112,7 @@ def attach(
     """Run `view.model` under `method` inside the `with` block.
 
     `lowering`: how patterns are computed: `dense` (a mask, the reference), `gather`, `flex` (compiled), or `auto`. Only
-    the text part of the model is touched. `artifact`: what the method's `calibrate` returned. Raises `UserError` if the
+    the text part of the model is touched. `artifact`: what the method's lesson learned. Raises `UserError` if the
     method cannot serve the model; whatever happens inside, the model is restored.
     """
     made = prepared(view, method, lowering, artifact)

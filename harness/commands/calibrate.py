@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.config.build import group
 from harness.config.compose import compose
+from harness.contracts.table import Table
+from harness.disk.whole import write_bytes
 from harness.errors import UserError
 from harness.models import kept_model
-from harness.plan.calibration import calibration
+from harness.plan.calibration import calibration_lesson
 from harness.records import learned
+from harness.records.pictures import draw
+from harness.records.tables import FOLDER
 from harness.terminal.printing import Terminal
 
 
@@ -22,50 +25,31 @@ def make(overrides: list[str]) -> int:
     """One lesson for each model and calibrated method of the overrides."""
     cfg = compose(overrides)
     console, root = Terminal(), Path(cfg.results)
-    methods = {label: m for label, m in group(cfg, "method").items() if m.calibration() is not None}
+    methods = {label: m for label, m in group(cfg, "method").items() if m.lesson() is not None}
     if not methods:
         raise UserError("None of these methods is calibrated. Name one that is, such as method=iri.")
     with kept_model.kept():
         for model_label, spec in group(cfg, "model").items():
             facts = spec.identity()
             for label, method in methods.items():
-                lesson = calibration((label, model_label), spec, method, facts)
+                lesson = calibration_lesson((label, model_label), spec, method, facts)
                 assert lesson is not None
                 folder = learned.place(root, learned.lesson_id(lesson))
                 fresh = learned.read(folder) is None
                 with console.status(f"calibrating {lesson.label}") as shown:
                     found = learned.obtain(lesson, root, shown.update)
-                files = [
-                    folder / learned.TENSORS,
-                    *_curves(dict(found.tensors), folder / learned.TENSORS, lesson.label),
-                ]
+                files = [folder / learned.TENSORS, *_pictures(folder, found.tables, lesson.label)]
                 said = "calibrated" if fresh else "calibrated before"
                 console.print(f"{lesson.label}: {said}; {', '.join(map(str, files))}", soft_wrap=True)
     return 0
 
 
-def _curves(tensors: dict[str, Any], path: Path, title: str) -> list[Path]:
-    """Curves over the layers as csv and png beside the artifact; other tensors stay in the file alone."""
-    curves = {k: v.tolist() for k, v in sorted(tensors.items()) if v.dim() == 1 and v.numel() > 1}
-    length = max(map(len, curves.values()), default=0)
-    curves = {k: v for k, v in curves.items() if len(v) == length}
-    if not curves:
-        return []
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
-    with table.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["layer", *curves])
-        writer.writerows([i, *(round(v[i], 6) for v in curves.values())] for i in range(length))
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    for marker, (name, values) in zip("os^Dvx" * len(curves), curves.items(), strict=False):
-        axes.plot(range(length), values, marker=marker, label=name)
-    axes.set(title=title, xlabel="layer", ylabel="value")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.axhline(0, color="grey", linewidth=0.5)
-    axes.legend()
-    figure.savefig(picture, dpi=120)
-    return [table, picture]
+def _pictures(folder: Path, tables: Mapping[str, Table], title: str) -> list[Path]:
+    """The files that show the tables: as CSV, and as a picture where their columns allow one."""
+    files = []
+    for name, table in sorted(tables.items()):
+        files.append(folder / FOLDER / f"{name}.csv")
+        if (picture := draw(table, title)) is not None:
+            write_bytes(folder / FOLDER / f"{name}.png", picture)
+            files.append(folder / FOLDER / f"{name}.png")
+    return files

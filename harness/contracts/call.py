@@ -42,7 +42,7 @@ class Request(Protocol):
     """One batch about to be generated, as hooks see it. Nothing that a method runs here triggers its own hooks."""
 
     state: dict[Any, Any]  # the method's own for this request; tensors batch first, one row for each sample
-    artifact: dict[str, Tensor]  # what `calibrate` returned; empty if the method has none
+    artifact: dict[str, Tensor]  # what the method's lesson learned; empty if it has none
 
     @property
     def view(self) -> Model:

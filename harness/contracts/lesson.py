@@ -6,15 +6,18 @@ identity, in `results/learned/` (`harness/records/learned.py`), and read from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.contracts.table import Table
+from harness.contracts.table import Row, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.contracts.call import Request
+    from harness.contracts.example import Example
 
 LOG = "log.jsonl"  # the one file of a lesson's working folder that is kept: what happened, one JSON object a line
 
@@ -44,3 +47,25 @@ class Lesson(Protocol):
         only: `disk/whole.py`), and the result must equal that of an uninterrupted run. Once the result is stored it is
         deleted, but for `log.jsonl`. `progress` is told in a few words what is being done; what it was told before is over.
         """
+
+
+class Observer(Protocol):
+    """What a calibration asks of a probe, which is one (`contracts/probe.py` says what each of these does)."""
+
+    def reads(self, example: Example) -> bool: ...
+    def rows(self, example: Example, request: Request, answer: None) -> Iterable[Row]: ...
+    def tells(self, rows: Sequence[Row]) -> bool: ...
+    def conclude(self, rows: Sequence[Sequence[Row]]) -> Learned: ...
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a method must know about a model before it can act on it: what `probe` concludes from the examples of a task.
+
+    `task`: the node of that task (`_target_` and keys). `most`: examples that tell the probe something, after which it has
+    seen enough; None: all of the task. The probe looks through forwards of its own; nobody answers the examples.
+    """
+
+    probe: Observer
+    task: Mapping[str, Any]
+    most: int | None = None

@@ -12,14 +12,14 @@ position - n_pad.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.contracts.call import Ask, Blocks, Call, Draft, Request
-from harness.contracts.example import Example
 from harness.contracts.hooks import HOOKS, Hook
+from harness.contracts.lesson import Calibration
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Method:
     prefill_is_dense: ClassVar[bool] = False  # the forward over the prompt computes exactly what dense computes
     prefix_safe: ClassVar[bool] = False  # a prompt may be processed in pieces on one cache, and a shared prefix reused
     batching: ClassVar[Literal["any", "equal", "one"]] = "any"  # equal: prompts of one length in each batch
-    learns_from: ClassVar[tuple[str, ...]] = ()  # parameters that `calibrate` depends on, beside its task
     options: ClassVar[dict[str, str]] = {}  # parameter -> what it means
     hooks: ClassVar[tuple[Hook, ...]] = ()  # those that the class overrides, found once for each class
 
@@ -74,12 +73,10 @@ class Method:
         """The layers in which the method is expected to act; the rest stay dense."""
         return list(range(view.n_layers))
 
-    def calibration(self) -> Any:
-        """The node (`_target_` and keys) of the task whose examples `calibrate` wants; None: not calibrated."""
-
-    def calibrate(self, requests: Iterable[tuple[Example, Request]]) -> dict[str, Tensor]:
-        """What must be learned once per model; saved, and handed back as `Request.artifact`. Requests hold one sample."""
-        return {}
+    def lesson(self) -> Calibration | None:
+        """What must be learned about a model before the method can act on it: obtained before the run, and handed to hooks as
+        `Request.artifact`. It depends on nothing that only matters later, such as strengths, so variants share it.
+        """
 
     def idle(self, n: int) -> str:
         """Why the method changes nothing on a context of `n` tokens (what that is: `budget_on`), as a sentence with the
@@ -101,7 +98,7 @@ class Method:
 
     @property
     def artifact(self) -> str | None:
-        """The file that an option of this name gives in place of calibrating."""
+        """The file that an option of this name gives in place of the lesson."""
         return None
 
     @property

@@ -56,6 +56,10 @@ class Probe(Method):
         """
         raise NotImplementedError
 
+    def tells(self, rows: Sequence[Row]) -> bool:
+        """Whether the rows of one example count as something seen; a calibration that has seen enough ends."""
+        return bool(rows)
+
     def conclude(self, rows: Sequence[Sequence[Row]]) -> Learned:
         """Tables, and tensors for methods that act on them, from the rows of every example that `reads` accepts, in the
         order of the examples: a pure function. `UserError` if nothing can be concluded. Here: the mean of every number over

@@ -59,7 +59,7 @@ class WholeModel:
         return _refused(self.methods, self._check)
 
     def _check(self, method: Method) -> None:
-        if method.calibration() is not None:
+        if method.lesson() is not None:
             raise UserError("it is calibrated on answers; `heed run` calibrates it and measures its speed.")
         with attach(self.view, method, self.lowering):
             pass

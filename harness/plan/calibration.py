@@ -1,40 +1,45 @@
 """The lesson of a calibrated method: what it must know about a model (a head list, curves over the layers) before it can act.
 
-Its identity holds what of the model computes, the method with the parameters that it learns from, and the task whose
-examples it learns on; not parameters that only matter once it is known, such as strengths. So variants of a method share
-one lesson.
+Its identity holds what of the model computes, the probe that looks, and the task on whose examples it looks; not the
+method, whose parameters only matter once that is known. So variants of a method share one lesson. The rows of every example are
+stored as soon as they are seen: a calibration that was interrupted goes on with the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.example import Example
-from harness.contracts.lesson import Learned
-from harness.identity.run_id import libraries
-from harness.plan.identities import calibration_task, method_identity, task_identity
+from harness.contracts.lesson import Calibration, Learned
+from harness.disk.whole import whole_rows
+from harness.identity.run_id import extension_identity, libraries
+from harness.plan.identities import calibration_task, task_identity
+from harness.records.appending import Appended
 
 if TYPE_CHECKING:
     from harness.contracts.call import Request
     from harness.contracts.method import Method
+    from harness.contracts.table import Row
     from harness.contracts.task import Task
     from harness.models.load import ModelSpec
     from harness.models.view import View
 
 # What of a model a lesson is about: what it computes with, and how it is asked.
 MODEL = ("weights", "config", "tokenizer", "revision", "dtype", "backend", "template", "template_date")
+SEEN = "rows.jsonl"  # while it learns: one line for each example that was looked at
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationLesson:
     """What `method` learns about the model of `spec` on `task`. `about`: the identity."""
 
     label: str
     spec: ModelSpec
     method: Method
+    wanted: Calibration
     task: Task
     about: Mapping[str, Any]
 
@@ -48,34 +53,55 @@ class Calibration:
         progress(f"loading the model for {self.label}")
         view = kept_model.load(self.spec)
         check(view, self.method, "auto")
-        progress(f"calibrating {self.label}")
-        return Learned(self.method.calibrate(requests(self.task, view)))
+        seen = Appended(folder / SEEN)
+        seen.load()
+        seen.mend()
+        try:
+            return self.wanted.probe.conclude(self._rows(view, seen, progress))
+        finally:
+            seen.close()
+
+    def _rows(self, view: View, seen: Appended, progress: Callable[[str], None]) -> list[Sequence[Row]]:
+        """The rows of each example that the probe reads, until enough of them tell it something."""
+        probe, most = self.wanted.probe, self.wanted.most
+        known = {line["id"]: line["rows"] for _, line in whole_rows(seen.file)}
+        found: list[Sequence[Row]] = []
+        told = 0
+        for example in self.task.examples(view):
+            if not isinstance(example, Example) or not probe.reads(example):
+                continue
+            if example.id not in known:
+                known[example.id] = [list(row) for row in probe.rows(example, request(self.task, example, view), None)]
+                seen.append([{"id": example.id, "rows": known[example.id]}])
+            found.append(known[example.id])
+            told += probe.tells(found[-1])
+            progress(f"calibrating {self.label}: {told}{f' of at most {most}' if most else ''} examples")
+            if told == most:
+                break
+        return found
 
 
-def calibration(
+def calibration_lesson(
     labels: tuple[str, str], spec: ModelSpec, method: Method, model_facts: Mapping[str, Any]
-) -> Calibration | None:
+) -> CalibrationLesson | None:
     """The lesson of a method on a model (`labels`: method, model; `model_facts`: its identity); None if it learns nothing."""
-    task = calibration_task(method)
-    if task is None:
+    wanted = method.lesson()
+    if wanted is None:
         return None
-    facts = method_identity(method)
-    learned = {k: facts["params"][k] for k in method.learns_from}
-    own = {"target": facts["target"], "params": learned, "source": facts["source"]}
-    model = {k: model_facts.get(k) for k in MODEL}
-    about = {"model": model, "method": own, "task": task_identity(task), "libraries": libraries()}
-    return Calibration(" on ".join(labels), spec, method, task, about)
+    task = calibration_task(method, wanted)
+    about = {
+        "model": {k: model_facts.get(k) for k in MODEL}, "probe": extension_identity(wanted.probe), "most": wanted.most,
+        "task": task_identity(task), "libraries": libraries(),
+    }  # fmt: skip
+    return CalibrationLesson(" on ".join(labels), spec, method, wanted, task, about)
 
 
-def requests(task: Task, view: View) -> Iterator[tuple[Example, Request]]:
-    """One request for each example, with nothing attached."""
+def request(task: Task, example: Example, view: View) -> Request:
+    """The request of an example, with nothing attached."""
     from harness.asking.generate import draft_of
     from harness.attention.attach import attach
     from harness.attention.request import LiveRequest
     from harness.attention.runtime import Idle
     from harness.models.inputs import collate, sample_of
 
-    for example in task.examples(view):
-        if isinstance(example, Example):
-            draft = draft_of(task, example)
-            yield example, LiveRequest(view, collate(view, [sample_of(view, draft)]), Idle(), attach)
+    return LiveRequest(view, collate(view, [sample_of(view, draft_of(task, example))]), Idle(), attach)

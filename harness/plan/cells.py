@@ -13,7 +13,7 @@ from harness.asking.decoding import Decoding
 from harness.config.build import build, group
 from harness.config.compose import BASELINE, option
 from harness.identity.run_id import VERSION, libraries, run_id
-from harness.plan.calibration import calibration
+from harness.plan.calibration import calibration_lesson
 from harness.plan.identities import method_identity, task_identity
 from harness.plan.needs import Needs
 from harness.records import seal
@@ -130,7 +130,7 @@ def _lessons(
     method_label: str, method: Method, model_label: str, spec: ModelSpec, model_facts: Mapping[str, Any]
 ) -> tuple[Lesson, ...]:
     """What the method must learn about the model; nothing if the user names a file with it."""
-    found = None if method.artifact else calibration((method_label, model_label), spec, method, model_facts)
+    found = None if method.artifact else calibration_lesson((method_label, model_label), spec, method, model_facts)
     return () if found is None else (found,)
 
 

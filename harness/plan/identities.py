@@ -11,6 +11,7 @@ from harness.identity import run_id as identity
 from harness.plan.named import named_files
 
 if TYPE_CHECKING:
+    from harness.contracts.lesson import Calibration
     from harness.contracts.method import Method
     from harness.contracts.task import Task
 
@@ -20,18 +21,18 @@ def method_identity(method: Method) -> dict[str, Any]:
     calibrated on by its identity, so that no path does.
     """
     facts = identity.extension_identity(method, named_files(method))
-    task = calibration_task(method)
-    if task is not None:
-        node = identity.plain(method.calibration())
+    lesson = method.lesson()
+    if lesson is not None:
+        node, task = identity.plain(lesson.task), calibration_task(method, lesson)
         name = f"task:{identity.sha256(identity.canonical(task_identity(task)))[:16]}"
         facts["params"] = {key: name if value == node else value for key, value in facts["params"].items()}
     return facts
 
 
-def calibration_task(method: Method) -> Task | None:
-    """The task that the method is calibrated on, or None."""
-    node = method.calibration()
-    return None if node is None else build(node, f"method.{method.name}.calibrate_on", kind="task")
+def calibration_task(method: Method, lesson: Calibration) -> Task:
+    """The task that the method is calibrated on."""
+    task: Task = build(lesson.task, f"method.{method.name}.calibrate_on", kind="task")
+    return task
 
 
 def task_identity(task: Task) -> dict[str, Any]:

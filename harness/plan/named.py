@@ -35,9 +35,10 @@ def named_files(method: Method) -> dict[str, str]:
     return {str(Path(path)): f"sha256:{file_digest(file)}"}
 
 
-def read_named(method: Method, wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the file that the method names. `wanted`: the identity of the lesson that it stands for. `UserError` if
-    it cannot be read, or holds what was learned about another model, by another method or with other settings.
+def read_named(method: Method, wanted: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the file that the method names. `wanted`: the identity of the lesson that it stands for; `own`: that of
+    the method. `UserError` if the file cannot be read, or holds what was learned about another model, for another method or
+    with other settings.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -56,15 +57,31 @@ def read_named(method: Method, wanted: Mapping[str, Any]) -> dict[str, Tensor]:
             f"{where} was calibrated on another model (or dtype, or backend); leave the key out, or calibrate this model: "
             "`heed calibrate`."
         )
-    found = facts.get("method")
-    kept: dict[str, Any] = found if isinstance(found, dict) else {}
-    differs = [key for key in ("target", "params") if kept.get(key) != wanted["method"][key]]
-    if differs:  # another version of its source is no reason: the file itself is in the run id
+    kept, asked = _settings(facts, wanted, own)
+    if kept != asked:  # another version of its source is no reason: the file itself is in the run id
         raise UserError(
             f"{where} was calibrated for another method, or with other settings of it ({_brief(kept)}; asked for: "
-            f"{_brief(wanted['method'])}). Leave the key out, or calibrate this one: `heed calibrate`."
+            f"{_brief(asked)}). Leave the key out, or calibrate this one: `heed calibrate`."
         )
     return tensors
+
+
+def _settings(
+    facts: Mapping[str, Any], wanted: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Class and settings by which the file was made, and those that are asked for: of the probe, or, in a file of an earlier
+    version, of the method, where all settings that it states must be equal.
+    """
+    if isinstance(probe := facts.get("probe"), dict):
+        return _of(probe, {"most": facts.get("most")}), _of(wanted["probe"], {"most": wanted["most"]})
+    method = facts.get("method")
+    kept = _of(method if isinstance(method, dict) else {}, {})
+    return kept, {"target": own["target"], "params": {key: own["params"].get(key) for key in kept["params"]}}
+
+
+def _of(part: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    params = part.get("params")
+    return {"target": part.get("target"), "params": {**(params if isinstance(params, Mapping) else {}), **more}}
 
 
 def _facts(text: str) -> dict[str, Any]:
@@ -75,6 +92,5 @@ def _facts(text: str) -> dict[str, Any]:
 
 def _brief(kept: Mapping[str, Any]) -> str:
     """Class and settings in one line."""
-    params = kept.get("params")
-    shown = ", ".join(f"{k}={v}" for k, v in params.items()) if isinstance(params, Mapping) else ""
+    shown = ", ".join(f"{k}={v}" for k, v in kept["params"].items())
     return f"{str(kept.get('target') or 'nothing').rpartition('.')[2]} {shown}".strip()[:200]

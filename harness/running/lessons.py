@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.contracts.lesson import Learned, Lesson
 from harness.errors import Unsupported
-from harness.plan.calibration import calibration
+from harness.plan.calibration import calibration_lesson
 from harness.plan.cells import Cell, is_done
 from harness.plan.named import read_named
 from harness.plan.refusals import check_search
@@ -51,8 +51,8 @@ class Lessons:
         """What the method of a cell finds in `Request.artifact`: tensors of its lessons, or of the file that the user named."""
         if cell.method.artifact:
             labels = cell.method_label, cell.model_label
-            lesson = calibration(labels, cell.spec, cell.method, cell.identity["model"])
-            return read_named(cell.method, lesson.identity()) if lesson else {}
+            lesson = calibration_lesson(labels, cell.spec, cell.method, cell.identity["model"])
+            return read_named(cell.method, lesson.identity(), cell.identity["method"]) if lesson else {}
         return {name: value for lesson in cell.needs.lessons for name, value in self._obtain(lesson).tensors.items()}
 
 

@@ -21,16 +21,15 @@ noise stands in `fcct`. If no source lies below a target the run fails, and says
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.call import Call, Request
-from harness.contracts.example import Example
+from harness.contracts.lesson import Calibration
 from harness.contracts.method import Method
 from harness.errors import UserError
 from methods.activations.steering import moved
-from methods.probes.fcct import curves
+from methods.probes.fcct import FCCT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +55,6 @@ class Injection(Method):
     paper = "2511.05923"
     needs = frozenset({"images"})
     budget_unit = "strength of the injection"
-    learns_from = ("questions", "noise_step")
     options = {
         "attn": "lambda of the attention outputs; 0 leaves them alone",
         "mlp": "lambda of the MLP outputs; 0 leaves them alone",
@@ -65,7 +63,7 @@ class Injection(Method):
         "questions": "most questions that the calibration uses",
         "noise_step": "diffusion step of the calibration's noise, of 1000",
         "calibrate_on": "task whose questions about present objects are traced, as an option of the task group",
-        "artifact": "file with recovery rates that were measured before; null: found or made under results/artifacts",
+        "artifact": "file with recovery rates that were measured before; null: found or made under results/learned",
     }
 
     attn: float = 0.26
@@ -89,11 +87,8 @@ class Injection(Method):
     def layers(self, view: Model) -> list[int]:
         return []  # which layers receive is known once the model was measured
 
-    def calibration(self) -> dict[str, Any]:
-        return dict(self.calibrate_on)
-
-    def calibrate(self, requests: Iterable[tuple[Example, Request]]) -> dict[str, Tensor]:
-        return curves(requests, self.noise_step, self.questions)
+    def lesson(self) -> Calibration:
+        return Calibration(FCCT(noise_step=self.noise_step), self.calibrate_on, self.questions)
 
     def begin(self, request: Request) -> None:
         missing = {"attn_out", "mlp_out"} - set(request.artifact)

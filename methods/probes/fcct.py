@@ -80,13 +80,16 @@ class FCCT(Probe):
             return [(None, None, None, None, drop)]
         return [(layer, *of_layer, drop) for layer, of_layer in enumerate(rates.T.tolist())]
 
+    def tells(self, rows: Sequence[Row]) -> bool:
+        return bool(rows) and rows[0][0] is not None
+
     def conclude(self, rows: Sequence[Sequence[Row]]) -> Learned:
         """The mean recovery rates `[L]` (float32) by kind, as tensors and as the table `curves`; the tensor `questions`:
         how many were used, and how many were not, because the noise did not touch the answer.
         """
         import torch
 
-        traced = [one for one in rows if one and one[0][0] is not None]
+        traced = [one for one in rows if self.tells(one)]
         skipped = sum(bool(one) for one in rows) - len(traced)
         if not traced:
             raise Unsupported(
@@ -98,18 +101,6 @@ class FCCT(Probe):
         curves = Table((LAYER, *RATES), tuple((layer, *of_layer) for layer, of_layer in enumerate(mean.T.tolist())))
         tensors = {kind: mean[i] for i, kind in enumerate(KINDS)} | {"questions": torch.tensor([len(traced), skipped])}
         return Learned(tensors, {"curves": curves})
-
-
-def curves(requests: Iterable[tuple[Example, Request]], noise_step: int, most: int) -> dict[str, Tensor]:
-    """What the probe concludes from at most `most` questions that noise weakens, as tensors."""
-    probe, found, used = FCCT(noise_step=noise_step), [], 0
-    for example, request in requests:
-        if probe.reads(example):
-            found.append(list(probe.rows(example, request, None)))
-            used += found[-1][0][0] is not None
-        if used == most:
-            break
-    return dict(probe.conclude(found).tensors)
 
 
 def recovery(request: Request, noise_step: int) -> tuple[Tensor | None, float]:

@@ -3,26 +3,34 @@ that failed and the run that repairs it have the same run id.
 
 `HEED_TOY` holds JSON: `{"score": id}`, `{"begin": id}` raise for one example; `{"memory": n}` lets batches of more than n run
 out of memory; `{"gate": file}` holds the method's second batch until the file is there; `{"build": seconds}` lengthens every
-example that is made, `{"learn": seconds}` calibration; `{"log": file}` notes what was done.
+example that is made, `{"learn": seconds}` every one that a lesson looks at; `{"look": id}` and `{"lesson": true}` raise while it
+learns, `{"die": id}` ends the process there; `{"log": file}` notes what was done.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.contracts.asker import Answer
 from harness.contracts.call import Call, Request
 from harness.contracts.example import Example
+from harness.contracts.lesson import Calibration
+from harness.contracts.lesson import Learned as Knowledge
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
+from harness.contracts.probe import Probe
 from harness.contracts.question import Generate
+from harness.contracts.table import Column, Row, Table
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Tokens
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,21 +98,41 @@ class Scaled(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lengths(Probe):
+    """How long prompts are."""
+
+    name: ClassVar[str] = "lengths"
+    columns = (Column("tokens"),)
+
+    def rows(self, example: Example, request: Request, answer: Answer | None) -> list[Row]:
+        note(f"look {example.id}")
+        time.sleep(told("learn") or 0)
+        if told("look") == example.id:
+            raise LookupError(f"the probe does not like {example.id}")
+        if told("die") == example.id:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [(request.inputs.ids.shape[1],)]
+
+    def conclude(self, rows: Sequence[Sequence[Row]]) -> Knowledge:
+        import torch
+
+        note("learned")
+        if told("lesson"):
+            raise UserError("the prompts teach nothing")
+        table = Table(self.columns, tuple(row for one in rows for row in one))
+        return Knowledge(
+            {"strength": 1 / torch.tensor(table.values("tokens")).float().mean().sqrt()}, {"lengths": table}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Learned(Scaled):
     """The same with a strength that is learned: the mean length of the calibration prompts decides it."""
 
     name: ClassVar[str] = "learned"
 
-    def calibration(self) -> Any:
-        return {"_target_": "tests.faults.toys.Toy", "n": 3}
-
-    def calibrate(self, requests: Iterable[tuple[Example, Request]]) -> dict[str, Tensor]:
-        import torch
-
-        note("learn")
-        time.sleep(told("learn") or 0)
-        lengths = [float(request.inputs.ids.shape[1]) for _, request in requests]
-        return {"strength": 1 / torch.tensor(lengths).mean().sqrt()}
+    def lesson(self) -> Calibration:
+        return Calibration(Lengths(), {"_target_": "tests.faults.toys.Toy", "n": 3})
 
     def attn_out(self, ctx: Call, a: Tensor) -> Tensor:
         assert ctx.request is not None

@@ -14,10 +14,9 @@ from harness.errors import UserError
 from harness.models.inputs import collate
 from harness.models.view import View
 from methods.activations.capture import Capture, Patch
-from methods.activations.iri import Injection
 from methods.contrast.vcd import VCD
 from methods.probes import fcct
-from methods.probes.fcct import FCCT, KINDS, curves, last_token, positive, probability, recovery, yes_ids
+from methods.probes.fcct import FCCT, KINDS, last_token, positive, probability, recovery, yes_ids
 from tests import tiny_vlm
 from tests.methods.pictured import samples
 
@@ -25,7 +24,7 @@ from tests.methods.pictured import samples
 def test_only_questions_about_present_objects_are_traced_and_none_is_an_error() -> None:
     assert positive(Example(id="a", references=("yes",))) and not positive(Example(id="b", references=("no",)))
     with pytest.raises(UserError, match="no usable question"):
-        curves([], 500, 9)
+        FCCT().conclude([])
 
 
 def request(view: View, seed: int = 0) -> LiveRequest:
@@ -87,7 +86,10 @@ def test_the_last_layers_output_recovers_everything(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fcct, "LEAST", -1.0)
     view = tiny_vlm.view("llava")
     asked = [(Example(id=f"e{i}", references=("no" if i == 1 else "yes",)), request(view, i)) for i in range(4)]
-    found = Injection(questions=2).calibrate(asked)
+    probe = FCCT()
+    rows = [list(probe.rows(e, r, None)) for e, r in asked[:3] if probe.reads(e)]
+    assert all(map(probe.tells, rows))
+    found = probe.conclude(rows).tensors
     assert {kind: tuple(rates.shape) for kind, rates in found.items()} == {
         "attn_out": (4,), "mlp_out": (4,), "layer_out": (4,), "questions": (2,)
     }  # fmt: skip

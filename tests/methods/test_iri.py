@@ -43,7 +43,7 @@ def test_injection_is_its_formula_and_keeps_the_norm() -> None:
 
 
 def test_the_calibration_is_part_of_the_configuration() -> None:
-    task: Any = calibration_task(Injection())
+    task: Any = calibration_task(Injection(), Injection().lesson())
     assert (task.source, task.scenes, task.seed, task.suffix) == ("scenes", 60, 77, "one_word")
     assert hash(Injection()) == hash(Injection(calibrate_on={"_target_": "tasks.pope.Pope"}))
 
