@@ -235,7 +235,7 @@ class AfterContext(Method):
 
     Their papers evaluate them in two ways, which answer different questions. `prefill`: the whole prompt is prefilled, so
     the method knows the question when it compresses, and the first token of the answer never sees it at work. `decode`:
-    only the context is prefilled; everything from where the question begins (`Example.question`) to the end of the
+    only the context is prefilled; everything from where the question begins (`Generate.query`) to the end of the
     prompt, template and answer prefix included, is read one token at a time under the method.
     """
 

@@ -12,7 +12,7 @@ head chooses for itself.
 
 Its quality runs prefill the context alone and read the end of the prompt token by token under Quest (LongBench/pred.py:
 from the last question marker on, at most 100 characters; passkey.py: the last 400 characters): `question: decode`. Where
-that end begins is the task's to say here (`Example.question`).
+that end begins is the task's to say here (`Generate.query`).
 
 Ours: `share: group` lets the query heads of a key head choose together by the sum of their scores (cheaper, another
 method); pages are counted from the first real token, padding never enters the bounds; on layers with a sliding window
