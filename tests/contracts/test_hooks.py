@@ -132,6 +132,7 @@ HELD_BY_ONE = {
     "select": "shares leaves_out unchanged tracks remembers hooked alone",
     "scores": "hooked alone",
     "probs": "hooked alone",
+    "edit_output": "hooked alone",
     "edit_cache": "shares leaves_out unchanged late tracks remembers hooked alone",
     "heads": "hooked",
     "attn_out": "hooked",
@@ -143,7 +144,7 @@ HELD_BY_ONE = {
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_the_table_says_of_every_hook_what_was_true_before_there_was_one(name: str) -> None:
+def test_what_follows_from_each_hook_alone(name: str) -> None:
     one = type("One", (Method,), {name: lambda self, *given: nullcontext(), "prefill_is_dense": True})
     assert what_holds(one()) == {*HELD_BY_ONE[name].split(), "generates"}
 
@@ -194,7 +195,7 @@ def test_hooks_are_found_for_the_class_in_the_order_of_the_table() -> None:
 
 
 FACTS = {
-    "require", "lower", "validate", "check", "layers", "calibration", "calibrate", "idle", "receptive_field", "blocks",
+    "require", "lower", "validate", "check", "layers", "idle", "receptive_field", "blocks", "lesson",
 }  # fmt: skip
 
 
