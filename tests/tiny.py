@@ -32,6 +32,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "mlp_only_layers": [1]},
+    ),
     "mistral": ("mistral", {"sliding_window": WINDOW}),
     "gemma3": ("gemma3_text", {"sliding_window": WINDOW, "layer_types": ALTERNATING, "query_pre_attn_scalar": 16}),
     "phi3": ("phi3", {}),

@@ -21,6 +21,7 @@ from harness.attention.runtime import Runtime
 from harness.attention.usage import Counts, Usage
 from harness.contracts.method import Method
 from harness.errors import Unsupported, UserError, nearest
+from harness.models.families import ROUTED
 from harness.models.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -159,6 +160,11 @@ def check(view: View, method: Method, lowering: str) -> None:
         )
     if method.leaves_out and view.has_sinks and lowering == "flex":
         raise UserError("lowering=flex has no sink logits, which this model has; use auto, gather or dense.")
+    if any(hook.routes for hook in method.hooks) and not view.routed_layers:
+        raise Unsupported(
+            f"Method '{method.name}' cannot serve this model: it acts where experts are chosen, and the family "
+            f"'{view.family}' has none; use a mixture of experts (families: {', '.join(ROUTED)})."
+        )
     refusals.check_eyes(method, view, view.vision is not None)
     last = [i for i in method.full_layers if i >= view.n_layers]
     if last:

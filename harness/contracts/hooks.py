@@ -35,6 +35,7 @@ class Hook:
     tracks_keys: bool = False  # it needs a cache that keeps every key of every layer with its true position
     remembers: bool = False  # what it keeps of the prompt is gone where a model reads everything anew
     whole_rows: bool = False  # it must be given the logits of a text at once, not in pieces
+    routes: bool = False  # it stands where experts are chosen, and not every model has any
 
 
 _ALL = (
@@ -53,6 +54,7 @@ _ALL = (
     Hook(name="edit_cache", at="attention", leaves_out=True, drops_keys=True, shares_prefill=True, tracks_keys=True, remembers=True),
     Hook(name="heads", at="layer"),
     Hook(name="attn_out", at="layer"),
+    Hook(name="router", at="layer", routes=True),
     Hook(name="mlp_out", at="layer"),
     Hook(name="layer_out", at="layer"),
     Hook(name="logits", at="head", whole_rows=True),

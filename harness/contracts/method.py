@@ -215,6 +215,12 @@ class Method:
     def attn_out(self, ctx: Call, a: Tensor) -> Tensor | None:
         """Output of the attention block `[B, n_q, width]`, before it is added to the residual. None: unchanged."""
 
+    def router(self, ctx: Call, logits: Tensor, weights: Tensor, experts: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Where a layer of experts has chosen: router logits `[B, n_q, E]`, and of the k experts of each token the weights
+        `[B, n_q, k]`, normalised as the family does it, and their numbers `[B, n_q, k]` (int64). Returns other weights and
+        experts of these shapes; a weight of 0 silences an expert. None: unchanged.
+        """
+
     def mlp_out(self, ctx: Call, m: Tensor) -> Tensor | None:
         """Output of the feed-forward block `[B, n_q, width]`, before it is added to the residual. None: unchanged."""
 

@@ -46,6 +46,9 @@ class Family:
     rotary_half: bool = False  # the rotary module returns D/2 columns; the full width repeats them
     attention: str = "self_attn"  # from a layer
     mlp: str = "mlp"  # from a layer
+    # from a layer, where it has experts: the module that returns router logits, and weights and numbers of the chosen experts;
+    # None: the family has no experts
+    router: str | None = None
     o_proj: str = "o_proj"  # from the attention module; its input is the heads' outputs [B, n, H * D]
     window: Literal["none", "config", "module"] = (
         "none"  # where a layer's window stands: nowhere, one for all, per module
@@ -62,7 +65,7 @@ class Family:
 
 DECODERS = ("llama", "mistral", "qwen2")
 INHERITED = (
-    "rotary_by_layer_type", "rotary_half", "attention", "mlp", "o_proj", "window", "sinks", "softcap", "final_softcap",
+    "rotary_by_layer_type", "rotary_half", "attention", "mlp", "router", "o_proj", "window", "sinks", "softcap", "final_softcap",
     "backends",
 )  # fmt: skip
 
@@ -70,6 +73,7 @@ _RECORDS = (
     Family(model_type="llama"),
     Family(model_type="qwen2", window="module"),
     Family(model_type="qwen3", window="module"),
+    Family(model_type="qwen3_moe", window="module", router="mlp.gate"),
     Family(model_type="mistral", window="config"),
     Family(model_type="phi3", window="config", rereads=True),
     Family(
@@ -85,7 +89,12 @@ _RECORDS = (
     ),
     Family(model_type="gpt2", layers="transformer.h", rotary=None, attention="attn", o_proj="c_proj"),
     Family(
-        model_type="gpt_oss", rotary_half=True, window="module", sinks="sinks", backends=("eager", "flex_attention")
+        model_type="gpt_oss",
+        rotary_half=True,
+        window="module",
+        sinks="sinks",
+        backends=("eager", "flex_attention"),
+        router="mlp.router",
     ),
     *(
         Family(
@@ -119,6 +128,7 @@ _RECORDS = (
     ),
 )
 FAMILIES: dict[str, Family] = {record.model_type: record for record in _RECORDS}
+ROUTED = tuple(name for name, record in FAMILIES.items() if record.router)  # mixtures of experts
 
 
 def family_of(config: Mapping[str, Any]) -> Family:

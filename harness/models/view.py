@@ -109,6 +109,18 @@ class View:
         """The feed-forward part of layer `i`."""
         return attrgetter(self.facts.mlp)(self.layers[i])
 
+    def router(self, i: int) -> nn.Module | None:
+        """The module that chooses the experts of layer `i`; None: the layer has none."""
+        if self.facts.router is None:
+            return None
+        part, _, name = self.facts.router.rpartition(".")
+        return getattr(attrgetter(part)(self.layers[i]), name, None)
+
+    @property
+    def routed_layers(self) -> list[int]:
+        """The layers that have experts."""
+        return [i for i in range(self.n_layers) if self.router(i) is not None]
+
     @property
     def lm_head(self) -> nn.Module:
         return self.lm.get_output_embeddings()

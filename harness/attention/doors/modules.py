@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
@@ -47,6 +49,9 @@ def install(runtime: Runtime) -> list[RemovableHandle | Wrapped]:
             handles.append(view.layers[i].register_forward_pre_hook(_layer_in(runtime, i), with_kwargs=True))
         if "heads" in hooks:
             handles.append(view.o_proj(i).register_forward_pre_hook(_heads(runtime, i)))
+        router = view.router(i) if "router" in hooks else None
+        if router is not None:
+            handles.append(router.register_forward_hook(_router(runtime, i)))
         outputs = {
             "attn_out": (view.attention(i), method.attn_out),
             "mlp_out": (view.mlp(i), method.mlp_out),
@@ -110,6 +115,26 @@ def _heads(runtime: Runtime, layer: int) -> Any:
             return None
         runtime.usage.tally.edit(layer, new, z)
         return (new.flatten(-2), *args[1:])
+
+    return hook
+
+
+def _router(runtime: Runtime, layer: int) -> Any:
+    """Routers see all tokens of a batch in one row and return (logits, weights, experts), of which the weights and the experts
+    go on to the kernel.
+    """
+
+    def hook(module: Any, args: tuple[Any, ...], out: tuple[Tensor, Tensor, Tensor]) -> Any:
+        meta = runtime.forward.meta
+        if runtime.is_silent or runtime.is_prefix or meta is None:
+            return None
+        logits, weights, experts = (x.view(meta.batch, meta.n_q, -1) for x in out)
+        new = runtime.method.router(_call(runtime, layer), logits, weights, experts)
+        if new is None:
+            return None
+        was, now = (torch.cat((w, e.to(w.dtype)), -1)[:, None] for w, e in ((weights, experts), new))
+        runtime.usage.tally.edit(layer, now, was, meta.real(meta.batch))
+        return out[0], *(x.view_as(one) for x, one in zip(new, out[1:], strict=True))
 
     return hook
 
