@@ -1,4 +1,4 @@
-"""The command line: `heed run | data | score | compare | gate | report | export |
+"""The command line: `heed run | probe | data | score | compare | gate | report | export |
 bench | claims | calibrate | list | doctor | status | sync`.
 
 Imported here is only what needs the standard library alone; each verb imports the rest, so `heed --help` answers at once.
@@ -166,6 +166,12 @@ def _measuring(verbs: Verbs) -> None:
     _overrides(run)
     run.set_defaults(verb=_run)
 
+    probe = verbs.add_parser("probe", help="look into models on tasks: models x probes x tasks, to tables and pictures")
+    probe.add_argument("-m", "--multirun", action="store_true", help="sweep: commas make jobs (Hydra multirun)")
+    probe.add_argument("--dry-run", action="store_true", help="print the cells, what is done, and an estimate")
+    _overrides(probe, "model=NAME probe=[a,b] task=[NAME], or key=value")
+    probe.set_defaults(verb=_probe)
+
     data = verbs.add_parser(
         "data", help="write a task's examples to a file, for a model's tokenizer (no weights needed)"
     )
@@ -180,8 +186,8 @@ def _measuring(verbs: Verbs) -> None:
     _overrides(calibrate, "model=NAME method=NAME")
     calibrate.set_defaults(verb=_calibrate)
 
-    listing = verbs.add_parser("list", help="list methods, tasks or models with paper, needs and budget")
-    listing.add_argument("what", nargs="?", choices=["methods", "tasks", "models"], help="default: all three")
+    listing = verbs.add_parser("list", help="list methods, probes, tasks or models with paper, needs and budget")
+    listing.add_argument("what", nargs="?", choices=["methods", "probes", "tasks", "models"], help="default: all")
     listing.set_defaults(verb=_list)
 
     doctor = verbs.add_parser("doctor", help="what works on this machine, and what to install")
@@ -274,6 +280,12 @@ def _run(args: argparse.Namespace) -> int:
     from harness.commands import run
 
     return run.once(overrides)
+
+
+def _probe(args: argparse.Namespace) -> int:
+    from harness.commands import probe
+
+    return probe.look(args.overrides + (["dry_run=true"] if args.dry_run else []), args.multirun)
 
 
 def _data(args: argparse.Namespace) -> int:

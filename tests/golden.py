@@ -30,8 +30,16 @@ from harness.contracts.call import Blocks, Call
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
-from harness.contracts.question import Dialogue, Generate, Likelihood, Question
-from harness.contracts.requests import GenerateUntil, LogLikelihood, Requests, RollingLogLikelihood
+from harness.contracts.question import (
+    Dialogue,
+    Generate,
+    GenerateUntil,
+    Likelihood,
+    LogLikelihood,
+    Question,
+    Requests,
+    RollingLogLikelihood,
+)
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.identity.run_id import VERSION, libraries

@@ -27,6 +27,7 @@ from typing import Any
 
 from harness.analysis.board_rows import status_of
 from harness.analysis.compare import Compared, Ratio, compared, differences, incomparable, pairs, ratios
+from harness.analysis.probes import split
 from harness.analysis.statistics import NO_SPREAD, untold
 from harness.errors import UserError
 from harness.records.cells import CellRecord, read_cells
@@ -114,7 +115,7 @@ def worst(verdicts: Sequence[Verdict]) -> str:
 
 
 def _by_name(root: Path) -> dict[str, list[CellRecord]]:
-    cells = read_cells(root)
+    cells, _ = split(read_cells(root))  # tables of probes are no numbers that could get worse
     if not cells:
         raise UserError(
             f"{root} holds no runs, so there is nothing to judge. Give a results folder (the one with runs/ in it); a "

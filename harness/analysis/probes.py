@@ -11,6 +11,8 @@ from harness.errors import UserError
 from harness.records.cells import CellRecord
 from harness.records.tables import concluded, is_probe
 
+NO_RESULT = "it is a probe's, which has tables and no result; heed report shows them"
+
 
 @dataclass(frozen=True)
 class Probed:

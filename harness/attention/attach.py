@@ -20,6 +20,7 @@ from harness.attention.request import LiveRequest, LiveStream
 from harness.attention.runtime import Runtime
 from harness.attention.usage import Counts, Usage
 from harness.contracts.method import Method
+from harness.contracts.probe import Probe
 from harness.errors import Unsupported, UserError, nearest
 from harness.models.families import ROUTED
 from harness.models.inputs import Inputs
@@ -129,7 +130,8 @@ def prepared(
         raise UserError(f"Unknown lowering '{lowering}': {nearest(lowering, LOWERINGS)}")
     method.validate()
     check(view, method, lowering)
-    return Attached(view, method, Runtime(view, method, lowering) if method.hooks else None, artifact)
+    looks = isinstance(method, Probe)  # its requests are announced to it, whatever hooks it has
+    return Attached(view, method, Runtime(view, method, lowering) if method.hooks or looks else None, artifact)
 
 
 @contextmanager

@@ -51,8 +51,8 @@ def prove(
     """
     inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
     if not method.hooks:
-        return unmoved(view, method)
-    look = scored or _generated(view, inputs, changed, steps)
+        return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
+    look = scored or generated(view, inputs, changed, steps)
     if scored:
         refusals.check_scored(method)
     size, new = inputs.ids.shape[1] - inputs.tail, 0 if scored else inputs.tail + steps + 1
@@ -64,18 +64,13 @@ def prove(
         if method.searches:
             method.generate(attached.request, [max(steps, 2)] * len(inputs.samples), view.stop_ids)
         report = attached.report()
-    _check_restored(method, before, look(None))
+    check_restored(method, before, look(None))
     moved = float(_finite(before - during).abs().max())
     _judge(view, method, report, moved, size + max(new - 1, 0), bool(new))
     return {**report, "logits_moved": moved, "restored": True}
 
 
-def unmoved(view: View, method: Method) -> dict[str, Any]:
-    """The evidence for a method without hooks, which is dense: there is nothing to compute."""
-    return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
-
-
-def _check_restored(method: Method, before: Tensor, after: Tensor) -> None:
+def check_restored(method: Method, before: Tensor, after: Tensor) -> None:
     if not torch.equal(before, after):
         raise NotEngaged(
             f"Method '{method.name}' left traces: dense numbers before and after it differ by up to "
@@ -88,7 +83,7 @@ def _finite(difference: Tensor) -> Tensor:
     return difference.nan_to_num(posinf=FAR, neginf=-FAR).clamp(-FAR, FAR)
 
 
-def _generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -> Callable[[Attached | None], Tensor]:
+def generated(view: View, inputs: Inputs, changed: Inputs | None, steps: int) -> Callable[[Attached | None], Tensor]:
     """Log probabilities `[steps + 1, V]` (float32) of the last prompt row and of each step, which is fed what the first call
     chose greedily.
     """

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.method import Method
+from harness.contracts.probe import Probe
 
 
 def reason(method: Method, prompt: int, new: int) -> str:
@@ -34,7 +35,7 @@ def equals_dense(method: Method, prompt: int, new: int, usage: Mapping[str, Any]
     """Whether a sample's answer is dense's by construction: by arithmetic, or because a method that only leaves keys out left
     none out in any step (`usage` of this sample: a sliding model shows no more keys than the budget anyway).
     """
-    if not method.hooks:
-        return False  # dense itself
+    if not method.hooks or isinstance(method, Probe):
+        return False  # dense itself, and meant to be
     only_leaves_out = all(hook.leaves_out or hook.at == "model" for hook in method.hooks)
     return bool(reason(method, prompt, new)) or (only_leaves_out and usage.get("changed") == 0)

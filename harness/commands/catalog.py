@@ -1,4 +1,4 @@
-"""`heed list`: methods, tasks and models with their facts, read from the classes themselves."""
+"""`heed list`: methods, probes, tasks and models with their facts, read from the classes themselves."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.terminal.visible import visible
 
 
 def show(what: str | None) -> int:
-    """Print one or all of the three tables. A part of a plug-in that cannot be imported is told and left out."""
+    """Print one or all of the tables. A part of a plug-in that cannot be imported is told and left out."""
     console = Terminal()
-    tables = {"methods": _methods, "tasks": _tasks, "models": _models}
+    tables = {"methods": _methods, "probes": _probes, "tasks": _tasks, "models": _models}
     for name in [what] if what else list(tables):
         console.print(tables[name]())
     return 0
@@ -64,6 +64,14 @@ def _methods() -> Table:
             ", ".join(sorted(cls.phases)),
             ", ".join(sorted(cls.needs)) or "-",
         )
+    return table
+
+
+def _probes() -> Table:
+    table = _table("probes", "probe", "name", "what", "paper", "looks for", "needs", "columns")
+    for name, cls in _classes("probe"):
+        columns = ", ".join(column.name for column in cls.columns)
+        table.add_row(name, cls.title, cls.paper, cls.wants, ", ".join(sorted(cls.needs)) or "-", columns)
     return table
 
 

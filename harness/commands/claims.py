@@ -24,12 +24,13 @@ _STYLES = {"reproduced": "green", "not reproduced": "bold red", "not tested": "d
 
 def show(results: str) -> int:
     """Print the table, the counts, and why claims were not tested. 0 whatever the verdicts: they are information."""
+    from harness.analysis.probes import split
     from harness.records.cells import read_cells
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: micro models run fastest on one thread
     console = Terminal()
     claims = load()
-    cells = read_cells(Path(results))
+    cells, _ = split(read_cells(Path(results)))
     for cell in cells:
         if cell.problem:
             console.print(Text(f"left out: {cell.problem}", style="yellow"))

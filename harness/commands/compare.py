@@ -13,8 +13,10 @@ from rich.text import Text
 
 from harness.analysis.board_rows import question, status_of
 from harness.analysis.compare import Compared, compared, differences, examples_for, holm, incomparable, pairs, ratios
+from harness.analysis.probes import NO_RESULT
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
+from harness.records.tables import is_probe
 from harness.report.notes import notes
 from harness.report.terminal import interval, shown
 from harness.terminal.columns import Column, tables
@@ -57,6 +59,8 @@ def _compare(a: CellRecord, b: CellRecord) -> tuple[list[Compared], int]:
         f"{c.path} is {status} ({why})" for c in (a, b) for status, why in [status_of(c)] if status != "done"
     ]:
         raise UserError("; ".join(unusable))
+    if looked := [c.path for c in (a, b) if is_probe(c)]:
+        raise UserError(f"{looked[0]} is left out: {NO_RESULT}")
     if keys := incomparable(a, b):
         raise UserError(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}")
     found = pairs(a, b)

@@ -8,9 +8,11 @@ from pathlib import Path
 from rich.text import Text
 
 from harness.analysis.board_rows import status_of
+from harness.analysis.probes import NO_RESULT
 from harness.disk.output import output_folder
 from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cells
+from harness.records.tables import is_probe
 from harness.terminal.printing import Terminal
 
 FORMATS = ("lm-eval",)
@@ -23,7 +25,7 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
         raise UserError(f"--format={layout} is no layout that heed can write: {nearest(layout, FORMATS)}")
     folder = output_folder("--out ", out)
     cells = chosen(read_cells(Path(results)), which, results)
-    states = {cell.run_id: status_of(cell) for cell in cells}
+    states = {cell.run_id: ("", NO_RESULT) if is_probe(cell) else status_of(cell) for cell in cells}
     done = [cell for cell in cells if states[cell.run_id][0] == "done"]
     if not done:
         raise UserError(f"no cell of {results} that was named is finished, so there is nothing to export.")
@@ -37,7 +39,8 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
         status, reason = states[cell.run_id]
         if status != "done":
             where = " / ".join(str(cell.labels.get(kind, "?")) for kind in KINDS)
-            console.print(Text(f"left out {where} ({cell.run_id}): {status} {reason}".rstrip()), soft_wrap=True)
+            why = f"{status} {reason}".strip()
+            console.print(Text(f"left out {where} ({cell.run_id}): {why}"), soft_wrap=True)
     return 0
 
 

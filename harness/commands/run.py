@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from harness.running.run import Outcome
 
 
-def once(overrides: list[str], group: str | None = None) -> int:
-    """One matrix in this process."""
+def once(overrides: list[str], group: str | None = None, check: Callable[[DictConfig], None] | None = None) -> int:
+    """One matrix in this process. `check`: of the verb that wants it, on the composed configuration."""
     cfg = compose(overrides)
+    if check:
+        check(cfg)
     plan = cells(cfg)
     if chosen := fraction(cfg, "part"):
         plan = part(plan, *chosen, limit=cfg.limit)
@@ -81,10 +83,13 @@ def _check_writable(root: Path) -> None:
 
 def print_table(root: Path, plan: Sequence[Cell], console: Console, told: Collection[str] = ()) -> None:
     """The terminal table, read back from the records in plan order. `told`: run ids whose reasons follow below it."""
+    from harness.analysis.probes import split
     from harness.records.cells import read_cell
-    from harness.report.terminal import render
+    from harness.report import tables, terminal
 
-    render([read_cell(root / "runs" / c.run_id) for c in plan], console, told)
+    results, probes = split([read_cell(root / "runs" / c.run_id) for c in plan])
+    terminal.render(results, console, told)
+    tables.render(probes, console, told)
 
 
 def print_skipped(root: Path, plan: Sequence[Cell], console: Console) -> None:

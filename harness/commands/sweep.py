@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from harness.running.settings import Outcome
 
 
-def sweep(overrides: list[str]) -> int:
+def sweep(overrides: list[str], check: Callable[[DictConfig], None] | None = None) -> int:
     """One job for each element of the comma lists (and of `jobs=N`, `shards=N`) on `launcher=local|slurm|ray`."""
     described, options = split(overrides)
     found = expand(described, options.jobs, options.shards, options.alone)
     plan, console = found.plan, Terminal()
     cfg = found.matrices[0][0]
+    if check:
+        check(cfg)
     root, name = Path(cfg.results), run.sweep_id(plan)
     if cfg.dry_run:
         from harness.commands.dry_run import show_sweep

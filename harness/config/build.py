@@ -69,6 +69,7 @@ def _not_imported(error: Exception, module: str, what: str) -> Exception:
 
 KINDS = {
     "method": "only a class that derives from harness.contracts.method.Method can be named here.",
+    "probe": "only a class that derives from harness.contracts.probe.Probe can be named here.",
     "task": "only a class that derives from harness.contracts.task.Task can be named here.",
     "model": "only a spec of a model, such as harness.models.load.ModelSpec, can be named here.",
 }
@@ -76,11 +77,12 @@ KINDS = {
 
 def _is_a(kind: str, cls: type) -> bool:
     from harness.contracts.method import Method
+    from harness.contracts.probe import Probe
     from harness.contracts.task import Task
 
     if kind == "model":
         return all(hasattr(cls, name) for name in ("identity", "validate", "load")) and is_dataclass(cls)
-    return issubclass(cls, Method if kind == "method" else Task)
+    return issubclass(cls, {"method": Method, "probe": Probe, "task": Task}[kind])
 
 
 def group(cfg: DictConfig, name: str) -> dict[str, Any]:

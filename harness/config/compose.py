@@ -38,7 +38,7 @@ from harness.errors import UserError, nearest
 __all__ = ["BASELINE", "CONFIGS", "GROUPS", "MOST_PARTS", "ROOT_KEYS", "RunConfig", "compose", "fraction", "options"]
 
 _VARIANT = re.compile(
-    r"^\+(?P<group>model|method|task)\.(?P<new>[^.=]+)=['\"]?\$\{(?P=group)\.(?P<old>[^.}]+)\}['\"]?$"
+    r"^\+(?P<group>model|method|probe|task)\.(?P<new>[^.=]+)=['\"]?\$\{(?P=group)\.(?P<old>[^.}]+)\}['\"]?$"
 )
 
 
@@ -52,7 +52,7 @@ def compose(overrides: list[str]) -> DictConfig:
             cfg = hydra_compose("config", overrides=overrides)
             _add_variants(cfg, variants)
             _drop_unused(cfg)
-            _add_baseline(cfg)
+            _methods_or_probes(cfg, overrides)
             OmegaConf.resolve(cfg)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(mistakes.explain(error, overrides)) from error
@@ -196,9 +196,21 @@ def _drop_unused(cfg: DictConfig) -> None:
     OmegaConf.set_struct(cfg, True)
 
 
-def _add_baseline(cfg: DictConfig) -> None:
-    """Every method is compared with `dense`, so `dense` is run unless `baseline=false` says otherwise."""
-    if cfg.baseline and BASELINE not in (cfg.method or {}):
+def _methods_or_probes(cfg: DictConfig, overrides: list[str]) -> None:
+    """Probes stand in place of methods. Every method is compared with `dense`, so `dense` is run unless `baseline=false`
+    says otherwise.
+    """
+    if cfg.probe:
+        given = next((o for o in overrides if re.match(r"\+?method[.=]", o)), None)
+        if given is not None:
+            raise UserError(
+                f"{given} and probe=[{','.join(map(str, cfg.probe))}] are both given: a probe looks at the model as it is, with no "
+                "method at work. Leave one of them out."
+            )
+        OmegaConf.set_struct(cfg, False)
+        cfg.method = {}
+        OmegaConf.set_struct(cfg, True)
+    elif cfg.baseline and BASELINE not in (cfg.method or {}):
         OmegaConf.set_struct(cfg, False)
         cfg.method = OmegaConf.merge({BASELINE: option("method", BASELINE)}, cfg.method or {})
         OmegaConf.set_struct(cfg, True)
@@ -224,6 +236,8 @@ def _check(cfg: DictConfig) -> None:
     for key in ("part", "shard"):
         fraction(cfg, key)
     for group in GROUPS:
+        if group == ("method" if cfg.probe else "probe"):
+            continue
         if not cfg[group] or not isinstance(cfg[group], DictConfig):
             raise UserError(f"No {group} was chosen: {group}=[...] is empty. Known: {', '.join(options(group))}.")
 

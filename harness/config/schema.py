@@ -12,7 +12,7 @@ from harness.config.plugins import files
 from harness.contracts.options import MOST, Within
 
 BASELINE = "dense"
-GROUPS = ("model", "method", "task")
+GROUPS = ("model", "method", "probe", "task")
 SECTIONS = ("tracking", "decoding", "bench")
 MOST_PARTS = 100_000  # of a plan, or of a cell's samples
 
@@ -76,6 +76,7 @@ class RunConfig:
     preset: Any = None
     model: Any = None
     method: Any = None
+    probe: Any = None
     task: Any = None
 
 

@@ -26,6 +26,7 @@ from harness.plan.cells import Cell, cells, part
 
 Variant = tuple[str, str, str, list[str]]  # group, new label, label it is a copy of, keys
 CUTS = ("part", "shard")
+AXES = ("model", "method", "task")  # of a matrix; probes stand on the axis of the methods
 
 
 @dataclass(frozen=True)
@@ -221,11 +222,11 @@ class _Index:
     @staticmethod
     def of(plan: Sequence[Cell]) -> _Index:
         places = {(c.model_label, c.method_label, c.task_label): (i, c) for i, c in enumerate(plan)}
-        return _Index(places, tuple(list(dict.fromkeys(key[k] for key in places)) for k in range(len(GROUPS))))
+        return _Index(places, tuple(list(dict.fromkeys(key[k] for key in places)) for k in range(len(AXES))))
 
     def cells(self, chosen: Mapping[str, Collection[str]]) -> list[Cell]:
         """Those with the chosen labels in the order of the plan; a group that is not in `chosen` is whole."""
-        models, methods, tasks = (chosen.get(group, labels) for group, labels in zip(GROUPS, self.labels, strict=True))
+        models, methods, tasks = (chosen.get(group, labels) for group, labels in zip(AXES, self.labels, strict=True))
         found = (self.places.get(key) for key in itertools.product(models, methods, tasks))
         return [cell for _, cell in sorted((f for f in found if f is not None), key=lambda f: f[0])]
 
@@ -253,7 +254,9 @@ class _Labels:
         for group, new, old in self.copies:
             if group in chosen and old in chosen[group]:
                 chosen[group].add(new)
-        if "method" in chosen and baseline:
+        if "probe" in chosen:  # they stand in place of methods
+            chosen["method"] = chosen.pop("probe")
+        elif "method" in chosen and baseline:
             chosen["method"].add(BASELINE)
         return chosen
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from harness.asking.decoding import Decoding
 from harness.config.build import build, group
 from harness.config.compose import BASELINE, option
+from harness.contracts.probe import Probe
 from harness.identity.run_id import VERSION, libraries, run_id
 from harness.plan.calibration import calibration_lesson
 from harness.plan.identities import method_identity, task_identity
@@ -64,19 +65,19 @@ class Cell:
                 "leaves_out": self.method.leaves_out,
                 "question": self.method.question_phase,
             },
-        }
+        } | ({"columns": [asdict(c) for c in self.method.columns]} if isinstance(self.method, Probe) else {})
 
 
 def cells(cfg: DictConfig) -> list[Cell]:
     """All cells of a configuration: by model, then task, the baseline first; equal cells under two labels are one cell."""
-    specs, methods, tasks = (group(cfg, g) for g in ("model", "method", "task"))
+    specs, methods, tasks = (group(cfg, g) for g in ("model", "probe" if cfg.probe else "method", "task"))
     baseline = methods[BASELINE] if BASELINE in methods else build(option("method", BASELINE), f"method.{BASELINE}")
     parts = _Parts.of(cfg, specs, {BASELINE: baseline, **methods}, tasks)
     order = sorted(methods, key=lambda a: a != BASELINE)
     out: dict[str, Cell] = {}
     for m, spec in specs.items():
         for t, task in tasks.items():
-            compared = run_id(parts.identity(m, BASELINE, t))
+            compared = None if cfg.probe else run_id(parts.identity(m, BASELINE, t))
             for a in order:
                 whole = parts.identity(m, a, t)
                 run = run_id(whole)

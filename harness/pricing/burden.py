@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from harness.contracts.probe import Probe
 from harness.pricing.requests import QUESTION
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def of(method: Method, num_beams: int, lowering: str) -> Burden:
     """The burden of a method under a search with `num_beams` (1: no beam search)."""
     static = method.blocks() is not None and not is_mask(method, lowering)
     unknown = []
+    if isinstance(method, Probe):
+        unknown.append("further forwards of a probe")
     if method.searches:
         unknown.append("going back in a search of its own")
     if method.rewrites_prompt:

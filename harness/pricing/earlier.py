@@ -83,7 +83,8 @@ def read(folder: Path, models: Iterable[str] | None = None) -> Earlier | None:
     is passed over: `heed run` will complain about it.
     """
     try:
-        identity = _json(folder / "config.json")["identity"]
+        config = _json(folder / "config.json")
+        identity = config["identity"]
         model = canonical(identity["model"])
         if models is not None and model not in models:
             return None
@@ -94,7 +95,8 @@ def read(folder: Path, models: Iterable[str] | None = None) -> Earlier | None:
         seconds = None
         took = _json(folder / "cost.json") if here and done and len(sessions) == 1 else {}
         members = int(took.get("side_by_side", 1))
-        if took and (members > 1 or "prefill" not in shared):
+        looked = bool(config.get("columns"))  # a probe's own forwards are no method's pace
+        if took and not looked and (members > 1 or "prefill" not in shared):
             seconds = float(took["seconds"])
         timed = _json(folder / "efficiency.json") if here and (folder / "efficiency.json").exists() else {}
         return Earlier(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.contracts.metric import as_metric
+from harness.contracts.table import columns_of
 
 Shape = Callable[[Any, str], None]
 LARGEST_NUMBER = 1e300  # larger ones are damage: their sums would overflow a float
@@ -22,6 +23,7 @@ class Malformed(ValueError):
 def config(stored: Mapping[str, Any]) -> None:
     """config.json."""
     _CONFIG(stored, "")
+    columns_of(stored.get("columns") or ())
     for metric in (stored.get("task_facts") or {}).get("metrics") or ():
         as_metric(metric)
 
@@ -172,6 +174,7 @@ _ACTED = _keys(
 )
 _OF_METRICS: dict[str, Shape] = {
     "n": _count, "n_skipped": _maybe(_count), "n_paired": _maybe(_count), "n_errors": _maybe(_count),
+    "n_seen": _maybe(_count), "n_rows": _maybe(_count),
     "n_idle": _maybe(_count), "acted": _maybe(_ACTED), "skipped": _maybe(_each(_count)),
     "groups": _maybe(_listed(_GROUP)), "usage": _maybe(_each(_SOME)),
     "flags": _maybe(_each(_number)), "failure": _maybe(_keys(kind=_text, message=_text)), **_PARTS,

@@ -124,8 +124,10 @@ def _describe(lesson: Lesson, folder: Path) -> None:
     write_json(folder / "config.json", {"schema": SCHEMA, "label": lesson.label, "identity": dict(lesson.identity())})
 
 
-def _store(folder: Path, found: Learned, identity: str) -> None:
-    """Write everything but DONE. Done again after an interruption, it writes the same."""
+def store(folder: Path, found: Learned, identity: str) -> None:
+    """Write tensors and tables into `folder`, a lesson's or that of a probe's cell. Done again, it writes the same.
+    `identity`: what they were learned of, as canonical JSON; it stands in the header of the tensors.
+    """
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in found.tensors.items()}
@@ -133,6 +135,11 @@ def _store(folder: Path, found: Learned, identity: str) -> None:
     shutil.rmtree(folder / tables.FOLDER, ignore_errors=True)  # of an attempt that was interrupted
     if found.tables:
         tables.write(folder, found.tables)
+
+
+def _store(folder: Path, found: Learned, identity: str) -> None:
+    """Write everything but DONE."""
+    store(folder, found, identity)
     if (log := folder / WORKING / LOG).exists():
         write_bytes(folder / LOG, log.read_bytes())
     sync_folder(folder)

@@ -19,7 +19,7 @@ NAME = "DONE"
 OLD, SCHEMA = 1, 2
 RECORDS = (
     "config.json", "samples.jsonl", "errors.jsonl", "engaged.json", "cost.json", "efficiency.json", "provenance.json",
-    "metrics.json", "summary.json",
+    "metrics.json", "summary.json", "learned.safetensors",
 )  # fmt: skip
 TABLES = (".csv", ".json", ".jsonl")
 

@@ -12,6 +12,7 @@
         summary.json      what the task's own program makes of all samples, where it has one (`Task.summary`)
         figures/          pictures and tables of the task, pictures of a probe's tables
         tables/           what a probe concluded, and the rows of all its examples (`tables`)
+        learned.safetensors   tensors that a probe concluded
         DONE              comes last: number of samples, digests of all records (`seal`)
 
 Files other than samples.jsonl are written under a temporary name, flushed and renamed: they are whole or absent. Of

@@ -15,7 +15,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.contracts.table import Column, Row, Table, columns_of
 from harness.disk.whole import disk_error, read_json, remedy, write_bytes, write_json
@@ -39,8 +38,11 @@ def columns(cell: CellRecord) -> tuple[Column, ...]:
 
 
 def seen(cell: CellRecord) -> Table:
-    """The rows of all examples, each led by the id of its example. `UserError` if a row is damaged."""
-    return Table((EXAMPLE, *columns(cell)), tuple(_seen(cell)))
+    """The rows of all examples, each led by the id of its example. `UserError` if one is damaged."""
+    try:
+        return Table((EXAMPLE, *columns(cell)), tuple(_seen(cell)))
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{cell.path / 'samples.jsonl'} is damaged ({error}). {remedy(cell.path)}") from error
 
 
 def _seen(cell: CellRecord) -> Iterator[Row]:
@@ -103,8 +105,3 @@ def title(column: Column) -> str:
     'entropy (nats)'
     """
     return f"{column.name} ({column.unit})" if column.unit else column.name
-
-
-def check_columns(stored: Any) -> None:
-    """`ValueError`, `TypeError` or `LookupError` unless `stored` is a list of columns as config.json holds it."""
-    columns_of(stored)

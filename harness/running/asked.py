@@ -143,8 +143,12 @@ class Asked:
         """The records of a batch, the prompts read under the method at work."""
         questions, samples = [self.examples[i].question for i in batch], [self.samples[i] for i in batch]
         share, decoding = self.shares_pictures, self.settings.decoding
-        answers = self.asker.answer(self.view, questions, samples, attached, decoding, share)
-        return [self.row(i, a, [PICTURE] if share else []) for i, a in zip(batch, answers, strict=True)]
+        return self.told(batch, attached, self.asker.answer(self.view, questions, samples, attached, decoding, share))
+
+    def told(self, batch: Sequence[int], attached: Attached, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        """The records of a batch that has just been answered under the method at work."""
+        shared = [PICTURE] if self.shares_pictures else []
+        return [self.row(i, a, shared) for i, a in zip(batch, answers, strict=True)]
 
     def prefill(self, batch: Sequence[int], members: Sequence[Attached]) -> Any:
         """The prompts of a batch, read once by the dense model for several methods."""

@@ -133,9 +133,16 @@ class CellRun:
         self._summary_and_figures(rows)
         facts, skipped = self.store.config["task_facts"], self._data()[1]
         metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
-        beside = {"n_errors": self.n_errors, "skipped": dict(Counter(item.reason for item in skipped))}
+        beside = self._told(rows) | {
+            "n_errors": self.n_errors,
+            "skipped": dict(Counter(item.reason for item in skipped)),
+        }
         self.store.finish(metrics | {key: value for key, value in beside.items() if value})
         return "done"
+
+    def _told(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """What stands in the metrics beside the statistics."""
+        return {}
 
     def _summary_and_figures(self, rows: list[dict[str, Any]]) -> None:
         """What the task itself makes of all samples."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.asker import Asker
+from harness.contracts.probe import Probe
 from harness.contracts.question import Question
 
 if TYPE_CHECKING:
@@ -23,21 +24,22 @@ def prove(
     view: View, method: Method, asker: Asker, questions: Sequence[Question], samples: Sequence[Sample],
     most_new: int, lowering: str, artifact: Mapping[str, Tensor],
 ) -> dict[str, Any]:  # fmt: skip
-    """Evidence that a method changes what is scored of these questions, on the longest prompt of that kind; `most_new`: new
-    tokens of the longest answer. `NotEngaged`.
+    """Evidence that a method changes what is scored of these questions, on the longest prompt of that kind; of a probe, that
+    it saw something and changes nothing. `most_new`: new tokens of the longest answer. `NotEngaged`.
     """
     from harness.asking.transform import transformed
-    from harness.attention.engaged import prove, unmoved
+    from harness.attention import watched
+    from harness.attention.engaged import prove
     from harness.models.inputs import collate
 
-    if not method.hooks:
-        return unmoved(view, method)
     i, scored = _chosen(view, asker, questions, samples)
+    prompt, steps = collate(view, [samples[i]]), min(STEPS, most_new - 1)
+    if isinstance(method, Probe):
+        return watched.prove(view, method, prompt, steps, scored)
     rewritten = method.rewrites_prompt and scored is None
     changed = collate(view, [transformed(view, method, samples[i])]) if rewritten else None
     return prove(
-        view, method, collate(view, [samples[i]]), steps=min(STEPS, most_new - 1), lowering=lowering, changed=changed,
-        artifact=artifact, scored=scored,
+        view, method, prompt, steps=steps, lowering=lowering, changed=changed, artifact=artifact, scored=scored,
     )  # fmt: skip
 
 

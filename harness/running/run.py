@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.contracts.asker import asker_of
 from harness.contracts.example import Example, Skipped
+from harness.contracts.probe import Probe
 from harness.disk.locks import Busy
 from harness.errors import Unsupported, UserError
 from harness.identity.run_id import canonical
@@ -29,6 +30,7 @@ from harness.running.cell import CellRun
 from harness.running.examples import prepared
 from harness.running.lessons import Lessons
 from harness.running.once import Once
+from harness.running.probe import ProbeRun
 from harness.running.samples import compute
 from harness.running.settings import Outcome, Progress, RunSettings
 
@@ -95,7 +97,8 @@ def _run_task(
 def _opened(stack: ExitStack, cell: Cell, settings: RunSettings, **parts: Any) -> CellRun:
     """The cell's folder, held until the stack is closed. `UserError` if it cannot be used."""
     store = CellStore(settings.root, cell.run_id, cell.config(settings.preset), shard=settings.shard)
-    return CellRun(cell, stack.enter_context(store), settings=settings, **parts)
+    made = ProbeRun if isinstance(cell.method, Probe) else CellRun
+    return made(cell, stack.enter_context(store), settings=settings, **parts)
 
 
 class Group:
@@ -175,7 +178,7 @@ def task_data(
 def tokens_of(tokenizer: str | None, view: Any) -> Any:
     """The tokenizer that a task measures lengths with: its own option, or the model's."""
     if tokenizer is None:
-        return view.tokens.within(view.max_positions)
+        return view
     from harness.models.load import ModelSpec
 
     return ModelSpec(path=tokenizer).tokens()

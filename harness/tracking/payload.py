@@ -9,14 +9,16 @@ from typing import Any
 
 from harness.analysis.board_rows import number
 from harness.records.cells import CellRecord
+from harness.records.tables import ROWS, concluded, is_probe, seen, title
 
+MOST = 10_000  # rows of a table, which is what the tracker shows
 PICTURES = (".png", ".jpg", ".jpeg")
 SPEEDS = ("ttft_ms", "decode_ms_per_token", "decode_tokens_per_s")
 MEASURED = (*SPEEDS, "peak_memory_bytes", "kv_bytes_logical", "kv_bytes_physical")
 
 
 def payload(cell: CellRecord) -> dict[str, Any]:
-    """Keys: `id name config summary columns rows images`. The same records always give the same payload."""
+    """Keys: `id name config summary columns rows tables images`. The same records always give the same payload."""
     labels = cell.labels
     columns, rows = breakdown(cell)
     return {
@@ -26,7 +28,19 @@ def payload(cell: CellRecord) -> dict[str, Any]:
         "summary": summary(cell),
         "columns": columns,
         "rows": rows,
+        "tables": tables(cell),
         "images": [str(path) for path in cell.figures if path.suffix.lower() in PICTURES],
+    }
+
+
+def tables(cell: CellRecord) -> dict[str, dict[str, Any]]:
+    """What a probe concluded, and the rows of its examples (the first `MOST`): name -> columns and rows."""
+    if not is_probe(cell):
+        return {}
+    found = {**concluded(cell.path), ROWS: seen(cell)}
+    return {
+        name: {"columns": [title(column) for column in table.columns], "rows": [list(row) for row in table.rows[:MOST]]}
+        for name, table in found.items()
     }
 
 

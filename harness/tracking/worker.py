@@ -37,6 +37,8 @@ def write(wandb: Any, cell: dict[str, Any], order: dict[str, Any]) -> None:
     media: dict[str, Any] = {}
     if cell["rows"]:
         media["breakdown"] = wandb.Table(columns=cell["columns"], data=cell["rows"], allow_mixed_types=True)
+    for name, table in cell["tables"].items():
+        media[f"tables/{name}"] = wandb.Table(columns=table["columns"], data=table["rows"], allow_mixed_types=True)
     for image in cell["images"]:
         media[f"figures/{Path(image).stem}"] = wandb.Image(image)
     numbers = {key: value for key, value in cell["summary"].items() if not isinstance(value, bool)}

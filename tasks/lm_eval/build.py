@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from harness.asking.lm_eval_tokens import Misfit, asked
 from harness.contracts.example import Example, Skipped
 from harness.contracts.options import Within, fits, outside
-from harness.contracts.request_tokens import Misfit, token_requests
-from harness.contracts.requests import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 from tasks.lm_eval.library import applied, library_seeds, quiet
@@ -47,7 +47,7 @@ def examples(name: str, task: Any, asking: Asking, tokens: Tokens) -> Iterator[E
             question, meta = _question(name, instances, asking.max_length), _meta(name, task, doc_id, instances[0].doc)
         key = f"{name}/{doc_id}"
         try:
-            token_requests(tokens, question, min(sizes, default=None))
+            asked(tokens, question, min(sizes, default=None))
         except Misfit as error:
             yield Skipped(key, str(error), {"task": name, "doc_id": doc_id})
             continue

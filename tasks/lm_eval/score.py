@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.contracts.example import Example
 from harness.contracts.metric import Score
-from harness.contracts.requests import GenerateUntil, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.question import GenerateUntil, OneRequest, Requests, RollingLogLikelihood
 from harness.errors import UserError
 from tasks.lm_eval.build import INFINITE, plain
 from tasks.lm_eval.library import Loaded

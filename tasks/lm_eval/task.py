@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar
 from harness.contracts.example import Example, Skipped
 from harness.contracts.metric import Metric, Score
 from harness.contracts.options import Length, Within
-from harness.contracts.question import Question
-from harness.contracts.requests import Requests
+from harness.contracts.question import Question, Requests
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
 from harness.disk.reading import is_folder, user_path

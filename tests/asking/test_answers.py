@@ -9,8 +9,7 @@ from harness.asking.decoding import GREEDY
 from harness.attention.attach import prepared
 from harness.contracts.asker import Answer, asker_of
 from harness.contracts.example import Example
-from harness.contracts.question import Generate
-from harness.contracts.requests import LogLikelihood, Requests
+from harness.contracts.question import Generate, LogLikelihood, Requests
 from harness.models.inputs import ids_digest
 from harness.models.tokens import TextTokens
 from harness.models.view import View

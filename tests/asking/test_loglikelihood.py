@@ -10,11 +10,11 @@ import torch
 from harness.asking import requests as loglikelihood
 from harness.asking.decoding import Decoding
 from harness.asking.generation import generate
+from harness.asking.lm_eval_tokens import Misfit, asked, encode, pair, windows
 from harness.asking.requests import longest, respond, scores, stop_ids
 from harness.attention.attach import attach
 from harness.contracts.method import Method
-from harness.contracts.request_tokens import Misfit, encode, pair, token_requests, windows
-from harness.contracts.requests import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
 from harness.disk.reading import Entry
 from harness.errors import Unsupported, UserError
 from methods.cache.snapkv import SnapKV
@@ -88,18 +88,18 @@ def test_windows_predict_every_token_once_and_read_no_more_than_their_size(n: in
 def test_what_does_not_fit_is_refused_and_never_cut() -> None:
     view = small.view()
     meta = example(choice("b"), contexts=("a" * 20,))
-    assert [one.positions for one in token_requests(view, meta, 21)] == [21]
+    assert [one.positions for one in asked(view, meta, 21)] == [21]
     with pytest.raises(Misfit, match="request 0 has 21 tokens, but there are 20 positions"):
-        token_requests(view, meta, 20)
+        asked(view, meta, 20)
     with pytest.raises(Misfit, match="asks for 12 new ones"):
-        token_requests(view, example(writing(), contexts=("a" * 10,)), 22)
-    assert all(one.positions <= 8 for one in token_requests(view, example(text("a" * 30)), 8))
+        asked(view, example(writing(), contexts=("a" * 10,)), 22)
+    assert all(one.positions <= 8 for one in asked(view, example(text("a" * 30)), 8))
 
 
 @pytest.mark.parametrize("context, continuation", [("ab", ""), ("", "")])
 def test_a_continuation_without_tokens_is_a_misfit(context: str, continuation: str) -> None:
     with pytest.raises(Misfit, match="no token of its own"):
-        token_requests(small.view(), example(choice(continuation), contexts=(context,)))
+        asked(small.view(), example(choice(continuation), contexts=(context,)))
 
 
 def test_a_request_of_an_unknown_type_is_refused_where_it_is_read() -> None:
@@ -121,7 +121,7 @@ def test_log_likelihoods_equal_the_explicit_computation(
     contexts = ("the river ", "a")
     one = example(choice("stone"), choice("sea", 1), choice(" ", 1), text("many words"), contexts=contexts)
     got = responses(view, one)
-    for response, part in zip(got, token_requests(view, one), strict=True):
+    for response, part in zip(got, asked(view, one), strict=True):
         value, greedy = explicit(view, list(part.ids), part.n_scored)
         assert (response if isinstance(response, float) else response[0]) == pytest.approx(value, abs=1e-4)
         assert isinstance(response, float) or response[1] is greedy
@@ -141,7 +141,7 @@ def test_the_greedy_continuation_is_known_as_such() -> None:
 
 def test_a_long_text_is_the_sum_of_its_windows() -> None:
     view = small.view()
-    parts = token_requests(view, example(text("abcdefghijk", max_length=4)))
+    parts = asked(view, example(text("abcdefghijk", max_length=4)))
     expected = sum(explicit(view, list(p.ids), p.n_scored)[0] for p in parts)
     assert len(parts) == 3
     assert responses(view, example(text("abcdefghijk", max_length=4))) == [pytest.approx(expected, abs=1e-4)]

@@ -20,7 +20,7 @@ from harness.attention.attach import attach, prepared
 from harness.attention.usage import of_sample, report
 from harness.contracts.call import Call, Draft, Request
 from harness.contracts.method import Method
-from harness.contracts.requests import GenerateUntil, LogLikelihood, Requests
+from harness.contracts.question import GenerateUntil, LogLikelihood, Requests
 from harness.models.inputs import Sample, sample_of
 from methods.cache.snapkv import SnapKV
 from methods.contrast.icd import ICD

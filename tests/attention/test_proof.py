@@ -194,11 +194,11 @@ def exact() -> View:
 
 def moved(method: Method, prompt: int, new: int) -> float:
     """How far the method moves the numbers by which `new` tokens after `prompt` are chosen."""
-    from harness.attention.engaged import _generated
+    from harness.attention.engaged import generated
     from harness.models.inputs import of_ids
 
     view = exact()
-    look = _generated(view, of_ids(tiny.ids(prompt)), None, new - 1)
+    look = generated(view, of_ids(tiny.ids(prompt)), None, new - 1)
     dense = look(None)
     with attach(view, method) as attached:
         return float((look(attached) - dense).abs().max())

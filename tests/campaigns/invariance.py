@@ -28,8 +28,7 @@ from harness.config.compose import compose
 from harness.contracts.example import Example
 from harness.contracts.method import Method
 from harness.contracts.metric import Metric, Score
-from harness.contracts.question import Generate, Likelihood
-from harness.contracts.requests import GenerateUntil, LogLikelihood, Requests
+from harness.contracts.question import Generate, GenerateUntil, Likelihood, LogLikelihood, Requests
 from harness.contracts.task import Task, example_rng
 from harness.contracts.tokens import Tokens
 from harness.plan.cells import cells

@@ -142,6 +142,7 @@ def test_every_record_is_sealed(root, name):
         "summary.json": b"{}",
         "figures/table.csv": b"a,b\n",
         "tables/table.json": b"{}",
+        "learned.safetensors": b"tensors",
     }
     for inner in seal.CELL.folders:
         (folder / inner).mkdir(exist_ok=True)

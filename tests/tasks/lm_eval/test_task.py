@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from harness.contracts.example import Example, Skipped
-from harness.contracts.requests import Requests
+from harness.contracts.question import Requests
 from harness.errors import UserError
 from harness.exchange.score import _scored
 from harness.models.tokens import TextTokens

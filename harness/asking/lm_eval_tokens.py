@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts.requests import LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.question import LogLikelihood, OneRequest, Requests, RollingLogLikelihood
 from harness.errors import UserError
 
 
@@ -22,7 +22,7 @@ class Misfit(ValueError):
 
 
 @dataclass(frozen=True)
-class TokenRequest:
+class Asked:
     """One thing to compute for request number `request`: the log-likelihood of the last `n_scored` ids given those
     before them, or (`max_new_tokens` > 0) a continuation of all ids until one of `until` appears.
     """
@@ -44,15 +44,15 @@ class TokenRequest:
         return len(self.read) + self.max_new_tokens
 
 
-def token_requests(tokens: Any, question: Requests, limit: int | None = None) -> list[TokenRequest]:
+def asked(tokens: Any, question: Requests, limit: int | None = None) -> list[Asked]:
     """Everything that the requests of one question ask, in order; a rolling text may give several parts, or none.
 
     `tokens`: a view, or a tokenizer alone, with `tokenizer`. `limit`: positions of the model (None: no limit). Raises
     `Misfit` for a question that does not fit.
     """
-    found: list[TokenRequest] = []
+    found: list[Asked] = []
     for number, request in enumerate(question.requests):
-        found += _tokenised(tokens.tokenizer, number, request, question.contexts, limit)
+        found += _asked(tokens.tokenizer, number, request, question.contexts, limit)
     for one in found:
         if limit and one.positions > limit:
             new = f" and asks for {one.max_new_tokens} new ones" if one.max_new_tokens else ""
@@ -60,25 +60,25 @@ def token_requests(tokens: Any, question: Requests, limit: int | None = None) ->
     return found
 
 
-def _tokenised(
+def _asked(
     tokenizer: Any, number: int, request: OneRequest, contexts: Sequence[str], limit: int | None
-) -> Iterator[TokenRequest]:
+) -> Iterator[Asked]:
     if isinstance(request, LogLikelihood):
         context, continuation = pair(tokenizer, contexts[request.context], request.continuation)
         if not context or not continuation:
             part = "continuation" if context else "context"
             raise Misfit(f"the {part} of request {number} has no token of its own")
-        yield TokenRequest(number, (*context, *continuation), len(continuation))
+        yield Asked(number, (*context, *continuation), len(continuation))
     elif isinstance(request, RollingLogLikelihood):
         sizes = [n for n in (request.max_length, limit) if n]
         ids = encode(tokenizer, request.text)
         for window, n in windows(ids, prefix_id(tokenizer), min(sizes, default=max(1, len(ids)))):
-            yield TokenRequest(number, tuple(window), n)
+            yield Asked(number, tuple(window), n)
     else:
         ids = encode(tokenizer, contexts[request.context])
         if not ids:
             raise Misfit(f"the prompt of request {number} is empty")
-        yield TokenRequest(number, tuple(ids), 0, request.until, request.max_new_tokens)
+        yield Asked(number, tuple(ids), 0, request.until, request.max_new_tokens)
 
 
 def prefix_id(tokenizer: Any) -> int:
