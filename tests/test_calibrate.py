@@ -45,7 +45,7 @@ def test_it_is_learned_once_shown_and_used(tmp_path: Path, capsys: pytest.Captur
     folder = tiny_vlm.save("llava", tmp_path / "one")
     assert calibrate(folder, tmp_path / "r") == 0
     lesson = learned_in(tmp_path / "r")
-    assert str(lesson / learned.TENSORS) in capsys.readouterr().out and learned.state(lesson) == "learned"
+    assert str(lesson / learned.TENSORS) in capsys.readouterr().out and learned.look(lesson)[0] == "learned"
     stamp = (lesson / "DONE").stat().st_mtime_ns
     assert calibrate(folder, tmp_path / "r") == 0 and "calibrated before" in capsys.readouterr().out
     # strengths do not matter for what is learned

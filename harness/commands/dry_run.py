@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.plan.cells import Cell, decoding
+from harness.plan.planned import lessons_of
 from harness.pricing import earlier
 from harness.pricing.price import Price, Pricing
 from harness.pricing.total import Saving, Total, total
 from harness.pricing.words import clock, short, size
+from harness.records.learned import look, place
 from harness.running.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def show(
     pricing = Pricing(plan, settings)
     priced = total(pricing, plan, settings.shard[1] if settings.shard else 1)
     _print_cells([priced], console)
+    _print_lessons(plan, root, console)
     _print_sums([priced], settings.share, console)
     _print_basis([priced], pricing, console)
 
@@ -58,6 +61,7 @@ def show_sweep(found: Sweep, console: Console) -> None:
         taken |= {c.run_id for c in own}
         totals.append(total(pricings[where[job.cells[0].run_id]], own, shards))
     _print_cells([total(p, plan) for p, (_, plan) in zip(pricings, found.matrices, strict=True)], console)
+    _print_lessons(found.plan, Path(found.matrices[0][0].results), console)
     _print_jobs(found.jobs, totals, console)
     _print_sums(totals, pricings[0].settings.share, console)
     _print_basis(totals, pricings[0], console)
@@ -121,6 +125,18 @@ def _print_refused(prices: Sequence[Price], console: Console) -> None:
         for reason, labels in struck.items():
             more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
             console.print(f"{status} {', '.join(labels[:SHOWN])}{more}: {reason}", soft_wrap=True)
+
+
+def _print_lessons(plan: Sequence[Cell], root: Path, console: Console) -> None:
+    """What the cells need to have learned, and whether it is. What learning costs is not known before, and is not in the times."""
+    found = lessons_of(plan)
+    for key, lesson in list(found.items())[:SHOWN]:
+        state, reason = look(place(root, key))
+        n = sum(key in c.needs.lesson_ids for c in plan)
+        why = f": {reason}" if reason else "" if state == "learned" else "; not in the times below"
+        console.print(f"lesson {lesson.label} (for {n} cell{'s' * (n > 1)}): {state}{why}", soft_wrap=True)
+    if len(found) > SHOWN:
+        console.print(f"... and {len(found) - SHOWN} more lessons")
 
 
 def _skipped(p: Price) -> str:

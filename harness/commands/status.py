@@ -1,4 +1,6 @@
-"""`heed status`: finished, running, damaged, failed, refused, stopped and pending cells, read from the records alone."""
+"""`heed status`: finished, running, damaged, failed, refused, stopped and pending cells, and what is learned or to be learned
+for them, read from the records alone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.report.lessons import LessonState, read_lessons
 from harness.report.status import STATES, CellState, SweepState, read_status, reasons
 from harness.report.terminal import RULE
 from harness.terminal.printing import Terminal
@@ -41,21 +44,21 @@ def show(overrides: Sequence[str], results: str, watch: float | None = None) -> 
         )
     console = Terminal()
     if watch is None:
-        console.print(_page(read_status(root), time.time()))
+        console.print(_page(read_status(root), read_lessons(root), time.time()))
         return 0
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
             found = read_status(root)
-            live.update(_page(found, time.time()), refresh=True)
+            live.update(_page(found, read_lessons(root), time.time()), refresh=True)
             if not any(sweep.counts[s] for sweep in found for s in ("running", "pending", "stopped")):
                 return 0
             time.sleep(watch)
 
 
-def _page(sweeps: Sequence[SweepState], now: float) -> RenderableType:
-    parts: list[RenderableType] = [_total(sweeps), Text()]
+def _page(sweeps: Sequence[SweepState], lessons: Sequence[LessonState], now: float) -> RenderableType:
+    parts: list[RenderableType] = [_total(sweeps), *_lessons(lessons), Text()]
     if sweeps:
         parts.append(_overview(sweeps, now))
     for sweep in sweeps:
@@ -69,6 +72,25 @@ def _total(sweeps: Sequence[SweepState]) -> Text:
     text = Text(f"{len(cells)} cells: ")
     words = [Text(f"{counts[s]} {s}", style=STYLES[s]) for s in STATES if counts[s]]
     return text + Text(", ").join(words or [Text("nothing yet")])
+
+
+def _lessons(lessons: Sequence[LessonState]) -> list[Text]:
+    """How many are learned, and in a line each those that are not."""
+    if not lessons:
+        return []
+    counts = Counter(lesson.state for lesson in lessons)
+    open_ones = [lesson for lesson in lessons if lesson.state != "learned"]
+    lines = [
+        Text(
+            f"{len(lessons)} lesson{'s' * (len(lessons) > 1)}: "
+            + ", ".join(f"{n} {state}" for state, n in counts.items())
+        )
+    ]
+    for lesson in open_ones[:CELLS]:
+        style = "red" if lesson.state == "damaged" else "cyan" if lesson.state == "being learned" else ""
+        why = f": {plain(lesson.reason)}" if lesson.reason else ""
+        lines.append(Text(f"{lesson.state} ", style=style) + Text(f"{plain(lesson.label)}{why}"))
+    return lines + ([Text(f"... and {len(open_ones) - CELLS} more lessons")] if len(open_ones) > CELLS else [])
 
 
 def _overview(sweeps: Sequence[SweepState], now: float) -> Table:

@@ -15,6 +15,7 @@ from harness.disk.whole import disk_error, write_bytes
 from harness.records.provenance import now
 
 if TYPE_CHECKING:
+    from harness.contracts.lesson import Lesson
     from harness.plan.cells import Cell
 
 FOLDER = "plans"
@@ -32,6 +33,14 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class PlannedLesson:
+    """What some of the cells need to have learned."""
+
+    lesson_id: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Planned:
     """`command`: the words of the command line, without `heed`."""
 
@@ -39,6 +48,7 @@ class Planned:
     command: tuple[str, ...]
     started: str
     cells: tuple[PlannedCell, ...]
+    lessons: tuple[PlannedLesson, ...] = ()
 
 
 def write(root: Path, name: str, command: Sequence[str], cells: Sequence[Cell], limit: int | None = None) -> Path:
@@ -51,6 +61,7 @@ def write(root: Path, name: str, command: Sequence[str], cells: Sequence[Cell], 
         "started": now(),
         "columns": ["run_id", "model", "method", "task", "n"],
         "cells": rows,
+        "lessons": [[key, lesson.label] for key, lesson in lessons_of(cells).items()],
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +69,11 @@ def write(root: Path, name: str, command: Sequence[str], cells: Sequence[Cell], 
         raise disk_error(file, err) from err
     write_bytes(file, (json.dumps(stored, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
     return file
+
+
+def lessons_of(cells: Sequence[Cell]) -> dict[str, Lesson]:
+    """Id -> lesson, of all that the cells need."""
+    return {key: one for c in cells for key, one in zip(c.needs.lesson_ids, c.needs.lessons, strict=True)}
 
 
 def _samples(n: int, limit: int | None) -> int:
@@ -75,6 +91,7 @@ def _read(file: Path) -> Planned | None:
     try:
         stored: dict[str, Any] = json.loads(file.read_bytes())
         cells = tuple(PlannedCell(str(r), str(m), str(a), str(t), int(n or 0)) for r, m, a, t, n in stored["cells"])
-        return Planned(str(stored["sweep"]), tuple(map(str, stored["command"])), str(stored["started"]), cells)
+        lessons = tuple(PlannedLesson(str(key), str(label)) for key, label in stored.get("lessons") or ())
+        return Planned(str(stored["sweep"]), tuple(map(str, stored["command"])), str(stored["started"]), cells, lessons)
     except (OSError, ValueError, TypeError, KeyError):
         return None

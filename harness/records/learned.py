@@ -75,15 +75,36 @@ def read(folder: Path) -> Learned | None:
     return Learned(_tensors(folder / TENSORS), tables.concluded(folder))
 
 
-def state(folder: Path) -> State:
-    """Where a lesson stands; whether a finished one is whole is looked at, too."""
+def look(folder: Path) -> tuple[State, str]:
+    """Where a lesson stands, and what is wrong with a damaged one. Nothing is read twice that has not changed since: a folder
+    is looked at again and again by who watches it.
+    """
+    now = _appearance(folder)
+    if folder in _whole and _whole[folder] == now:
+        return "learned", ""
     try:
         done = seal.check(folder, LAYOUT) is not None
         if done or (folder / "config.json").exists():
             _check_config(folder)
-    except UserError:
-        return "damaged"
-    return "learned" if done else "being learned" if is_held(folder) else "to learn"
+    except UserError as error:
+        return "damaged", str(error)
+    if done:
+        _whole[folder] = now
+        return "learned", ""
+    return "being learned" if is_held(folder) else "to learn", ""
+
+
+_whole: dict[Path, Any] = {}  # what the files of a lesson that was found whole looked like then
+
+
+def _appearance(folder: Path) -> list[tuple[str, int, int, int]]:
+    """Name, size, time and inode of every file."""
+    found = []
+    for file in sorted(folder.rglob("*")):
+        with contextlib.suppress(OSError):
+            about = file.stat()
+            found.append((str(file), about.st_size, about.st_ctime_ns, about.st_ino))
+    return found
 
 
 # -- learning --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from harness.cli import main
+from harness.plan import planned
 from harness.records import learned
 from harness.running.run import execute
 from harness.running.settings import Outcome, RunSettings
@@ -102,4 +104,26 @@ def test_of_a_model_that_cannot_be_loaded_nothing_is_learned_and_each_cell_says_
     (broken / "model.safetensors").unlink()
     found = execute(plan, RunSettings(tmp_path, efficiency="off"))
     assert [o.status for o in found] == ["failed", "failed"] and not any(o.bug for o in found)
-    assert learned.state(learned.place(tmp_path, plan[1].needs.lesson_ids[0])) == "to learn"
+    assert learned.look(learned.place(tmp_path, plan[1].needs.lesson_ids[0]))[0] == "to learn"
+
+
+def test_the_dry_run_and_the_status_show_what_is_to_be_learned(model, tmp_path, capsys):
+    command = runs.command(model, tmp_path, runs.LEARNED)[len(runs.HEED) :]
+    plan = runs.plan(model, runs.LEARNED)
+    (folder,) = (learned.place(tmp_path, key) for key in planned.lessons_of(plan))
+
+    def shown(*verb: str) -> str:
+        assert main(list(verb)) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    planned.write(tmp_path, "sweep-x", command, plan)
+    assert "lesson learned on tiny (for 1 cell): to learn" in shown(*command, "--dry-run") and not folder.exists()
+    assert "1 lesson: 1 to learn to learn learned on tiny" in shown("status", f"results={tmp_path}")
+    execute(plan, RunSettings(tmp_path, efficiency="off"))
+    assert "lesson learned on tiny (for 1 cell): learned" in shown(*command, "--dry-run")
+    assert "1 lesson: 1 learned" in shown("status", f"results={tmp_path}")
+    (folder / learned.TENSORS).unlink()
+    for said in (shown(*command, "--dry-run"), shown("status", f"results={tmp_path}")):
+        assert (
+            "damaged" in said and f"{learned.TENSORS} was changed after the lesson was finished: it is missing" in said
+        )

@@ -101,7 +101,7 @@ def test_killed_anywhere_it_goes_on_and_ends_like_an_uninterrupted_one(tmp_path:
     assert killed.returncode == -signal.SIGKILL
     folder, told = folder_of(tmp_path), []
     assert (folder / learned.WORKING).is_dir()
-    assert learned.state(folder) == ("learned" if where == "after DONE" else "to learn")
+    assert learned.look(folder)[0] == ("learned" if where == "after DONE" else "to learn")
     found = learned.obtain(Sum(), tmp_path, told.append)
     steps = [text for text in told if text.startswith("step")]
     assert len(steps) == (STEPS + 1 - int(where) if where.isdigit() else 0)  # what was done is not done again
@@ -118,13 +118,13 @@ def test_who_comes_second_waits_and_reads_what_the_first_learned(
 
     class Slow(Sum):
         def learn(self, folder: Path, progress: Callable[[str], None]) -> Learned:
-            assert learned.state(folder.parent) == "being learned"
+            assert learned.look(folder.parent)[0] == "being learned"
             assert waiting.wait(10)
             return super().learn(folder, progress)
 
     first = threading.Thread(target=learned.obtain, args=(Slow(), tmp_path, lambda _: None))
     first.start()
-    while learned.state(folder_of(tmp_path)) != "being learned":
+    while learned.look(folder_of(tmp_path))[0] != "being learned":
         time.sleep(0.01)
 
     def note(text: str) -> None:
@@ -147,7 +147,7 @@ def test_a_folder_that_was_changed_is_an_error_that_names_the_file(tmp_path: Pat
         file.unlink()
     with pytest.raises(UserError, match=r"was changed after the lesson was finished.*or delete the folder") as error:
         learned.obtain(Sum(), tmp_path, print)
-    assert str(file) in str(error.value) and learned.state(file.parents[name.count("/")]) == "damaged"
+    assert str(file) in str(error.value) and learned.look(file.parents[name.count("/")])[0] == "damaged"
 
 
 def test_a_folder_that_was_begun_by_another_lesson_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_folder_that_was_begun_by_another_lesson_is_not_gone_on_with(tmp_path:
     write_json(folder / "config.json", {"schema": learned.SCHEMA, "identity": {"target": "Other"}})
     with pytest.raises(UserError, match="its identity has the id"):
         learned.obtain(Sum(), tmp_path, print)
-    assert not seal.is_there(folder) and learned.state(folder) == "damaged"
+    assert not seal.is_there(folder) and learned.look(folder)[0] == "damaged"
 
 
 def test_what_cannot_be_learned_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
@@ -166,5 +166,5 @@ def test_what_cannot_be_learned_leaves_nothing_that_looks_finished(tmp_path: Pat
 
     with pytest.raises(UserError, match="nothing to learn from"):
         learned.obtain(Hopeless(), tmp_path, print)
-    assert learned.state(folder_of(tmp_path)) == "to learn"
+    assert learned.look(folder_of(tmp_path))[0] == "to learn"
     assert learned.obtain(Sum(), tmp_path, print).tensors["sum"].tolist() == [21.0]
