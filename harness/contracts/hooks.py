@@ -19,7 +19,7 @@ BOTH = frozenset({"prefill", "decode"})
 
 @dataclass(frozen=True, kw_only=True)
 class Hook:
-    """What holds for a hook whatever a method does in it. A fact that is not stated is False, which is the careful answer."""
+    """What holds for a hook whatever a method does in it. A fact that is not stated is False."""
 
     name: str  # of the function of `Method`
     # around the whole model, before the processor, before the prefill, around the modules of a layer, in the attention
@@ -39,11 +39,11 @@ class Hook:
 
 
 _ALL = (
-    Hook(name="around", at="model", shares_prefill=True),
+    Hook(name="around", at="model", shares_prefill=True),  # on its own it only looks on
     Hook(name="transform", at="input", phases=NEVER, rewrites_prompt=True),
     Hook(name="begin", at="request", phases=NEVER, remembers=True),
     Hook(name="layer_in", at="layer"),
-    Hook(name="mask", at="attention", masks_dense=True),
+    Hook(name="mask", at="attention", masks_dense=True),  # it may show other keys instead, so it does not just leave out
     Hook(name="pattern", at="attention", leaves_out=True, is_lowered=True),
     Hook(
         name="select", at="attention", phases=DECODE, leaves_out=True, shares_prefill=True, tracks_keys=True, remembers=True
