@@ -136,6 +136,7 @@ HELD_BY_ONE = {
     "edit_cache": "shares leaves_out unchanged late tracks remembers hooked alone",
     "heads": "hooked",
     "attn_out": "hooked",
+    "router": "hooked",
     "mlp_out": "hooked",
     "layer_out": "hooked",
     "logits": "rows hooked",
