@@ -22,17 +22,9 @@ if TYPE_CHECKING:
     from harness.contracts.lesson import Learned
     from harness.contracts.recipe import Recipe
 
-EPILOG = """examples:
-  heed run                                             dense micro-lm on passkey: works offline on any machine
-  heed run method=[dense,power,quest] task=[passkey,ruler]
-  heed run model=./my-llama method=[power] method.power.window_blocks=9 preset=small
-  heed run method=[power] '+method.wide=${method.power}' method.wide.window_blocks=9
-  heed run -m model=micro-lm,./my-llama                commas make jobs, brackets make a matrix in one job
-  heed data task=ruler task.ruler.tasks=[vt] out=vt.jsonl
-  heed score task=ruler examples=vt.jsonl outputs=answers.jsonl out=scores.json
-  heed run model=micro-vlm method=[dense,vcd,vhr] task=[pope,chair]
-  heed list methods
-"""
+EXAMPLES = (
+    Path(__file__).resolve().parents[1] / "configs" / "examples.txt"
+)  # what names methods and tasks is configuration
 
 
 # What the system refuses wherever a name was used: the user's disk, permissions and names, not a bug.
@@ -142,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heed",
         description="What does this attention method do to this model on this task?",
-        epilog=EPILOG,
+        epilog=EXAMPLES.read_text(encoding="utf-8"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"heed {__version__}")

@@ -25,7 +25,7 @@ class Probed:
 
     @property
     def name(self) -> str:
-        """`micro-vlm / fcct / pope`."""
+        """`model / probe / task`, by their labels."""
         labels = self.cell.labels
         return " / ".join(str(labels.get(key, "?")) for key in ("model", "method", "task"))
 

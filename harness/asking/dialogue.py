@@ -1,4 +1,4 @@
-"""Conversations: every further user message follows the model's own answer to the one before (POPE chat of PAI).
+"""Conversations: every further user message follows the model's own answer to the one before.
 
 All dialogues of a batch go turn by turn, so their prompts stay in step. The whole history is read again at every turn; the
 picture stands in the first user message only. `Method.transform` meets every turn, as it would meet the same history in a

@@ -7,7 +7,7 @@ library).
 
 Prompts about one picture begin alike. `share=True` computes that beginning once for each picture and lets all its
 prompts go on from it; only methods that promise `prefix_safe` are served so. In a narrow number format the pieces round as
-another batch would: on POPE's prompts the logits of micro-vlm in bfloat16 move by one unit in the last place, by sharing and by
+another batch would: on yes/no questions the logits of a micro model in bfloat16 move by one unit in the last place, by sharing and by
 batching alike.
 """
 

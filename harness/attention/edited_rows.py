@@ -1,8 +1,8 @@
 """Row-split attention: SDPA computes all query rows, and the few rows that a method edits are computed again in explicit
 maths.
 
-Editing scores or weights needs them in memory, which the fused kernels avoid. PAI and PAINT edit one row of a prompt,
-VAR and VAF those after the image, so only these pay (and in decode the one row there is).
+Editing scores or weights needs them in memory, which the fused kernels avoid. Methods edit one
+row of a prompt, or those after an image, so only these pay (and in decode the one row there is).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What papers print about methods, beside what is measured here: published figures and claims, one file per method.
 
-    published("vista")     # its published figures, for a report: a list of dictionaries
+    published("NAME")      # its published figures, for a report: a list of dictionaries
     load()                 # all claims of configs/claim/, checked
     decide(claims, cells)  # each reproduced, not reproduced or not tested
 

@@ -3,14 +3,14 @@
 In a claim file a row of a paper's table is written once, numbers as printed:
 
     published:
-      - paper: "2502.03628"
-        table: CHAIR, nucleus
+      - paper: "2601.00001"
+        table: captions, nucleus
         model: LLaVA-1.5-7B
-        protocol: 500 images of COCO val2014, p = 0.9, 512 new tokens
-        task: chair
+        protocol: 500 images, p = 0.9, 512 new tokens
+        task: captions
         unit: percent
         read: paper              # paper | quoted (in somebody else's text) | abstract | release (its repository)
-        values: {chair_s: 24.0, chair_i: 8.2}        # metric: number, or metric: {setting: number}
+        values: {untrue: 24.0, untrue_names: 8.2}      # metric: number, or metric: {setting: number}
 
 What a suite prints beside its own results stands in the suite (`published:`) and nowhere else; it is read from there.
 """

@@ -27,7 +27,9 @@ def make(overrides: list[str]) -> int:
     console, root = Terminal(), Path(cfg.results)
     methods = {label: m for label, m in group(cfg, "method").items() if m.lesson() is not None}
     if not methods:
-        raise UserError("None of these methods is calibrated. Name one that is, such as method=iri.")
+        raise UserError(
+            "None of these methods is calibrated; method= names none that learns about a model before it acts."
+        )
     with kept_model.kept():
         for model_label, spec in group(cfg, "model").items():
             facts = spec.identity()

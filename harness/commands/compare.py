@@ -87,7 +87,7 @@ def match(a: str, b: str, root: Path, cells: list[CellRecord]) -> list[Pairing]:
         return [("A / B", _folder(a), _folder(b))]
     if not cells:
         raise UserError(
-            f"{root} holds no finished runs. Make some: heed run method=[dense,power] task=[passkey] results={root}"
+            f"{root} holds no finished runs. Make some: heed run method=[dense,NAME] results={root} (`heed list methods`)."
         )
     by_id = [[c for c in cells if c.run_id.startswith(text) and len(text) >= 6] for text in (a, b)]
     if all(len(found) == 1 for found in by_id):

@@ -16,8 +16,8 @@ from harness.terminal.printing import Terminal
 
 EXTRAS = {
     "wandb": "tracking on Weights & Biases",
-    "nltk": "RULER's own sentence splitter (punkt data needed too)",
-    "wonderwords": "RULER's own word lists (strict mode)",
+    "nltk": "a sentence splitter for tasks that follow it to the letter (punkt data needed too)",
+    "wonderwords": "word lists for tasks that follow theirs to the letter",
     "datasets": "data sets from a hub",
     "kvpress": "its presses as methods (method=kvpress)",
 }

@@ -47,12 +47,10 @@ def write(which: Sequence[str], results: str, layout: str, out: str) -> int:
 def chosen(cells: Sequence[CellRecord], which: Sequence[str], results: str) -> list[CellRecord]:
     """The cells that are named by run ids (six digits are enough) or labels.
 
-    Labels of one kind add up, labels of different kinds narrow: `power quest passkey` are two methods on one task.
+    Labels of one kind add up, labels of different kinds narrow: two labels of methods and one of a task are two cells.
     """
     if not cells:
-        raise UserError(
-            f"{results} holds no cells. Make some: heed run method=[dense,power] task=[passkey] results={results}"
-        )
+        raise UserError(f"{results} holds no cells. Make some: heed run results={results}.")
     by_id: set[str] = set()
     labels: dict[str, set[str]] = {}
     for text in which:

@@ -55,7 +55,7 @@ def _cells(roots: Sequence[Path]) -> list[CellRecord]:
         where = ", ".join(map(str, roots))
         what = f"there is no folder {', '.join(missing)}" if missing else f"no cells are stored in {where}"
         raise UserError(
-            f"nothing to report: {what}. Get a first result with `heed run` (dense micro-lm on passkey, offline, a minute), or "
+            f"nothing to report: {what}. Get a first result with `heed run` (offline, a minute), or "
             f"`heed run suite=demo results={roots[0]}`, and then run `heed report results={roots[0]}`."
         )
     if missing:

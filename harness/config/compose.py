@@ -247,7 +247,7 @@ def _check_published(published: Any) -> None:
     if published is not None and not (isinstance(published, DictConfig) and all(published.get(k) for k in keys)):
         raise UserError(
             f"published={shown(published)} is no table of published numbers: it is a mapping with {', '.join(keys)}, which a suite "
-            "holds (configs/suite/p1_chair.yaml has one). Leave it out."
+            "holds (`published:` in its file). Leave it out."
         )
 
 

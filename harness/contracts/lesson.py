@@ -35,7 +35,7 @@ class Lesson(Protocol):
 
     @property
     def label(self) -> str:
-        """What is learned about what, for people: `iri on micro-vlm`."""
+        """What is learned about what, for people: `METHOD on MODEL`."""
 
     def identity(self) -> Mapping[str, Any]:
         """Everything that can change what is learned, and nothing else, as JSON: source, parameters, data, seed."""

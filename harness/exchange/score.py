@@ -82,7 +82,7 @@ def read_examples(task: Task, path: Path) -> list[Example]:
     places: dict[str, str] = {}
     for entry in read_entries(path, "examples file"):
         example = _example(task, entry, len(found))
-        if "id" not in entry and example.id in places:  # official files may repeat their own number (RULER's niah does)
+        if "id" not in entry and example.id in places:  # official files may repeat their own number
             example = replace(example, id=_repeat(example.id, places))
         _once(example.id, places, entry.where)
         found.append(example)

@@ -172,8 +172,8 @@ def _without_baseline(text: str) -> str:
 def _names(text: str) -> list[str]:
     """What a group's override chooses.
 
-    >>> _names("method=[dense,power]"), _names("task=ruler")
-    (['dense', 'power'], ['ruler'])
+    >>> _names("method=[dense,other]"), _names("task=one")
+    (['dense', 'other'], ['one'])
     """
     value = text.partition("=")[2].strip().strip("[]")
     return [n.strip().strip("'\"") for n in value.split(",") if n.strip()]

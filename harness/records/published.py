@@ -1,12 +1,12 @@
 """Published numbers beside measured ones: a suite may carry `published`, a table of what papers print for its protocol.
 
     published:
-      source: VISTA, arXiv 2502.03628, table 1
-      protocol: LLaVA-1.5-7B, 500 images of COCO val2014, greedy, 512 new tokens
-      gate: {chair_s: 2.5}          # how far the base row may lie from the paper before any method is judged
+      source: Somebody et al., arXiv 2601.00001, table 1
+      protocol: LLaVA-1.5-7B, 500 images, greedy, 512 new tokens
+      gate: {untrue: 2.5}           # how far the base row may lie from the paper before any method is judged
       rows:
-        dense: {chair: {chair_s: 46.4, chair_i: 12.1}}
-        vista: {chair: {chair_s: 20.4, chair_i: 6.9}}
+        dense: {captions: {untrue: 46.4, untrue_names: 12.1}}
+        theirs: {captions: {untrue: 20.4, untrue_names: 6.9}}
 
 Numbers are written as printed: percentages, and lengths in words. Rows whose method was not run are shown without a measured number.
 """

@@ -164,7 +164,7 @@ def _block(block: Block, detail: int) -> dict[str, Json]:
 
 
 def _metric(metric: Metric, metrics: Sequence[Metric]) -> dict[str, Json]:
-    """`part`: [base, suffix] of a metric of one part of the examples (a question set of POPE)."""
+    """`part`: [base, suffix] of a metric of one part of the examples (one set of questions among several)."""
     base = metric.name.removesuffix(f"_{metric.macro[0]}") if len(metric.macro) == 1 else metric.name
     part = [base, metric.macro[0]] if base != metric.name and any(m.name == base for m in metrics) else None
     return {

@@ -36,7 +36,7 @@ LEGEND = {
     "*": "* differs significantly from dense (paired on the same examples, p < 0.05; each metric is tested by itself)",
     "?": "? too few clusters to tell: fewer than six, or one outweighs the others (docs/statistics.md)",
     "ALARM": "ALARM: significantly better than dense. Of a method that leaves things out: a reason to check it. Of one that "
-    "is meant to change the answers: read it with the other metrics (recall, length, share of yes)",
+    "is meant to change the answers: read it with the other metrics (how much is still told, how long answers are, the share of yes)",
     "= dense": "= dense: samples that the method could not act on, as they are shorter than its budget; their answers are dense's, "
     "and they count in the value",
     "inactive": f"inactive: the method changed fewer than {100 * FLOOR:g} % of the layer calls, so the number is nearly dense's own",
@@ -248,7 +248,7 @@ def _reasons(rows: list[Row], console: Console) -> None:
 
 def _metrics_table(rows: list[Row], stored: Mapping[str, CellRecord], width: int) -> list[Table]:
     """For a task with several metrics: all that are `shown` side by side, as one may say nothing without the others
-    (CHAIR falls when captions get shorter). A difference to dense that is significant has its mark, and all differences
+    (fewer untrue names, in shorter captions). A difference to dense that is significant has its mark, and all differences
     but the headline's, which stand above, have a line of their own, without intervals where they would tear the metrics apart.
     """
     done = [row for row in rows if row["status"] == "done"]
@@ -266,7 +266,7 @@ def _metrics_table(rows: list[Row], stored: Mapping[str, CellRecord], width: int
 def _all_metrics(
     measured: Sequence[tuple[str, Mapping[str, Any]]], metrics: Mapping[str, Metric]
 ) -> tuple[Column, list[Column]]:
-    """Metrics of one part of the examples (a question set of POPE) stand in a line of their own under the method."""
+    """Metrics of one part of the examples (one set of questions among several) stand in a line of their own under the method."""
     parts = {name: part for name, metric in metrics.items() if (part := _part_of(metric, metrics))}
     columns = {name: metric for name, metric in metrics.items() if name not in parts}
     compared = _compared(measured, list(columns.values())[1:])
@@ -302,7 +302,7 @@ def _metric_difference(found: Mapping[str, Any], metric: Metric) -> Pieces:
 
 
 def _part_of(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[str, str] | None:
-    """(`f1`, `random`) for a metric `f1_random` over the one suffix `random`: a line under `f1`, not a column."""
+    """(`share`, `easy`) for a metric `share_easy` over the one suffix `easy`: a line under `share`, not a column."""
     if len(metric.macro) != 1:
         return None
     base, suffix = metric.name.removesuffix(f"_{metric.macro[0]}"), metric.macro[0]
