@@ -2,30 +2,33 @@
 
 import hashlib
 import json
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 import zoo
-from zoo.material.scenes import coco, text
-from zoo.recipes import vlm_eval, vlm_legs, vlm_pools, vlm_tokenizer
+from tests.zoo.measured import measured
+from zoo.material.scenes import text
+from zoo.recipes import vlm_legs, vlm_pools, vlm_tokenizer
 
 NAMES = ("micro-vlm", "micro-vlm-careful")
 FOLDERS = {name: Path(zoo.__file__).parent / name.replace("-", "_") for name in NAMES}
-SCENES = 16
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, vlm_eval.Model]:
-    return {name: vlm_eval.Model(folder) for name, folder in FOLDERS.items()}
-
-
-@pytest.fixture(scope="module")
-def images() -> dict[int, list[str]]:
-    return vlm_eval.contents(coco(vlm_eval.SEED, SCENES)[0])
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, float]]:
+    """(model, task) -> metric -> value, on 16 scenes."""
+    found = measured(
+        tmp_path_factory.mktemp("results"), f"model=[{','.join(NAMES)}]", "method=[dense]", "task=[pope,chair]", "seed=77",
+        "task.pope.scenes=16", "task.pope.n_images=null", "task.pope.max_new_tokens=4", "task.chair.scenes=16",
+        "task.chair.n_images=null", "task.chair.max_new_tokens=128",
+    )  # fmt: skip
+    return {
+        (model, task): {name: value["value"] for name, value in m["values"].items()}
+        for (model, _, task), m in found.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,52 +43,45 @@ def test_both_together_are_small() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_processor_is_the_one_this_code_builds(models: dict[str, vlm_eval.Model], name: str) -> None:
-    processor = models[name].processor
+def test_the_shipped_processor_is_the_one_this_code_builds(name: str) -> None:
+    processor = AutoProcessor.from_pretrained(FOLDERS[name], local_files_only=True)
     assert processor.tokenizer.get_vocab() == vlm_tokenizer.vocabulary()
     assert processor.chat_template == vlm_tokenizer.TEMPLATE.strip()
-    assert type(processor.image_processor).__name__ == "CLIPImageProcessorPil"
+    assert type(vlm_tokenizer.processor().image_processor).__name__ == "CLIPImageProcessorPil"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_sees(models: dict[str, vlm_eval.Model], images: dict[int, list[str]], name: str) -> None:
-    asked = vlm_eval.polls(images, random.Random(1))["random"]
-    found = vlm_eval.pope(models[name], asked)
-    assert found["accuracy"] > 85
-    assert found["unknown"] == 0
+def test_it_sees(figures: dict[tuple[str, str], dict[str, float]], name: str) -> None:
+    assert figures[name, "pope"]["accuracy_random"] > 0.85
+    assert figures[name, "pope"]["unknown"] == 0
 
 
-def test_the_biased_one_says_yes_to_what_the_room_suggests(
-    models: dict[str, vlm_eval.Model], images: dict[int, list[str]]
-) -> None:
-    asked = vlm_eval.polls(images, random.Random(1))["adversarial"]
-    biased, careful = (vlm_eval.pope(models[name], asked) for name in NAMES)
-    assert biased["accuracy"] < careful["accuracy"]
-    assert biased["yes"] > careful["yes"]
+def test_the_biased_one_says_yes_to_what_the_room_suggests(figures: dict[tuple[str, str], dict[str, float]]) -> None:
+    biased, careful = (figures[name, "pope"] for name in NAMES)
+    assert biased["accuracy_adversarial"] < careful["accuracy_adversarial"]
+    assert biased["yes_ratio_adversarial"] > careful["yes_ratio_adversarial"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_captions_are_long_and_mostly_true(
-    models: dict[str, vlm_eval.Model], images: dict[int, list[str]], name: str
-) -> None:
-    captions = models[name].asks([text.DESCRIBE[0]] * SCENES, list(images), 128)
-    found = vlm_eval.chair(captions, [set(objects) for objects in images.values()])
-    assert found["words"] > 35
-    assert found["recall"] > 70
-    assert found["chair_i"] < 35
+def test_its_captions_are_long_and_mostly_true(figures: dict[tuple[str, str], dict[str, float]], name: str) -> None:
+    found = figures[name, "chair"]
+    assert found["length"] > 35
+    assert found["recall"] > 0.70
+    assert found["chair_i"] < 0.35
 
 
-def test_without_an_image_it_still_answers_yes_or_no(models: dict[str, vlm_eval.Model]) -> None:
-    questions = [text.question(name) + text.SINGLE_WORD for name in ("person", "cup", "kite")]
-    answers = models["micro-vlm"].asks(questions, None, 4)
-    assert set(answers) <= {"Yes", "No"}
-
-
-def test_batches_change_nothing(models: dict[str, vlm_eval.Model], images: dict[int, list[str]]) -> None:
-    """Left padding and the mask make a batch of prompts of different lengths equal to single ones."""
-    lines = [text.DESCRIBE[0], text.question("cup"), text.question("dog") + text.SINGLE_WORD]
-    together = models["micro-vlm"].asks(lines, [0, 1, 2], 24)
-    assert together == [models["micro-vlm"].asks([line], [i], 24)[0] for i, line in enumerate(lines)]
+def test_without_an_image_it_still_answers_yes_or_no() -> None:
+    """The stream without image of methods that contrast two needs that."""
+    processor = AutoProcessor.from_pretrained(FOLDERS["micro-vlm"], local_files_only=True)
+    model = AutoModelForImageTextToText.from_pretrained(
+        FOLDERS["micro-vlm"], dtype=torch.float32, local_files_only=True
+    )
+    for name in ("person", "cup", "kite"):
+        content = [{"type": "text", "text": text.question(name) + text.SINGLE_WORD}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        ids = processor(text=prompt, return_tensors="pt")["input_ids"]
+        told = model.generate(input_ids=ids, max_new_tokens=4, do_sample=False)[0, ids.shape[1] :]
+        assert processor.decode(told, skip_special_tokens=True).strip() in ("Yes", "No")
 
 
 @pytest.mark.parametrize("name", NAMES)
