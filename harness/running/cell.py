@@ -64,11 +64,11 @@ class CellRun:
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
 
-        asked = self.asked
         check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
         check_question(self.cell.method, self.cell.method_label, self.cell.task, self.cell.task_label)
+        check(self.view, self.cell.method, self.settings.lowering)  # before questions and `transform` meet the model
+        asked = self.asked
         asked.check_turn()
-        check(self.view, self.cell.method, self.settings.lowering)  # before `transform` meets the model
         finished = self.store.finished()
         i, n = self.settings.shard or (0, 1)
         mine = (k for number, batch in enumerate(asked.batches) if number % n == i for k in batch)
