@@ -162,7 +162,9 @@ class Method:
         return nullcontext()
 
     def transform(self, view: Model, draft: Draft, ask: Ask) -> Draft:
-        """Before the processor: another prompt or other pictures."""
+        """Before the processor: another prompt or other pictures. Of a dialogue it is given every turn, with the history as
+        it was said: what it made of earlier turns does not stand there.
+        """
         return draft
 
     def begin(self, request: Request) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.contracts.asker import asker_of
 from harness.contracts.example import Example
 from harness.contracts.lesson import Calibration, Learned
 from harness.disk.whole import whole_rows
@@ -98,10 +99,10 @@ def calibration_lesson(
 
 def request(task: Task, example: Example, view: View) -> Request:
     """The request of an example, with nothing attached."""
-    from harness.asking.generate import draft_of
     from harness.attention.attach import attach
     from harness.attention.request import LiveRequest
     from harness.attention.runtime import Idle
-    from harness.models.inputs import collate, sample_of
+    from harness.models.inputs import collate
 
-    return LiveRequest(view, collate(view, [sample_of(view, draft_of(task, example))]), Idle(), attach)
+    sample = asker_of(task.asks).read(view, task, example, share=True)
+    return LiveRequest(view, collate(view, [sample]), Idle(), attach)

@@ -99,7 +99,8 @@ def check_question(method: Method, label: str, task: Task, task_label: str) -> N
     """`Unsupported` if a method reads the question token by token and the task does not say where it begins. A text that is
     scored asks nothing: see `check_scored`.
     """
-    if method.question_phase == "decode" and not task.asks.one_pass and not task.says_question:
+    says = task.says_question and not task.asks.grows  # where the further questions of a dialogue begin, nobody says
+    if method.question_phase == "decode" and not task.asks.one_pass and not says:
         raise Unsupported(
             f"Method '{label}' reads the question token by token (question=decode), but task '{task_label}' does not say where "
             f"its questions begin. Set method.{label}.question=prefill, which makes them part of the dense prefill, or choose a "

@@ -15,8 +15,12 @@ from harness.attention.attach import attach
 from harness.contracts.call import Draft
 from harness.contracts.method import Method
 from harness.contracts.question import Dialogue
+from harness.errors import Unsupported
 from harness.models.inputs import Sample, sample_of
+from harness.plan.refusals import check_question
+from methods.cache.snapkv import SnapKV
 from methods.inputs.carve import Carve
+from tasks.passkey import Passkey
 from tests import tiny_vlm
 from tests.models import small
 
@@ -113,3 +117,13 @@ def test_carve_looks_for_what_each_turn_asks(monkeypatch: pytest.MonkeyPatch, sh
         converse(view, [first], [TURNS], [3], attached)
     assert asked == ["Is there a dog?", *TURNS]
     assert [len(sample.draft.images) for (sample,) in shown] == [2, 2, 2]  # the picture and its crop, never more
+
+
+def test_questions_of_a_dialogue_are_not_read_token_by_token() -> None:
+    class Talks(Passkey):
+        asks = Dialogue
+
+    method = SnapKV(question="decode")
+    check_question(method, "snapkv", Passkey(), "passkey")
+    with pytest.raises(Unsupported, match="does not say where its questions begin"):
+        check_question(method, "snapkv", Talks(), "talks")
