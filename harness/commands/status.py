@@ -88,7 +88,8 @@ def _lessons(lessons: Sequence[LessonState]) -> list[Text]:
     ]
     for lesson in open_ones[:CELLS]:
         style = "red" if lesson.state == "damaged" else "cyan" if lesson.state == "being learned" else ""
-        why = f": {plain(lesson.reason)}" if lesson.reason else ""
+        said = lesson.reason or lesson.last
+        why = f": {plain(said)}" if said else ""
         lines.append(Text(f"{lesson.state} ", style=style) + Text(f"{plain(lesson.label)}{why}"))
     return lines + ([Text(f"... and {len(open_ones) - CELLS} more lessons")] if len(open_ones) > CELLS else [])
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from harness.cli import learn
+from harness.cli import learn, main
 from harness.errors import UserError
 from harness.plan.training import training
-from harness.records.learned import lesson_id, place, state
+from harness.records.learned import lesson_id, look, place
 from harness.training.lesson import Training
 from tests.training.toy import Toy
 
@@ -102,7 +104,7 @@ def test_two_processes_that_want_the_same_learn_it_once(tmp_path: Path) -> None:
     both = [process(recipe, tmp_path) for _ in range(2)]
     assert [each.wait(timeout=120) for each in both] == [0, 0]
     assert len((tmp_path / "diary").read_text().splitlines()) == 1
-    assert state(folder_of(recipe, tmp_path)) == "learned"
+    assert look(folder_of(recipe, tmp_path)) == ("learned", "")
 
 
 def killed(root: Path, writing: bool, wait: float) -> bool:
@@ -142,3 +144,21 @@ def test_kills_at_any_moment_end_with_the_weights_of_an_uninterrupted_training(t
 def test_the_lesson_of_a_recipe_asks_for_the_weights_before_it_only_when_it_learns(tmp_path: Path) -> None:
     training(Toy(first=Toy()), tmp_path, lambda words: None).identity()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_status_of_a_results_folder_says_how_far_a_training_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Toy.loss
+
+    def loss(self: Toy, network: Any, step: int) -> Any:
+        if step == 12:
+            raise KeyboardInterrupt
+        return real(self, network, step)
+
+    monkeypatch.setattr(Toy, "loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        learn(Toy(), tmp_path)
+    (folder_of(Toy(), tmp_path) / "working" / "log.jsonl").open("a").write('{"step": 13, "lo')  # as a crash leaves it
+    assert main(["status", f"results={tmp_path}"]) == 0
+    assert re.search(r"to learn toy, seed 0: step 10, loss \d", capsys.readouterr().out)
