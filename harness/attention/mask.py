@@ -20,6 +20,8 @@ from transformers.masking_utils import causal_mask_function
 from harness.contracts.call import Phase
 from harness.errors import UserError
 
+ROWS = 256  # query rows of a mask that exist at once where pairs are counted
+
 
 @dataclass(frozen=True)
 class Span:
@@ -45,6 +47,9 @@ class Meta:
         self.kv_offset = int(kwargs.get("kv_offset", 0))
         self.window: int | None = kwargs.get("local_size")  # keys a query may see, its own included; None: all
         self.phase: Phase = "decode" if self.n_q == 1 and self.q_offset > 0 else "prefill"
+        self.causal: bool = kwargs["mask_function"] is causal_mask_function  # the model's own mask is plain causal
+        # causal, or causal with a window, and nothing else (no packing, no image blocks, nothing that looks ahead)
+        self.plain = self.causal or (self.window is not None and bool(kwargs.get("allow_is_causal_skip", False)))
 
     @cached_property
     def stock(self) -> Any:
@@ -59,16 +64,6 @@ class Meta:
     def keys(self, n: int) -> Tensor:
         """int64 `[1, 1, n]`: the positions of `n` keys of which none was dropped."""
         return torch.arange(self.kv_offset, self.kv_offset + n, device=self.device)[None, None]
-
-    @property
-    def causal(self) -> bool:
-        """True if the model's own mask is plain causal."""
-        return self.kwargs["mask_function"] is causal_mask_function
-
-    @property
-    def plain(self) -> bool:
-        """True if it is causal, or causal with a window, and nothing else (no packing, no image blocks)."""
-        return self.causal or (self.window is not None and bool(self.kwargs.get("allow_is_causal_skip", False)))
 
     @cached_property
     def padding(self) -> Tensor | None:
@@ -116,6 +111,17 @@ class Meta:
         if self.padding is not None:
             shown = shown & self.padding[batch, j.clamp(0, self.padding.shape[1] - 1)]
         return (shown | (i == j)).expand(len(batch), k_positions.shape[1], len(q_positions), k_positions.shape[-1])
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """int64 `[B]`: the (query, key) pairs that the model shows to real tokens, for one head, counted one by one: what a mask
+        that is not `plain` needs.
+        """
+        total, real = torch.zeros(self.batch, dtype=torch.long, device=self.device), self.real(self.batch)
+        for first in range(0, self.n_q, ROWS):
+            rows = slice(first, min(first + ROWS, self.n_q))
+            total += (self.visible(self.columns(rows), self.keys(self.n_k))[:, 0] & real[:, rows, None]).sum((1, 2))
+        return total
 
     def allowed(self, span: Span) -> Callable[[Tensor, Tensor], Tensor] | None:
         """The model's predicate on logical positions of a span (real tokens only); None: plain causal."""

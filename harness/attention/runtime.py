@@ -212,6 +212,8 @@ class Runtime:
         step = tally.steps[-1]
         if layer not in tally.layers:
             tally.layers[layer] = forward.describe(layer, meta, q, k, v)
+        if not meta.plain:
+            step.shown.append((len(step.layers), meta.pairs))
         if read is not None:
             step.reads.append((len(step.layers), read))
         if touched:

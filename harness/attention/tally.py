@@ -18,7 +18,12 @@ from torch import Tensor
 
 PHASES = ("prefill", "decode")
 Window = int | None
-NOTHING: tuple[Any, Any, Any] = ([], []), ([], []), []  # packed: nothing read less than dense, edited or told
+NOTHING: tuple[Any, Any, Any, Any] = (
+    ([], []),
+    ([], []),
+    [],
+    ([], []),
+)  # packed: nothing read less than dense, edited or told
 Told = tuple[str, Any, Any]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
 
 
@@ -49,11 +54,13 @@ class Step:
     held: dict[int, Held] = field(
         default_factory=dict
     )  # of the layers whose cache a method may cut: what it holds afterwards
+    # place in `layers`, pairs of each row for one head: what the model shows where positions alone do not tell
+    shown: list[tuple[int, Any]] = field(default_factory=list)
     reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads
     edits: list[tuple[int, Any]] = field(default_factory=list)  # layer, bool [rows]: what a hook changed
     told: list[Told] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
-    packed: tuple[Any, Any, Any] | None = None
+    packed: tuple[Any, Any, Any, Any] | None = None
 
     @property
     def is_decode(self) -> bool:
@@ -62,8 +69,11 @@ class Step:
     def pack(self) -> None:
         """When the forward is over: one tensor for all layers, where there was one for each."""
         if self.packed is None:
-            some = self.reads or self.edits or self.told
-            self.packed = (_stacked(self.reads), _stacked(self.edits), _summed(self.told)) if some else NOTHING
+            some = self.reads or self.edits or self.told or self.shown
+            self.packed = self._packed() if some else NOTHING
+
+    def _packed(self) -> tuple[Any, Any, Any, Any]:
+        return _stacked(self.reads), _stacked(self.edits), _summed(self.told), _stacked(self.shown)
 
 
 @dataclass(eq=False)
@@ -196,8 +206,10 @@ class _Part:
         areas = {w: _area(self.seen, w) - _area(before, w) for w in set(windows)}
         heads = np.array([layers[i].heads for i in step.layers]) * beams
         visible = np.stack([areas[w] for w in windows]) * heads[:, None]  # [layers, samples]
-        read = visible.copy()
         assert step.packed is not None
+        for place, pairs in zip(*_by_sample(step.packed[3], n), strict=True):
+            visible[place] = pairs * layers[step.layers[place]].heads
+        read = visible.copy()
         places, reads = _by_sample(step.packed[0], n)
         for place, pairs in zip(places, reads, strict=True):
             read[place] = pairs

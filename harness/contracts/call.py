@@ -99,14 +99,16 @@ class Blocks:
 
     `keep(h, a, c)` says whether query block `a` reads key block `c` (blocks of `size` logical positions). It gets index
     tensors that broadcast and returns a bool tensor; `h` is None unless `per_head`, then it is an index of query heads.
-    Only c <= a matters, the diagonal block is always read, and the model's own mask (causal, sliding, padding) is
-    applied on top. `token(i, j)` narrows the kept blocks by logical token positions; a query always sees itself.
+    Only c <= a matters unless `causal` is False, then `keep` (and `token`) is asked in both directions. The diagonal block is
+    always read, and the model's own mask (causal, sliding, padding) is applied on top, so a model that looks back alone goes on
+    doing so. `token(i, j)` narrows the kept blocks by logical token positions; a query always sees itself.
     """
 
     size: int
     keep: Callable[[Any, Any, Any], Any]
     token: Callable[[Any, Any], Any] | None = None
     per_head: bool = False
+    causal: bool = True
 
 
 @dataclass(slots=True)

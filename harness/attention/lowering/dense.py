@@ -21,7 +21,9 @@ def dense_mask(blocks: Blocks, meta: Meta, n_heads: int) -> Tensor:
     row, column = i[None, None, :, None] - pad, j[None, None, None, :] - pad
     head = torch.arange(n_heads, device=device)[None, :, None, None] if blocks.per_head else None
     a, c = (x.div(blocks.size, rounding_mode="floor") for x in (row, column))
-    mask = (blocks.keep(head, a, c) | (a == c)) & (row >= column)
+    mask = blocks.keep(head, a, c) | (a == c)
+    if blocks.causal:
+        mask = mask & (row >= column)
     if blocks.token is not None:
         mask = mask & blocks.token(row, column)
     return (mask & meta.visible(i, j[None, None])) | (row == column)

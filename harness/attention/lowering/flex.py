@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from harness.attention.lowering.tiles import Allowed, grid, table, token_mask
+from harness.attention.lowering.tiles import Allowed, ahead, grid, table, token_mask
 from harness.contracts.call import Blocks
 
 KERNEL_TILE = 128  # of the kernel that torch chooses on a GPU; other blocks need a smaller tile, which is slower
@@ -43,7 +43,7 @@ def block_mask(blocks: Blocks, rows: range, keys: range, allowed: Allowed, devic
     """The pattern over logical query rows and keys as a `BlockMask` on the grid of their blocks, rounded to buckets."""
     size, a, c = blocks.size, grid(rows, blocks.size), grid(keys, blocks.size)
     heads = list(range(n_heads)) if blocks.per_head else [None]
-    kept = torch.stack([table(blocks, a, c, head) for head in heads])  # [H | 1, A, C]
+    kept = torch.stack([table(blocks, a, c, head, ahead(blocks, allowed)) for head in heads])  # [H | 1, A, C]
     first = torch.arange(c.start, c.stop) * size
     whole = (first >= keys.start) & (first + size <= torch.arange(a.start, a.stop)[:, None] * size)
     whole &= torch.tensor(allowed is None and blocks.token is None)

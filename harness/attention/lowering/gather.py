@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.attention.lowering.sdpa import attend
-from harness.attention.lowering.tiles import Allowed, Plan, grid, table, token_mask
+from harness.attention.lowering.tiles import Allowed, Plan, ahead, grid, table, token_mask
 from harness.contracts.call import Blocks
 
 CHUNK = 1 << 20  # gathered key elements per call of SDPA (measured: larger copies leave the CPU's cache and are slower)
@@ -59,7 +59,7 @@ def _take(x: Tensor, blocks: Tensor, size: int) -> Tensor:
 def plan_row(blocks: Blocks, i: int, keys: range, allowed: Allowed, device: Any, head: int | None) -> tuple[Any, Any]:
     """Columns `[n]` of the keys that the query at logical position `i` reads (None: all), counted from `keys.start`."""
     size, c = blocks.size, grid(keys, blocks.size)
-    kept = table(blocks, range(i // size, i // size + 1), c, head)[0].nonzero()[:, 0] + c.start
+    kept = table(blocks, range(i // size, i // size + 1), c, head, ahead(blocks, allowed))[0].nonzero()[:, 0] + c.start
     j = (kept[:, None] * size + torch.arange(size)).flatten().to(device)
     j = j[(j >= keys.start) & (j < keys.stop)]
     j = j[token_mask(blocks, torch.tensor(i, device=device), j, allowed)]

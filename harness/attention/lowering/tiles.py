@@ -52,11 +52,17 @@ def grid(positions: range, size: int) -> range:
     return range(positions.start // size, (positions.stop - 1) // size + 1)
 
 
-def table(blocks: Blocks, a: range, c: range, head: int | None = None) -> Tensor:
-    """bool `[len(a), len(c)]`: kept blocks, never above the diagonal, the diagonal always."""
+def ahead(blocks: Blocks, allowed: Allowed) -> bool:
+    """Whether a query may read keys behind its own: where both the pattern and the model's mask look there."""
+    return not blocks.causal and allowed is not None
+
+
+def table(blocks: Blocks, a: range, c: range, head: int | None = None, ahead: bool = False) -> Tensor:
+    """bool `[len(a), len(c)]`: kept blocks, the diagonal always, those above it only if a query may look `ahead`."""
     rows, columns = torch.arange(a.start, a.stop)[:, None], torch.arange(c.start, c.stop)[None, :]
     kept = torch.as_tensor(blocks.keep(head, rows, columns), dtype=torch.bool).expand(len(a), len(c))
-    return (kept | (rows == columns)) & (columns <= rows)
+    kept = kept | (rows == columns)
+    return kept if ahead else kept & (columns <= rows)
 
 
 def pairs(blocks: Blocks, n: int) -> int:
@@ -79,7 +85,7 @@ def build(blocks: Blocks, rows: range, keys: range, allowed: Allowed, device: An
     """
     size = blocks.size
     a, c = grid(rows, size), grid(keys, size)
-    kept = table(blocks, a, c, head)
+    kept = table(blocks, a, c, head, ahead(blocks, allowed))
     counts, first = kept.sum(1), kept.int().argmax(1) + c.start
     tops = torch.arange(a.start, a.stop) * size
     inner = (tops >= rows.start) & (tops + size <= rows.stop) & (first * size >= keys.start)
@@ -107,10 +113,10 @@ def tile_mask(blocks: Blocks, i: Tensor, j: Tensor, rows: range, keys: range, al
 
 
 def token_mask(blocks: Blocks, i: Tensor, j: Tensor, allowed: Allowed) -> Tensor:
-    """What a query at `i` may read at `j` inside a kept block: causal, the token predicate, the model's mask; always
+    """What a query at `i` may read at `j` inside a kept block: causal (or `ahead`), the token predicate, the model's mask; always
     itself.
     """
-    mask = j <= i
+    mask = (j == j) & (i == i) if ahead(blocks, allowed) else j <= i
     if blocks.token is not None:
         mask = mask & blocks.token(i, j)
     if allowed is not None:
