@@ -38,6 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # What methods, tasks and the zoo may import of the harness.
 OPEN = ("contracts", "errors", "disk")
+# Pure functions of sample rows beside them: what a task draws of its own results has the intervals of the tables.
+HELPERS = ("harness.analysis.statistics",)
 EXTENSIONS = ("methods", "tasks", "zoo")
 PROGRAMS, DOOR = "zoo.recipes", "harness.cli"  # programs that make models use heed as people do
 
@@ -114,6 +116,7 @@ class House:
                 top_of(name) in EXTENSIONS
                 and top_of(other) == "harness"
                 and room_of(other) not in OPEN
+                and other not in HELPERS
                 and not (name.startswith(f"{PROGRAMS}.") and other == DOOR)
             )
             or (top_of(name) in ("harness", "hydra_plugins") and top_of(other) in EXTENSIONS)

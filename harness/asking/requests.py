@@ -1,4 +1,4 @@
-"""Answers to several requests at once (`contracts.question.Requests`); `lm_eval_tokens.py` makes token ids of them.
+"""Answers to several requests at once (`contracts.question.Requests`); `contracts/request_tokens.py` makes token ids of them.
 
 Log-likelihoods are sums over the scored ids of log-softmax in float32. Rows are padded on the right; texts that differ in
 their last token alone (the letters of a multiple choice) are read once. Only the scored positions get logits, and never
@@ -24,13 +24,13 @@ from harness.asking.batches import plan_batches
 from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generation import Generation, generate
 from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
-from harness.asking.lm_eval_tokens import Asked, asked
 from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
 from harness.contracts.asker import Answer, Asker
 from harness.contracts.call import Draft
 from harness.contracts.example import Example
 from harness.contracts.question import GenerateUntil, Requests, RollingLogLikelihood
+from harness.contracts.request_tokens import TokenRequest, asked
 from harness.contracts.task import Task
 from harness.errors import UserError
 from harness.models.inputs import Sample, ids_digest
@@ -125,9 +125,9 @@ def log_likelihoods(view: View, question: Requests, attached: Attached | None) -
 def _answer(
     view: View,
     question: Requests,
-    parts: Sequence[Asked],
+    parts: Sequence[TokenRequest],
     values: Sequence[Scored],
-    texts: Sequence[tuple[Asked, Generation]],
+    texts: Sequence[tuple[TokenRequest, Generation]],
 ) -> Answer:
     rolling = [isinstance(one, RollingLogLikelihood) for one in question.requests]
     responses: list[Any] = [0.0 if whole else "" for whole in rolling]
@@ -158,7 +158,9 @@ def _finite(value: float) -> float:
 # -- likelihoods ------------------------------------------------------------------------------------------------------
 
 
-def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any) -> list[Found]:
+def _likelihoods(
+    view: View, wanted: Sequence[TokenRequest], attached: Attached | None, budget: int, mode: Any
+) -> list[Found]:
     """Log-likelihood and is-greedy of each. What is read twice with different last tokens is computed once."""
     groups: dict[tuple[Row, int], list[int]] = {}
     for i, one in enumerate(wanted):
@@ -173,7 +175,7 @@ def _likelihoods(view: View, wanted: Sequence[Asked], attached: Attached | None,
 
 @torch.no_grad()
 def _forward(
-    view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], attached: Attached | None
+    view: View, rows: Sequence[Row], members: Sequence[Sequence[tuple[int, TokenRequest]]], attached: Attached | None
 ) -> dict[int, Found]:
     """One forward over `rows`; `members[b]` are the numbers and texts that row b answers, all with as many scored ids."""
     for row in rows:
@@ -201,7 +203,7 @@ def _forward(
 
 
 def _targets(
-    rows: Sequence[Row], members: Sequence[Sequence[tuple[int, Asked]]], start: int, ids: Tensor
+    rows: Sequence[Row], members: Sequence[Sequence[tuple[int, TokenRequest]]], start: int, ids: Tensor
 ) -> Tensor:  # fmt: skip
     """`[B, S, K]`: what positions `start`.. predict in each of the texts that a row answers (they differ at its end)."""
     width = max(map(len, members))
@@ -238,7 +240,7 @@ def _pick(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _generations(
-    view: View, wanted: Sequence[Asked], attached: Attached | None, budget: int, mode: Any
+    view: View, wanted: Sequence[TokenRequest], attached: Attached | None, budget: int, mode: Any
 ) -> list[Generation]:
     """Greedy continuations, those with the same stop strings together."""
     groups: dict[tuple[str, ...], list[int]] = {}

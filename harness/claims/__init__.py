@@ -13,6 +13,7 @@ from __future__ import annotations
 from harness.claims.claim_files import load
 from harness.claims.decide import decide
 from harness.claims.figures import published
-from harness.claims.words import Check, Claim, Finding, Verdict
+from harness.claims.words import Claim, Verdict
+from harness.contracts.check import Check, Finding
 
 __all__ = ["Check", "Claim", "Finding", "Verdict", "decide", "load", "published"]

@@ -120,8 +120,8 @@ def _claim(node: Any, file: Path, i: int) -> Claim:
 
 def _check(node: Mapping[str, Any], method: str, where: str) -> Any:
     """The check, built. Its class is imported here."""
-    from harness.claims.words import Check
     from harness.config.build import build, target_class
+    from harness.contracts.check import Check
 
     if not node.get("_target_"):
         raise UserError(f"{where} has no _target_ that names a class.")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from harness.claims.kinds import expectation, judge, measurement
 from harness.claims.loans import Bench
 from harness.claims.records import findings
-from harness.claims.words import Claim, Finding, Status, Verdict
+from harness.claims.words import Claim, Status, Verdict
+from harness.contracts.check import Finding
 from harness.errors import UserError
 
 if TYPE_CHECKING:

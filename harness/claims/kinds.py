@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.claims.words import Claim, Finding
+from harness.claims.words import Claim
+from harness.contracts.check import Finding
 
 Judgement = tuple[bool, str]  # whether it holds, and why not (or what to know although it does)
 

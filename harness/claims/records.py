@@ -13,9 +13,10 @@ from typing import Any
 from harness.analysis.statistics import untold
 from harness.claims.kinds import equal
 from harness.claims.suites import suite
-from harness.claims.words import Claim, Finding
+from harness.claims.words import Claim
 from harness.config import compose
 from harness.config.compose import BASELINE
+from harness.contracts.check import Finding
 from harness.records.cells import CellRecord
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from harness.claims.loans import Bench
+from harness.contracts.check import Check
 
 Kind = Literal["exact", "bound", "direction", "band", "slope"]
 Status = Literal["reproduced", "not reproduced", "not tested"]
@@ -19,33 +18,6 @@ KINDS: dict[str, str] = {
     "slope": "exponent of a power law through (length, value) points: near a number, bounded, or up or down",
 }
 STATUSES: tuple[Status, ...] = ("reproduced", "not reproduced", "not tested")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was measured. `points` (length, value) is for slopes; `significant` None: exact, there is nothing to test."""
-
-    value: Any = None
-    low: float | None = None
-    high: float | None = None
-    significant: bool | None = None
-    points: tuple[tuple[float, float], ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """Base of what can be decided here and now: a frozen dataclass whose fields are its parameters, named by `_target_`.
-
-    A module that holds checks imports no torch at the top: claims are listed and validated without it.
-    """
-
-    def validate(self) -> None:
-        """`UserError` for senseless parameters; nothing is computed."""
-
-    def measure(self, bench: Bench) -> Finding:
-        """Do it. `bench` lends micro models that are loaded once."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

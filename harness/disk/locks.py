@@ -88,6 +88,18 @@ def is_held(cell: Path) -> bool:
     return any(_is_taken(file) for file in sorted(cell.glob(f"{NAME}*")))
 
 
+def locks_work(cell: Path) -> bool:
+    """Whether the file system of this folder has locks, as far as the lock files in it tell."""
+    for file in cell.glob(f"{NAME}*"):
+        try:
+            with file.open("rb") as opened:
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as err:
+            if err.errno in _UNSUPPORTED:
+                return False
+    return True
+
+
 def _is_taken(file: Path) -> bool:
     try:
         fd = os.open(file, os.O_RDONLY)

@@ -100,15 +100,35 @@ def measure(
     view.check_length(len(sample) + steps)
     devices = sorted({p.device for p in view.model.parameters()}, key=str)
     request = partial(timed_request, view, [sample] * batch, steps, attached, prepare, devices)
+    n = _repeats(level, request)
+    settle(devices)
+    peak, load = PeakMemory(devices, aside=memory(view).bytes_on(devices)), OtherLoad()
+    times, left = _repeated(request, n, steps, batch)
+    return {
+        "level": level, "batch": batch, "prompt_tokens": left.prompt, "question_tokens": sample.tail, "new_tokens": steps,
+        "context_tokens": left.prompt + steps, **times,
+        "peak_memory_bytes": peak.read(), "memory_before_bytes": peak.before, "memory_kind": peak.kind,
+        "weight_bytes": view.weight_bytes, "kv_bytes_logical": left.logical, "kv_bytes_physical": left.physical,
+        "dtype": str(view.dtype).removeprefix("torch."), "backend": view.attn_setting(), "device": view.device.type,
+        "other_load": load.read(), "hardware": hardware.describe(view.device),
+    }  # fmt: skip
+
+
+def _repeats(level: Level, request: Callable[[], Any]) -> int:
+    """Warm up, and see how often a request can be repeated in the time of the level."""
     started = time.perf_counter()
     for _ in range(WARMUPS[level]):
         request()
     cost = (time.perf_counter() - started) / WARMUPS[level]
-    n = REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
-    settle(devices)
-    peak, load = PeakMemory(devices, aside=memory(view).bytes_on(devices)), OtherLoad()
-    pace, paces = Pace(), []
-    left, first, rest = None, [], []
+    return REPEATS[level] if level == "full" else max(1, min(REPEATS[level], int(QUICK_SECONDS / max(cost, 1e-9))))
+
+
+def _repeated(
+    request: Callable[[], tuple[float, float, Left]], n: int, steps: int, batch: int
+) -> tuple[dict[str, Any], Left]:
+    """The times of `n` requests, with the pace of the machine between them, and what the last one left."""
+    pace, paces = Pace(), list[float]()
+    left, first, rest = None, list[float](), list[float]()
     for _ in range(n):
         paces.append(pace.read())
         left = None  # the previous request's memory is free before the next begins
@@ -117,28 +137,11 @@ def measure(
         rest.append(decode * 1e3 / steps)
     assert left is not None
     return {
-        "level": level,
-        "batch": batch,
-        "prompt_tokens": left.prompt,
-        "question_tokens": sample.tail,
-        "new_tokens": steps,
-        "context_tokens": left.prompt + steps,
         "ttft_ms": summary(first),
         "decode_ms_per_token": summary(rest),
         "decode_tokens_per_s": summary([batch * 1e3 / ms for ms in rest]),
-        "peak_memory_bytes": peak.read(),
-        "memory_before_bytes": peak.before,
-        "memory_kind": peak.kind,
-        "weight_bytes": view.weight_bytes,
-        "kv_bytes_logical": left.logical,
-        "kv_bytes_physical": left.physical,
-        "dtype": str(view.dtype).removeprefix("torch."),
-        "backend": view.attn_setting(),
-        "device": view.device.type,
-        "other_load": load.read(),
         "pace_ms": summary([*paces, pace.read()]),
-        "hardware": hardware.describe(view.device),
-    }
+    }, left
 
 
 def _unseen(sample: Sample) -> Sample:

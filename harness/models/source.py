@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.disk import hub
 from harness.disk.reading import is_folder, user_path
 from harness.errors import UserError, nearest
-from harness.models import hub, packaged, shipped
+from harness.models import packaged, shipped
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*"]

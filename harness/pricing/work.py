@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from harness.efficiency.formulas import prefill_pairs
 from harness.pricing.batches import Batch
 from harness.pricing.burden import Burden
 from harness.pricing.model import Model
@@ -54,16 +55,6 @@ class Work:
         return Work(
             self.weights * by, self.attention * by, self.moved * by, self.calls * by, self.masked * by, self.copied * by
         )
-
-
-def pairs(n: int, window: int | None) -> int:
-    """(query, key) pairs that a causal model shows over `n` tokens.
-
-    >>> pairs(4, None), pairs(4, 2)
-    (10, 7)
-    """
-    w = n if window is None else min(n, window)
-    return w * (w + 1) // 2 + (n - w) * w
 
 
 def keys(n: int, steps: int, window: int | None) -> int:
@@ -110,7 +101,7 @@ def decode(m: Model, b: Batch, burden: Burden) -> Work:
 def pairs_read(m: Model, burden: Burden, n: int) -> float:
     """Pairs that one query head reads over a prompt of `n` tokens, in all layers together."""
     share, _ = burden.density(n)
-    return sum(count * factor * pairs(n, w) for w, factor, count in _kinds(m, burden, share))
+    return sum(count * factor * prefill_pairs(n, w) for w, factor, count in _kinds(m, burden, share))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.analysis.board_rows import status_of
 from harness.disk.locks import NAME as LOCK
-from harness.disk.locks import is_held
+from harness.disk.locks import is_held, locks_work
 from harness.plan.planned import Planned, PlannedCell, read_plans
 from harness.records.cells import CellRecord, read_cell
 
@@ -154,22 +154,7 @@ def _at_work(folder: Path, files: Mapping[str, tuple[int, float]], now: float) -
         return False
     if is_held(folder):
         return True
-    return not _locks_work(folder) and any(now - mtime < RECENT for _, mtime in files.values())
-
-
-def _locks_work(folder: Path) -> bool:
-    import errno
-    import fcntl
-
-    lacking = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-    for file in folder.glob(f"{LOCK}*"):
-        try:
-            with file.open("rb") as opened:
-                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as err:
-            if err.errno in lacking:
-                return False
-    return True
+    return not locks_work(folder) and any(now - mtime < RECENT for _, mtime in files.values())
 
 
 def _count(folder: Path, samples: Mapping[str, int]) -> tuple[int, bool]:

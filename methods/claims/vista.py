@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.claims.words import Check, Finding
+from harness.contracts.check import Check, Finding
 from methods.activations.vista import WINDOW, window
 
 if TYPE_CHECKING:
-    from harness.claims.loans import Bench
+    from harness.contracts.check import Bench
 
 
 @dataclass(frozen=True, kw_only=True)

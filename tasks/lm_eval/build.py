@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from harness.asking.lm_eval_tokens import Misfit, asked
 from harness.contracts.example import Example, Skipped
 from harness.contracts.options import Within, fits, outside
 from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.request_tokens import Misfit, asked
 from harness.contracts.tokens import Tokens
 from harness.errors import UserError
 from tasks.lm_eval.library import applied, library_seeds, quiet

@@ -19,9 +19,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.disk import hub
 from harness.disk.reading import is_file
 from harness.errors import UserError, nearest
-from harness.models import hub
 from tasks.lm_eval import files
 
 RANDOM_SEED, NUMPY_SEED = 0, 1234  # lm_eval.defaults: what its command line sets by default

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from harness.disk.hub import quick
 from harness.disk.reading import Entry
 from harness.errors import UserError
-from harness.models.hub import quick
 from tasks.pope.loaders import read
 from tasks.pope.questions import OTHER, SPLITS, Question
 

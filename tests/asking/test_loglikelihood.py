@@ -10,11 +10,11 @@ import torch
 from harness.asking import requests as loglikelihood
 from harness.asking.decoding import Decoding
 from harness.asking.generation import generate
-from harness.asking.lm_eval_tokens import Misfit, asked, encode, pair, windows
 from harness.asking.requests import longest, respond, scores, stop_ids
 from harness.attention.attach import attach
 from harness.contracts.method import Method
 from harness.contracts.question import GenerateUntil, LogLikelihood, OneRequest, Requests, RollingLogLikelihood
+from harness.contracts.request_tokens import Misfit, asked, encode, pair, windows
 from harness.disk.reading import Entry
 from harness.errors import Unsupported, UserError
 from methods.cache.snapkv import SnapKV

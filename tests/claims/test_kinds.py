@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harness.claims.kinds import expectation, exponent, judge, measurement
-from harness.claims.words import Claim, Finding
+from harness.claims.words import Claim
+from harness.contracts.check import Finding
 
 
 def claim(kind: str, **more: Any) -> Claim:

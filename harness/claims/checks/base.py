@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.claims.words import Check
+from harness.contracts.check import Check
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.words import Finding
+from harness.contracts.check import Finding
 
 if TYPE_CHECKING:
-    from harness.claims.loans import Bench
+    from harness.contracts.check import Bench
 
 
 @dataclass(frozen=True, kw_only=True)

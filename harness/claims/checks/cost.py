@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.words import Check, Finding
+from harness.contracts.check import Check, Finding
 
 if TYPE_CHECKING:
-    from harness.claims.loans import Bench
+    from harness.contracts.check import Bench
     from harness.contracts.method import Method
 
 

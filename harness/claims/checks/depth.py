@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.words import Finding
+from harness.contracts.check import Finding
 from harness.terminal.ranges import ranges
 
 if TYPE_CHECKING:
-    from harness.claims.loans import Bench
+    from harness.contracts.check import Bench
 
 
 @dataclass(frozen=True, kw_only=True)

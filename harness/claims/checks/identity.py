@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.words import Finding
+from harness.contracts.check import Finding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.claims.loans import Bench
+    from harness.contracts.check import Bench
     from harness.contracts.method import Method
 
 

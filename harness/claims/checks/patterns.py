@@ -10,14 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.checks.base import OfMethod, built
-from harness.claims.words import Finding
+from harness.contracts.check import Finding
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.claims.loans import Bench
     from harness.contracts.call import Blocks
+    from harness.contracts.check import Bench
     from harness.contracts.method import Method
 
 

@@ -22,7 +22,7 @@ class Misfit(ValueError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TokenRequest:
     """One thing to compute for request number `request`: the log-likelihood of the last `n_scored` ids given those
     before them, or (`max_new_tokens` > 0) a continuation of all ids until one of `until` appears.
     """
@@ -44,13 +44,13 @@ class Asked:
         return len(self.read) + self.max_new_tokens
 
 
-def asked(tokens: Any, question: Requests, limit: int | None = None) -> list[Asked]:
+def asked(tokens: Any, question: Requests, limit: int | None = None) -> list[TokenRequest]:
     """Everything that the requests of one question ask, in order; a rolling text may give several parts, or none.
 
     `tokens`: a view, or a tokenizer alone, with `tokenizer`. `limit`: positions of the model (None: no limit). Raises
     `Misfit` for a question that does not fit.
     """
-    found: list[Asked] = []
+    found: list[TokenRequest] = []
     for number, request in enumerate(question.requests):
         found += _asked(tokens.tokenizer, number, request, question.contexts, limit)
     for one in found:
@@ -62,23 +62,23 @@ def asked(tokens: Any, question: Requests, limit: int | None = None) -> list[Ask
 
 def _asked(
     tokenizer: Any, number: int, request: OneRequest, contexts: Sequence[str], limit: int | None
-) -> Iterator[Asked]:
+) -> Iterator[TokenRequest]:
     if isinstance(request, LogLikelihood):
         context, continuation = pair(tokenizer, contexts[request.context], request.continuation)
         if not context or not continuation:
             part = "continuation" if context else "context"
             raise Misfit(f"the {part} of request {number} has no token of its own")
-        yield Asked(number, (*context, *continuation), len(continuation))
+        yield TokenRequest(number, (*context, *continuation), len(continuation))
     elif isinstance(request, RollingLogLikelihood):
         sizes = [n for n in (request.max_length, limit) if n]
         ids = encode(tokenizer, request.text)
         for window, n in windows(ids, prefix_id(tokenizer), min(sizes, default=max(1, len(ids)))):
-            yield Asked(number, tuple(window), n)
+            yield TokenRequest(number, tuple(window), n)
     else:
         ids = encode(tokenizer, contexts[request.context])
         if not ids:
             raise Misfit(f"the prompt of request {number} is empty")
-        yield Asked(number, tuple(ids), 0, request.until, request.max_new_tokens)
+        yield TokenRequest(number, tuple(ids), 0, request.until, request.max_new_tokens)
 
 
 def prefix_id(tokenizer: Any) -> int:
