@@ -27,6 +27,7 @@ from harness.models.inputs import Sample, sample_of
 from harness.models.view import View
 from harness.plan.cells import Cell, cells
 from harness.running.lessons import Lessons
+from harness.running.settings import Progress
 
 METHODS = (
     "vcd", "icd", "vdd", "m3id", "dola", "pai", "vaf", "paint", "var", "vhr", "vista", "iri", "carve", "cca", "opera",
@@ -36,7 +37,7 @@ METHODS = (
 def timed(view: View, cell: Cell, sample: Sample, root: Path) -> dict[str, Any]:
     """The measurement of one method."""
     method = cell.method
-    learned = Lessons(root, print).tensors(cell)
+    learned = Lessons(root, Progress()).tensors(cell)
     prepare = (lambda s: transformed(view, method, s)) if method.rewrites_prompt else None
     with attach(view, method, artifact=learned) as attached:
         return measure(view, sample, "full", attached, prepare=prepare)

@@ -54,7 +54,7 @@ def execute(
     found: dict[str, Outcome] = {}
     todo = list(cells)
     with kept_model.kept():
-        lessons = Lessons(settings.root, progress.note)
+        lessons = Lessons(settings.root, progress)
         lessons.learn(cells, settings.decoding.search)
         for _ in range(2):
             for outcome in _pass(todo, lessons, settings, progress):

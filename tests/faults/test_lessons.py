@@ -13,7 +13,7 @@ from harness.cli import main
 from harness.plan import planned
 from harness.records import learned
 from harness.running.run import execute
-from harness.running.settings import Outcome, RunSettings
+from harness.running.settings import Outcome, Progress, RunSettings
 from tests.faults import runs
 from tests.faults.toys import VARIABLE
 
@@ -127,3 +127,18 @@ def test_the_dry_run_and_the_status_show_what_is_to_be_learned(model, tmp_path, 
         assert (
             "damaged" in said and f"{learned.TENSORS} was changed after the lesson was finished: it is missing" in said
         )
+
+
+def test_what_an_earlier_version_learned_is_told_of_once_with_the_option_that_uses_it(model, tmp_path):
+    earlier = tmp_path / "artifacts" / "learned-0123456789abcdef.safetensors"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"")
+    said: list[str] = []
+
+    class Heard(Progress):
+        def tell(self, text: str) -> None:
+            said.append(text)
+
+    for task in (runs.SIX, runs.SEVEN):
+        execute(runs.plan(model, runs.LEARNED, task), RunSettings(tmp_path, efficiency="off"), Heard())
+    assert len(said) == 1 and f"To use the file, set method.learned.artifact={earlier}." in said[0]
