@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.records.learned import FOLDER
 from harness.report.lessons import LessonState, read_lessons
 from harness.report.status import STATES, CellState, SweepState, read_status, reasons
 from harness.report.terminal import RULE
@@ -38,7 +39,7 @@ def show(overrides: Sequence[str], results: str, watch: float | None = None) -> 
     if overrides:
         raise UserError(f"{overrides[0]}: heed status reads records and takes only results=DIR.")
     root = Path(results)
-    if not (root / "runs").is_dir() and not (root / "plans").is_dir():
+    if not any((root / name).is_dir() for name in ("runs", "plans", FOLDER)):
         raise UserError(
             f"results={root} holds no runs. Name the folder that `heed run` wrote to: heed status results=DIR."
         )
