@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.contracts.requests import GenerateUntil, LogLikelihood, Requests, RollingLogLikelihood
 
 from harness.contracts.asker import asker_of
 from harness.contracts.example import Example
-from harness.contracts.question import Dialogue, Generate, Likelihood, Predict, Question, Unreadable
+from harness.contracts.question import (
+    Dialogue,
+    Generate,
+    GenerateUntil,
+    Likelihood,
+    LogLikelihood,
+    Predict,
+    Question,
+    Requests,
+    RollingLogLikelihood,
+    Unreadable,
+)
 from harness.errors import UserError
 
 # rows as `heed data` wrote them when an example held everything itself, with the digest of what was asked
