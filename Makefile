@@ -48,10 +48,10 @@ types: $(STAMP)
 
 check: lint types test slow
 
-zoo-lm: $(STAMP)        ## train micro-lm again from scratch (a quarter of an hour to an hour of one core); overwrites the checkpoint
+zoo-lm: $(STAMP)        ## train micro-lm again from scratch (a quarter of an hour to an hour of one core; goes on after a kill); overwrites the checkpoint
 	$(BIN)/python -m zoo.recipes.lm_train --out zoo/micro_lm
 
-zoo-vlm: $(STAMP)       ## train micro-vlm and micro-vlm-careful again from scratch (an hour of one core); overwrites both checkpoints
+zoo-vlm: $(STAMP)       ## train micro-vlm and micro-vlm-careful again from scratch (an hour of one core; goes on after a kill); overwrites both checkpoints
 	$(BIN)/python -m zoo.recipes.vlm_train --out zoo
 
 clean:
