@@ -257,3 +257,9 @@ def test_a_limit_that_takes_nothing_away_does_not_count():
 def test_golden_run_id():
     """A change here means that every stored result gets a new id: raise VERSION and say so in the changelog."""
     assert run_id.run_id({"version": 2, "seed": 0, "method": {"params": {"b": 2, "a": [1, "x"]}}}) == "7ed7022f53ac897d"
+
+
+def test_an_id_put_together_from_written_parts_is_that_of_the_whole_and_of_its_canonical_text():
+    whole = {"b": {"y": [1, 2.5, None], "x": '\u00e9 "'}, "a": 1, "\u00fc": True}
+    parts = run_id.written({"a": 1}) | run_id.written({"\u00fc": True, "b": whole["b"]})
+    assert run_id.run_id_of(parts) == run_id.run_id(whole) == run_id.sha256(run_id.canonical(whole))[:16]

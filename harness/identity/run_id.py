@@ -32,7 +32,17 @@ LIBRARIES = ("torch", "transformers")  # parts that compute with another one hav
 
 def run_id(identity: Mapping[str, Any]) -> str:
     """16 hex digits of the sha256 of the canonical JSON of `identity`."""
-    return sha256(canonical(identity))[:16]
+    return run_id_of(written(identity))
+
+
+def written(identity: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of an identity as canonical JSON: cells that have a part in common need it written once."""
+    return {key: canonical(value) for key, value in identity.items()}
+
+
+def run_id_of(parts: Mapping[str, str]) -> str:
+    """`run_id` of the identity whose `written` parts these are."""
+    return sha256("{" + ",".join(f"{canonical(key)}:{parts[key]}" for key in sorted(parts)) + "}")[:16]
 
 
 def canonical(value: Any) -> str:

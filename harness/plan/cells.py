@@ -13,7 +13,7 @@ from harness.asking.decoding import Decoding
 from harness.config.build import build, group
 from harness.config.compose import BASELINE, option
 from harness.contracts.probe import Probe
-from harness.identity.run_id import VERSION, libraries, run_id
+from harness.identity.run_id import VERSION, libraries, run_id_of, written
 from harness.plan.calibration import calibration_lesson
 from harness.plan.identities import method_identity, task_identity
 from harness.plan.needs import Needs
@@ -76,13 +76,16 @@ def cells(cfg: DictConfig) -> list[Cell]:
     order = sorted(methods, key=lambda a: a != BASELINE)
     out: dict[str, Cell] = {}
     for m, spec in specs.items():
+        at_work = {a: parts.of_method(m, a) for a in (BASELINE, *order)}
+        texts = {a: written(own) for a, own in at_work.items()}
         for t, task in tasks.items():
-            compared = None if cfg.probe else run_id(parts.identity(m, BASELINE, t))
+            asked = parts.of_task(m, t)
+            text = written(asked)
+            compared = None if cfg.probe else run_id_of(text | texts[BASELINE])
             for a in order:
-                whole = parts.identity(m, a, t)
-                run = run_id(whole)
+                run = run_id_of(text | texts[a])
                 needs = Needs(compared, parts.lessons[m, a])
-                out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, whole, needs))
+                out.setdefault(run, Cell(run, m, a, t, spec, methods[a], task, asked | at_work[a], needs))
     return list(out.values())
 
 
@@ -120,11 +123,14 @@ class _Parts:
             lesson_ids={key: [lesson_id(lesson) for lesson in found] for key, found in lessons.items()},
         )  # fmt: skip
 
-    def identity(self, m: str, a: str, t: str) -> dict[str, Any]:
-        """Of the cell of this model, method and task."""
-        own = {"model": self.models[m], "method": self.methods[a], "task": self.tasks[t]}
+    def of_task(self, m: str, t: str) -> dict[str, Any]:
+        """What all cells of a model and a task have in common."""
+        return {**self.common, "model": self.models[m], "task": self.tasks[t], "limit": self.limits[t]}
+
+    def of_method(self, m: str, a: str) -> dict[str, Any]:
+        """What a method adds to it."""
         learned = {"lessons": ids} if (ids := self.lesson_ids[m, a]) else {}
-        return {**self.common, **own, "limit": self.limits[t], "lowering": self.lowerings[a], **learned}
+        return {"method": self.methods[a], "lowering": self.lowerings[a], **learned}
 
 
 def _lessons(
