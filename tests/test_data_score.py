@@ -20,6 +20,7 @@ from harness.exchange.score import rescore
 from harness.models.load import ModelSpec
 from tasks.passkey import Passkey
 from tasks.perplexity import Perplexity
+from tasks.pope import Pope
 from tasks.ruler import Ruler
 from tests.models import small
 from tests.toy import ByteTokens, WordTokens
@@ -178,6 +179,26 @@ def test_likelihood_outputs_may_be_lists_and_infinite_numbers_are_stored_as_null
     rescore(task, tmp_path / "d", tmp_path / "i", tmp_path / "i.json")
     stored = json.loads((tmp_path / "i.json").read_text())
     assert stored["metrics"]["ppl"] is None and "metrics.ppl" in stored["nonfinite"]
+
+
+@pytest.mark.parametrize(
+    "asked_of", [Pope(scenes=4, n_images=4, chat=True), Pope(scenes=4, n_images=4)], ids=["of its kind", "found out"]
+)
+def test_conversations_are_scored_by_lists_of_answers(tmp_path: Path, asked_of: Pope) -> None:
+    """An examples file says by itself that it holds conversations, also to a task that was not told."""
+    made = Pope(scenes=4, n_images=4, chat=True)
+    write_examples(made, ByteTokens(), tmp_path / "data")
+    rows = [entry.values for entry in read_entries(tmp_path / "data")]
+    right: list[Any] = [row["references"] for row in rows]
+    outputs = [
+        {"id": r["id"], "text": t if i % 2 else json.dumps(t)} for i, (r, t) in enumerate(zip(rows, right, strict=True))
+    ]
+    write_rows(tmp_path / "right", outputs)
+    found = rescore(asked_of, tmp_path / "data", tmp_path / "right", tmp_path / "r.json")
+    assert found["metrics"]["accuracy"] == 1.0 and found["n"] == len(rows)
+    write_rows(tmp_path / "odd", [{"id": rows[0]["id"], "text": "yes, no, yes"}])
+    odd = rescore(asked_of, tmp_path / "data", tmp_path / "odd", tmp_path / "o.json")
+    assert odd["examples"][0]["flags"] == ["unparsed", "unknown"] and odd["metrics"]["accuracy"] == 0.0
 
 
 def placed(path: Path) -> list[tuple[int, Any]]:
