@@ -224,7 +224,7 @@ def _generation(
 ) -> Generation:  # fmt: skip
     ended = bool(row) and row[-1] in stop
     return Generation(
-        text=view.decode(row[:-1] if ended else row),
+        text=view.tokens.decode(row[:-1] if ended else row),
         ids=tuple(row),
         n_prompt=len(sample),
         n_new=len(row),

@@ -51,7 +51,7 @@ def prove(
     """
     inputs = prompt if isinstance(prompt, Inputs) else of_ids(prompt.to(view.device))
     if not method.hooks:
-        return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
+        return unmoved(view, method)
     look = scored or generated(view, inputs, changed, steps)
     if scored:
         refusals.check_scored(method)
@@ -68,6 +68,11 @@ def prove(
     moved = float(_finite(before - during).abs().max())
     _judge(view, method, report, moved, size + max(new - 1, 0), bool(new))
     return {**report, "logits_moved": moved, "restored": True}
+
+
+def unmoved(view: View, method: Method) -> dict[str, Any]:
+    """The evidence for a method without hooks, which is dense: there is nothing to compute."""
+    return {**Attached(view, method, None).report(), "logits_moved": 0.0, "restored": True}
 
 
 def check_restored(method: Method, before: Tensor, after: Tensor) -> None:

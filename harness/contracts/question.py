@@ -328,10 +328,6 @@ class Requests(Question):
     """
 
     asker: ClassVar[str] = "harness.asking.requests.RequestsAsker"
-    grows: ClassVar[bool] = False  # later prompts hold more than the first
-    # of {PREFILL, PICTURE}: several methods may go on from one dense prefill of a prompt, several prompts about one picture
-    # from one prefill of it
-    shares: ClassVar[frozenset[str]] = frozenset()
     in_meta: ClassVar[tuple[str, ...]] = ("requests", "contexts")
 
     requests: tuple[OneRequest, ...] = ()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,12 @@ class TextTokens:
     def date(self) -> str | None:
         """The day that the chat template writes into prompts; None where it writes none."""
         return self.chat_template.date if self.chat_template is not None else None
+
+    def within(self, max_positions: int | None) -> TextTokens:
+        """The same for a model that reads so many positions (None: no limit is known)."""
+        found = copy(self)
+        found.max_positions = max_positions
+        return found
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""

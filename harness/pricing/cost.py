@@ -10,7 +10,7 @@ from harness.pricing import work
 from harness.pricing.batches import Batch, plan
 from harness.pricing.burden import Burden
 from harness.pricing.model import Model
-from harness.pricing.requests import Requests
+from harness.pricing.requests import Workload
 from harness.pricing.speed import Speeds
 from harness.pricing.work import Memory, Work
 
@@ -54,7 +54,7 @@ class Cost:
 
 
 def cost(
-    m: Model, asked: Requests, burden: Burden, mode: str, budget: int, level: str, speeds: Speeds, scored: bool = False
+    m: Model, asked: Workload, burden: Burden, mode: str, budget: int, level: str, speeds: Speeds, scored: bool = False
 ) -> Cost:
     """`mode`: the method's batching; `budget`: padded tokens of a batch; `level`: of measuring speed; `scored`: a
     likelihood task.

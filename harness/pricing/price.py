@@ -19,7 +19,7 @@ from harness.pricing.burden import Burden
 from harness.pricing.cost import Cost, cost, request
 from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
-from harness.pricing.requests import Requests
+from harness.pricing.requests import Workload
 from harness.pricing.speed import Speeds, measured, of_gpu
 from harness.running.settings import RunSettings
 
@@ -38,7 +38,7 @@ class Price:
     done: bool
     stored: int = 0
     left: float = 0.0
-    asked: Requests | None = None
+    asked: Workload | None = None
     model: Model | None = None
     cost: Cost | None = None
     ratio: float | None = None
@@ -90,7 +90,7 @@ class Pricing:
         self.settings, self.speeds, self._given = settings, speeds or measured(), speeds
         self.earlier = earlier.of_plan(plan, settings.root) if runs is None else runs
         self._models: dict[str, Model | None] = {}
-        self._asked: dict[tuple[str, str], Requests | None] = {}
+        self._asked: dict[tuple[str, str], Workload | None] = {}
         self._costs: dict[Any, Cost] = {}
         self._burdens: dict[Any, Burden] = {}
         self._facts: dict[str, Facts | None] = {}
@@ -127,7 +127,7 @@ class Pricing:
                 self._models[label] = None
         return self._models[label]
 
-    def asked(self, cell: Cell) -> Requests | None:
+    def asked(self, cell: Cell) -> Workload | None:
         """What the cell's task asks of its model; None if nobody knows."""
         key = (cell.model_label, cell.task_label)
         if key not in self._asked:
@@ -135,7 +135,7 @@ class Pricing:
             self._asked[key] = found or self._stated(cell)
         return self._asked[key]
 
-    def _stated(self, cell: Cell) -> Requests | None:
+    def _stated(self, cell: Cell) -> Workload | None:
         """What the task says of the lengths that the model can read; of all of them if it can read none."""
         return requests.stated(self._fitting(cell)[0], self.model(cell), self.settings.limit)
 
@@ -161,7 +161,7 @@ class Pricing:
                 self._fits[key] = (cell.task, ())
         return self._fits[key]
 
-    def _recorded(self, cell: Cell) -> Requests | None:
+    def _recorded(self, cell: Cell) -> Workload | None:
         """From a finished cell on the same examples, else on those of another seed, read with the same tokenizer; dense
         before others.
         """
@@ -175,7 +175,7 @@ class Pricing:
         told = 0 if cell.task.asks.one_pass else cell.task.max_new_tokens or 0
         return requests.recorded(best.rows, best.count, best.pictures, told)
 
-    def _cost(self, cell: Cell, m: Model, asked: Requests) -> Cost:
+    def _cost(self, cell: Cell, m: Model, asked: Workload) -> Cost:
         method, s = self._burden(cell.method), self.settings
         key = (cell.model_label, cell.task_label, cell.method.batching, method)
         if key not in self._costs:

@@ -29,7 +29,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Requests:
+class Workload:
     """All requests of a task. `shows`: each shows a picture; `pictures`: how many there are, None: not known. `assumed`:
     what is a guess.
     """
@@ -53,7 +53,7 @@ class Requests:
         return sum(g.count * g.new for g in self.groups)
 
 
-def stated(task: Task, model: Model | None, limit: int | None) -> Requests | None:
+def stated(task: Task, model: Model | None, limit: int | None) -> Workload | None:
     """What the task says of itself; None if it does not say how many requests there are, or nothing tells their length."""
     n, tokens = task.size()
     if not n:
@@ -69,7 +69,7 @@ def stated(task: Task, model: Model | None, limit: int | None) -> Requests | Non
         assumed.append(f"questions of {QUESTION} tokens beside a picture")
     else:
         groups = _by_length(task, n, tokens, answer)
-    return Requests(_limited(groups, n, limit), shows=task.needs_images, assumed=tuple(assumed))
+    return Workload(_limited(groups, n, limit), shows=task.needs_images, assumed=tuple(assumed))
 
 
 def _by_length(task: Task, n: int, tokens: int, answer: int) -> list[Group]:
@@ -92,7 +92,7 @@ def _limited(groups: Sequence[Group], n: int, limit: int | None) -> tuple[Group,
     return tuple(g for g in taken if g.count)
 
 
-def recorded(rows: Sequence[tuple[int, int]], count: int, pictures: int | None, limit: int) -> Requests:
+def recorded(rows: Sequence[tuple[int, int]], count: int, pictures: int | None, limit: int) -> Workload:
     """From (prompt, new) tokens of stored samples, which stand for `count` requests. `limit`: what an answer may take, at
     least what one took.
     """
@@ -102,4 +102,4 @@ def recorded(rows: Sequence[tuple[int, int]], count: int, pictures: int | None, 
     most = max(limit, max((new for _, new in rows), default=0))
     stand = count / max(1, len(rows))
     groups = (Group(round(len(new) * stand), n, round(sum(new) / len(new)), most) for n, new in found.items())
-    return Requests(tuple(groups), bool(pictures), pictures, recorded=True)
+    return Workload(tuple(groups), bool(pictures), pictures, recorded=True)

@@ -29,9 +29,11 @@ def prove(
     """
     from harness.asking.transform import transformed
     from harness.attention import watched
-    from harness.attention.engaged import prove
+    from harness.attention.engaged import prove, unmoved
     from harness.models.inputs import collate
 
+    if not method.hooks:
+        return unmoved(view, method)
     i, scored = _chosen(view, asker, questions, samples)
     prompt, steps = collate(view, [samples[i]]), min(STEPS, most_new - 1)
     if isinstance(method, Probe):

@@ -178,7 +178,7 @@ def task_data(
 def tokens_of(tokenizer: str | None, view: Any) -> Any:
     """The tokenizer that a task measures lengths with: its own option, or the model's."""
     if tokenizer is None:
-        return view
+        return view.tokens.within(view.max_positions)
     from harness.models.load import ModelSpec
 
     return ModelSpec(path=tokenizer).tokens()
