@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.passkey.picture import Labels, draw
+
 REACHED = 0.9  # a length is reached when its mean accuracy is at least this
 
 
@@ -86,38 +88,23 @@ def _write_csv(found: Matrix, path: Path) -> None:
 
 
 def _draw(found: Matrix, path: Path, label: str, unit: str) -> None:
-    """Cividis is readable with every common colour blindness and in grey; missing cells stay white."""
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    values = [[float("nan") if v is None else 100 * v for v in row] for row in found.matrix]
-    wide, high = 2.6 + 0.75 * len(found.lengths), 1.94 + 0.38 * len(found.depths)
-    width, height = max(4.6, wide), max(2.8, high)
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    # fixed margins in inches: an automatic layout draws everything a second time
-    axes = figure.add_axes((0.75 / width, 0.86 / height, 1 - 1.75 / width, 1 - 1.38 / height))
-    bar = figure.add_axes((1 - 0.85 / width, 0.86 / height, 0.16 / width, 1 - 1.38 / height))
-    image = axes.imshow(values, cmap=colormaps["cividis"], vmin=0, vmax=100, aspect="auto")
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            if value == value:
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if value < 55 else "black")
+    """Cells in per cent, and under each length its mean and what of it the pattern can reach."""
+    values = [[None if v is None else 100 * v for v in row] for row in found.matrix]
     columns = zip(found.lengths, found.column_means, found.receptive_field, strict=True)
     counts = [sum(column) for column in zip(*found.n, strict=True)]
     dense = ["\n= dense" if n == idle else "" for n, idle in zip(counts, found.idle, strict=True)]
-    ticks = [_tick(*column) + mark for column, mark in zip(columns, dense, strict=True)]
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_yticks(range(len(found.depths)), [f"{depth:g}" for depth in found.depths])
     reachable = any(field is not None for field in found.receptive_field)
-    axes.set_xlabel(f"length ({unit}); mean (%)" + ("; within reach of the pattern" if reachable else ""))
-    axes.set_ylabel("needle depth (%)")
     reach = "none" if found.reach is None else f"{found.reach}"
     name = f"passkey · {label}" if label else "passkey"
-    axes.set_title(f"{name}\nmean {100 * (found.mean or 0):.1f} %, reach {reach}", fontsize=10)
-    figure.colorbar(image, cax=bar, label="accuracy (%)")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    labels = Labels(
+        title=f"{name}\nmean {100 * (found.mean or 0):.1f} %, reach {reach}",
+        columns=[_tick(*column) + mark for column, mark in zip(columns, dense, strict=True)],
+        rows=[f"{depth:g}" for depth in found.depths],
+        x=f"length ({unit}); mean (%)" + ("; within reach of the pattern" if reachable else ""),
+        y="needle depth (%)",
+        bar="accuracy (%)",
+    )
+    draw(values, labels, path)
 
 
 def _tick(length: int, mean: float | None, field: float | None) -> str:
