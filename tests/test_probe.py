@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -30,6 +31,7 @@ from harness.report import tables
 from harness.running.run import RunSettings, execute
 from harness.terminal.printing import Terminal
 from harness.tracking.payload import payload
+from harness.tracking.wandb import sync
 from tests.models.small import save
 from tests.toy_probes import STOP, Peak
 
@@ -170,6 +172,21 @@ def test_the_tracker_gets_the_tables(results: Path) -> None:
     assert set(told["tables"]) == {"mean", "rows"} and len(told["tables"]["rows"]["rows"]) == 36
     assert told["tables"]["mean"]["columns"] == ["layer", "head", "weight (share)"]
     assert payload(cell_of(results, "dense"))["tables"] == {} and json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+def test_the_real_tracker_writes_the_tables_offline(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    root, run_id = tmp_path / "r", cell_of(results).run_id
+    shutil.copytree(results, root)
+    assert "1 offline" in str(sync(root, [run_id], "offline", "proj", "sweep-1"))
+    (table,) = root.glob(f"wandb/offline-run-*{run_id}/files/media/table/tables/mean*.json")
+    stored, told = json.loads(table.read_text()), payload(cell_of(root))["tables"]["mean"]
+    assert (stored["columns"], stored["data"]) == (told["columns"], told["rows"])
+    assert list(root.glob(f"wandb/offline-run-*{run_id}/files/media/images/figures/mean*.png"))
 
 
 def test_verbs_about_results_leave_probes_out(

@@ -72,8 +72,8 @@ class ProbeRun(CellRun):
 
     def _told(self, rows: list[dict[str, Any]]) -> dict[str, int]:
         """Examples on which something was seen, and rows of all of them."""
-        counts = [len(row[ROWS]) for row in rows]
-        return {"n_seen": sum(map(bool, counts)), "n_rows": sum(counts)}
+        seen = [row[ROWS] for row in rows]
+        return {"n_seen": sum(map(self.asked.probe.tells, seen)), "n_rows": sum(map(len, seen))}
 
     def _summary_and_figures(self, rows: list[dict[str, Any]]) -> None:
         """Tables, their pictures and tensors; done again after an interruption, the same."""
