@@ -122,4 +122,6 @@ def _map(figure: Any, axes: Any, panel: Panel) -> None:
 
 def _plain(text: str) -> str:
     """A text in which no sign begins a formula, in letters that the font has."""
-    return "".join(sign if sign < "\u0250" else "?" for sign in text).replace("$", r"\$")
+    return "".join(sign if sign.isprintable() and sign < "\u0250" else "?" for sign in text[: 3 * LABEL]).replace(
+        "$", r"\$"
+    )

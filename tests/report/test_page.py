@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.commands import report
+from harness.contracts.table import Column, Table
+from harness.records import seal, tables
 from harness.records.cells import read_cells
 from harness.report import page
 from harness.report.board import board
@@ -327,3 +330,18 @@ def test_two_thousand_cells_fit_in_15_mb_and_answer_within_two_seconds(browser: 
     browser.find_element("css selector", "#table .open").click()
     assert texts(browser, "#examples summary")
     assert errors(browser) == []
+
+
+def test_probes_have_their_own_section_and_leave_the_table_alone(browser: Any, tmp_path: Path) -> None:
+    columns = (Column("layer", "layer"), Column("score", unit=HOSTILE, meaning=HOSTILE))
+    store(tmp_path, "dense", grid(0.9))
+    folder = store(tmp_path, HOSTILE, grid(0.9), columns=[asdict(column) for column in columns])
+    tables.write(folder, {"curves": Table(columns, tuple((layer, layer / 4) for layer in range(5)))})
+    seal.write(folder)
+    assert report.write([str(tmp_path)], None) == 0
+    open_page(browser, tmp_path / "leaderboard" / "index.html")
+    assert texts(browser, "#count") == ["1 of 1 cells"] and column(browser, 3) == ["dense"]
+    assert len(texts(browser, "#probes-body .probed tbody tr")) == 5
+    assert "<img src=x" in texts(browser, "#probes-body h3")[0]
+    assert browser.execute_script("return document.querySelector('.probe img').naturalWidth") > 100
+    assert errors(browser) == [] and browser.execute_script("return window.pwned") is None
