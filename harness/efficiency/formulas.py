@@ -18,8 +18,10 @@ second stream, choosing keys) are left out, so the bound made from these numbers
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.models.view import View
+if TYPE_CHECKING:
+    from harness.models.view import View
 
 
 @dataclass(frozen=True)
