@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.contracts.question import Likelihood
 from harness.errors import UserError
 from harness.exchange.score import output_rows, read_examples
 from tasks.chair import Chair
@@ -76,7 +77,11 @@ class Layout:
 
 def examples(task: Any) -> Callable[[Path], Any]:
     """Reads them, and scores an answer to each: what is read can be scored."""
-    return lambda path: [(e, task.score(e, "12345")) for e in read_examples(task, path)]
+    return lambda path: [(e, task.score(e, _some_answer(e.question))) for e in read_examples(task, path)]
+
+
+def _some_answer(question: Any) -> Any:
+    return [1.0] * question.n_scored if isinstance(question, Likelihood) else "12345"
 
 
 def outputs(task: Any) -> Callable[[Path], Any]:

@@ -16,6 +16,7 @@ from harness.contracts.options import Length
 from harness.contracts.question import Likelihood, Question
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
+from harness.disk.reading import Entry
 from harness.errors import UserError
 from tasks.perplexity import documents
 from tasks.perplexity.documents import Document
@@ -104,6 +105,12 @@ class Perplexity(Task):
         found = documents.load(self.path, self.text_field)
         for document in found:
             yield from self._document(document, tokens, tuple(tokens.start_ids), alone=len(found) == 1)
+
+    def read_row(self, row: Mapping[str, Any], index: int) -> Example:
+        """A window in our own layout; the words in it are a number."""
+        example = Example.from_row(row, Likelihood)
+        Entry(example.meta, "meta").number("words", 0.0)
+        return example
 
     def score(self, example: Example, answer: list[float] | None) -> Score:
         """Sums of this window; without its nlls it adds nothing and is flagged `empty`. Other flags: `infinite`, `nan`."""
