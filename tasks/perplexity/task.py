@@ -117,7 +117,7 @@ class Perplexity(Task):
         if answer is None:
             return Score({"nll_sum": 0.0, "tokens": 0.0, "words": 0.0}, None, ("empty",))
         asked, (losses, flags) = example.asks(Likelihood), _finite(answer)
-        counted = float(example.meta.get("words", 0.0))
+        counted = float(example.meta.get("words") or 0.0)
         sums = {"nll_sum": math.fsum(losses), "tokens": float(len(losses)), "words": counted}
         return Score(sums | self._bucket_sums(losses, len(asked.ids) - len(losses)), len(losses), flags)
 
