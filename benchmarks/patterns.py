@@ -33,7 +33,7 @@ from transformers.masking_utils import causal_mask_function
 from harness.attention.lowering.flex import block_mask
 from harness.attention.lowering.lower import lower
 from harness.attention.lowering.tiles import build, pairs
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from methods.patterns.dilated import DilatedWindow
 from methods.patterns.longnet import LongNet
 from methods.patterns.power import PowerAttention
@@ -47,10 +47,10 @@ PATTERNS: tuple[StaticPattern, ...] = (
 HEADS, KV_HEADS, HEAD_DIM, WARM_UP = 4, 4, 64, 2
 
 
-def prefill(n: int, device: str) -> Meta:
+def prefill(n: int, device: str) -> AskedMask:
     """What the library's mask call would have told us about a prompt of `n` tokens."""
     kwargs = {"batch_size": 1, "q_length": n, "kv_length": n, "mask_function": causal_mask_function, "device": device}
-    return Meta(kwargs, lambda **_: None)
+    return AskedMask(kwargs, lambda **_: None)
 
 
 def seconds(run: Callable[[], Any], device: str) -> float:
@@ -94,7 +94,7 @@ def measure(n: int, lowering: str, rounds: int, device: str) -> dict[str, Any]:
 
 
 def _prepared(
-    method: StaticPattern, meta: Meta, lowering: str, q: Tensor, k: Tensor, v: Tensor, scale: float, device: str
+    method: StaticPattern, meta: AskedMask, lowering: str, q: Tensor, k: Tensor, v: Tensor, scale: float, device: str
 ) -> tuple[float, Callable[[], Any]]:
     """Seconds to make the lists, and a call that finds them made."""
     blocks, span = method.blocks(), range(meta.n_q)

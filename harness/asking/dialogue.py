@@ -17,7 +17,7 @@ from harness.asking.generation import Generation, generate
 from harness.asking.transform import transformed
 from harness.attention.usage import of_sample
 from harness.contracts.asker import Answer
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.question import Dialogue
 from harness.models.inputs import Sample, sample_of
 from harness.models.view import View

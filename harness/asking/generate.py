@@ -12,8 +12,8 @@ from harness.asking.transform import transformed
 from harness.attention import apart
 from harness.attention.usage import of_sample
 from harness.contracts.asker import Answer, Asker
-from harness.contracts.call import Draft
 from harness.contracts.example import Example
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.contracts.question import Generate
 from harness.contracts.task import Task

@@ -27,7 +27,7 @@ from harness.asking.decoding import GREEDY, Decoding, processors
 from harness.asking.watch import NEVER, Watch
 from harness.attention import apart
 from harness.attention.blame import blame
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.errors import UserError
 from harness.models.inputs import Inputs, Sample, collate
 from harness.models.view import View

@@ -18,8 +18,8 @@ from torch import Tensor
 from harness.attention.blame import blame
 from harness.attention.usage import of_sample
 from harness.contracts.asker import Answer, Asker
-from harness.contracts.call import Draft
 from harness.contracts.example import Example
+from harness.contracts.inputs import Draft
 from harness.contracts.question import Likelihood
 from harness.contracts.task import Task
 from harness.errors import UserError

@@ -27,8 +27,8 @@ from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords,
 from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
 from harness.contracts.asker import Answer, Asker
-from harness.contracts.call import Draft
 from harness.contracts.example import Example
+from harness.contracts.inputs import Draft
 from harness.contracts.question import GenerateUntil, Requests, RollingLogLikelihood
 from harness.contracts.request_tokens import TokenRequest, asked
 from harness.contracts.task import Task

@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.doors.dispatch import silenced
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.models.inputs import Sample, sample_of
 from harness.models.view import View

@@ -155,8 +155,8 @@ def _judge(view: View, method: Method, report: dict[str, Any], moved: float, n: 
 
 def _told(report: dict[str, Any]) -> str:
     """What the method itself says that it did."""
-    told = [f"{k.removeprefix('method_')} {v:.3g}" for k, v in report.items() if k.startswith("method_")]
-    return f"It reports {', '.join(told)}. " if told else ""
+    reported = [f"{k.removeprefix('method_')} {v:.3g}" for k, v in report.items() if k.startswith("method_")]
+    return f"It reports {', '.join(reported)}. " if reported else ""
 
 
 def _windows(view: View) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from harness.attention.cache import TrackedLayer
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from harness.attention.tally import Layer, Step
 from harness.contracts.call import Call
 
@@ -24,7 +24,7 @@ class Forward:
     plans: dict[Any, Any] = field(default_factory=dict)  # lowered patterns
     # per layer, where no cache can hold the state
     scratch: defaultdict[int, dict[Any, Any]] = field(default_factory=lambda: defaultdict(dict))
-    meta: Meta | None = None
+    meta: AskedMask | None = None
     tokens: Tensor | None = None  # int64 [B, n_q]
     step: Step | None = None  # as it is counted, from its first mask on
     record: Call | None = None  # of the layer call that runs
@@ -40,7 +40,7 @@ class Forward:
         found = layers[i] if i < len(layers) else None
         return found if type(found) is TrackedLayer else None
 
-    def describe(self, i: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor) -> Layer:
+    def describe(self, i: int, meta: AskedMask, q: Tensor, k: Tensor, v: Tensor) -> Layer:
         """What does not change about layer `i` while the request runs."""
         layers = () if self.cache is None else self.cache.layers
         sliding = getattr(layers[i], "sliding_window", None) if i < len(layers) else None

@@ -1,5 +1,5 @@
-"""What our mask function returns in place of a mask: everything needed to build any mask later, for the method or for
-the model.
+"""The mask that a model asked for, which our mask function returns in place of one: everything needed to build any mask
+later, for the method or for the model.
 
 The library calls a mask function once per forward and per kind of layer and hands its result to every layer of that
 kind untouched. Positions are columns of the padded batch; logical positions (position - n_pad) are used for blocks, so
@@ -32,7 +32,7 @@ class Span:
     stop: int
 
 
-class Meta:
+class AskedMask:
     """One kind of mask in one forward. `kwargs` are the library's keywords, `build` the mask function that was in use
     before. What every layer call asks for is read out at once.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.attention.forward import Forward
 from harness.attention.lowering.gather import gather_selected, grouped
 from harness.attention.lowering.lower import choose, lower
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from harness.attention.tally import Tally
 from harness.contracts.call import Call
 from harness.contracts.hooks import NEVER
@@ -30,7 +30,7 @@ class Reading:
     def read(
         self,
         ctx: Call,
-        meta: Meta,
+        meta: AskedMask,
         forward: Forward,
         tally: Tally,
         q: Tensor,
@@ -58,7 +58,7 @@ class Reading:
         return grouped(q, k, v, shown, ctx.scaling, sinks), read
 
     def _masked(
-        self, ctx: Call, meta: Meta, tally: Tally, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
+        self, ctx: Call, meta: AskedMask, tally: Tally, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
     ) -> tuple[Tensor, Any] | None:
         stock = meta.visible(meta.columns(slice(None)), meta.keys(k.shape[2]))[:, :1]
         shown = self.method.mask(ctx, stock)

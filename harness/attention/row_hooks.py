@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.attention.edited_rows import edit_rows
 from harness.attention.log_sum_exp import log_sum_exp
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from harness.attention.usage import Usage
 from harness.contracts.call import Call
 from harness.contracts.method import Method
@@ -37,7 +37,7 @@ class RowHooks:
         self.every = method.query_rows == "all"
 
     def edit(
-        self, out: Tensor | None, ctx: Call, meta: Meta, rows: Rows, q: Tensor, k: Tensor, v: Tensor,
+        self, out: Tensor | None, ctx: Call, meta: AskedMask, rows: Rows, q: Tensor, k: Tensor, v: Tensor,
         sinks: Tensor | None, usage: Usage,
     ) -> Tensor | None:  # fmt: skip
         """The output `[B, n_q, H, D]` with scores and weights of the rows edited; None if the method left them alone. `out`: the
@@ -57,7 +57,7 @@ class RowHooks:
         return None if new is None or new is heads else new.transpose(1, 2).contiguous()
 
     def edit_output(
-        self, out: Tensor, weights: Tensor | None, ctx: Call, meta: Meta, rows: Rows, q: Tensor, k: Tensor, v: Tensor,
+        self, out: Tensor, weights: Tensor | None, ctx: Call, meta: AskedMask, rows: Rows, q: Tensor, k: Tensor, v: Tensor,
         sinks: Tensor | None, usage: Usage,
     ) -> Tensor | None:  # fmt: skip
         """The output `[B, n_q, H, D]` after the closed form; None if the method left it alone. `weights`: what the backend gave
@@ -87,7 +87,7 @@ class RowHooks:
         result[:, rows.rows] = torch.where(rows.edited[:, None, :, None], new.to(out.dtype), before).transpose(1, 2)
         return result
 
-    def of(self, ctx: Call, meta: Meta) -> Rows | None:
+    def of(self, ctx: Call, meta: AskedMask) -> Rows | None:
         """The query rows of this call that may be edited; None: none."""
         if ctx.layer not in self.layers or ctx.phase not in self.method.phases:
             return None
@@ -96,7 +96,7 @@ class RowHooks:
             return None
         return Rows(rows, edited, edited & meta.real(len(edited))[:, rows] if edited.shape[1] > 1 else edited)
 
-    def _rows(self, ctx: Call, meta: Meta) -> tuple[slice, Tensor]:
+    def _rows(self, ctx: Call, meta: AskedMask) -> tuple[slice, Tensor]:
         n, batch = meta.n_q, meta.batch
         if self.every:
             return slice(0, n), meta.real(batch)

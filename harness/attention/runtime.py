@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 from harness.attention.cache import TrackedLayer
 from harness.attention.doors import dispatch
 from harness.attention.forward import Forward
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from harness.attention.reading import Reading
 from harness.attention.request import LiveRequest
 from harness.attention.row_hooks import RowHooks
@@ -122,11 +122,11 @@ class Runtime:
         offset, ahead = kwargs.get("q_offset", 0), kwargs["kv_length"] + kwargs.get("kv_offset", 0)
         if torch.is_tensor(offset) or ahead > offset + kwargs["q_length"]:
             raise UserError("A static cache was passed to a model with an attention method; use a dynamic one.")
-        meta = Meta(kwargs, self.inner_mask)
+        meta = AskedMask(kwargs, self.inner_mask)
         self._over(meta)
         return meta
 
-    def _over(self, meta: Meta) -> None:
+    def _over(self, meta: AskedMask) -> None:
         """The forward that began goes over these positions. Layers of another kind bring a mask of their own."""
         if self.forward.step is not None and self.forward.step.layers:
             self.begin(None)  # part of a model that was called by itself: nobody said that another forward began
@@ -152,7 +152,7 @@ class Runtime:
             return self.inner(module, q, k, v, meta, scaling=scaling, **kwargs)
         if module.config is not self.config:
             raise dispatch.unattached()
-        if type(meta) is not Meta:
+        if type(meta) is not AskedMask:
             raise UserError(
                 "Attention methods need a 2-D attention mask (or none); a prepared 4-D mask hides the padding."
             )
@@ -173,7 +173,7 @@ class Runtime:
         return out, weights
 
     def _own(
-        self, ctx: Call, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: Meta, scaling: float | None,
+        self, ctx: Call, module: Any, q: Tensor, k: Tensor, v: Tensor, meta: AskedMask, scaling: float | None,
         kwargs: dict[str, Any],
     ) -> tuple[Tensor, Tensor | None, bool]:  # fmt: skip
         """The model's own attention, in which a method may edit rows; whether it did."""
@@ -193,7 +193,7 @@ class Runtime:
         return (out, None if edited is not None else weights, edited is not None) if new is None else (new, None, True)
 
     def watch(
-        self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, scaling: float, once: Callable[..., Any]
+        self, layer: int, meta: AskedMask, q: Tensor, k: Tensor, v: Tensor, scaling: float, once: Callable[..., Any]
     ) -> None:
         """A layer call of a dense prefill that was computed for several methods: fill this method's own cache, and let
         it edit that. The counts are those of a prefill of its own. `once`: see `Call.once`.
@@ -207,7 +207,7 @@ class Runtime:
         ctx.once = once
         self._count(layer, meta, q, k, v, None, self.edits_cache and self._edit_cache(ctx, q))
 
-    def _count(self, layer: int, meta: Meta, q: Tensor, k: Tensor, v: Tensor, read: Any, touched: bool) -> None:
+    def _count(self, layer: int, meta: AskedMask, q: Tensor, k: Tensor, v: Tensor, read: Any, touched: bool) -> None:
         forward, tally = self.forward, self.usage.tally
         step = tally.steps[-1]
         if layer not in tally.layers:
@@ -224,7 +224,7 @@ class Runtime:
 
     # ------------------------------------------------------------------------------------------------------ parts
 
-    def call(self, layer: int, meta: Meta, k: Tensor | None = None, scaling: float = 1.0) -> Call:
+    def call(self, layer: int, meta: AskedMask, k: Tensor | None = None, scaling: float = 1.0) -> Call:
         """The record handed to hooks."""
         ctx = self.forward.record or self._renewed(meta)
         ctx.layer, ctx.scaling = layer, scaling
@@ -234,7 +234,7 @@ class Runtime:
             ctx.state = self.forward.scratch[layer]
         return ctx
 
-    def _track(self, ctx: Call, meta: Meta, k: Tensor | None) -> None:
+    def _track(self, ctx: Call, meta: AskedMask, k: Tensor | None) -> None:
         """State that lives with the cache and, in the attention function, true positions of the keys."""
         tracked = self.forward.layer(ctx.layer)
         self._check_cache(meta, tracked)
@@ -245,7 +245,7 @@ class Runtime:
             positions = ctx.positions = meta.keys(k.shape[2]) if known is None else known
             ctx.visible = lambda part: meta.visible(meta.columns(part), positions)
 
-    def _renewed(self, meta: Meta) -> Call:
+    def _renewed(self, meta: AskedMask) -> Call:
         """The record as it stands for all layer calls of the forward that runs."""
         forward, ctx = self.forward, self.record
         forward.record = ctx
@@ -259,7 +259,7 @@ class Runtime:
         ctx.count, ctx.store = self.usage.tell, forward.store
         return ctx
 
-    def _image(self, meta: Meta) -> Tensor | None:
+    def _image(self, meta: AskedMask) -> Tensor | None:
         """bool `[B, n_k]`: which keys are image tokens; None without pictures."""
         if self.request is None or self.request.inputs.image is None:
             return None
@@ -267,7 +267,7 @@ class Runtime:
         image = torch.nn.functional.pad(image, (0, meta.q_offset + meta.n_q - image.shape[1]))
         return image.repeat_interleave(meta.batch // len(image), 0)
 
-    def _check_cache(self, meta: Meta, tracked: TrackedLayer | None) -> None:
+    def _check_cache(self, meta: AskedMask, tracked: TrackedLayer | None) -> None:
         if self.forward.cache is None:
             return
         if tracked is None:

@@ -18,13 +18,10 @@ from torch import Tensor
 
 PHASES = ("prefill", "decode")
 Window = int | None
-NOTHING: tuple[Any, Any, Any, Any] = (
-    ([], []),
-    ([], []),
-    [],
-    ([], []),
-)  # packed: nothing read less than dense, edited or told
-Told = tuple[str, Any, Any]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
+NOTHING: tuple[Any, Any, Any, Any] = ([], []), ([], []), [], ([], [])  # packed: nothing read less, edited or reported
+Reported = tuple[
+    str, Any, Any
+]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
 
 
 class Held(NamedTuple):
@@ -58,7 +55,7 @@ class Step:
     shown: list[tuple[int, Any]] = field(default_factory=list)
     reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads
     edits: list[tuple[int, Any]] = field(default_factory=list)  # layer, bool [rows]: what a hook changed
-    told: list[Told] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
     packed: tuple[Any, Any, Any, Any] | None = None
 
@@ -69,11 +66,11 @@ class Step:
     def pack(self) -> None:
         """When the forward is over: one tensor for all layers, where there was one for each."""
         if self.packed is None:
-            some = self.reads or self.edits or self.told or self.shown
+            some = self.reads or self.edits or self.reported or self.shown
             self.packed = self._packed() if some else NOTHING
 
     def _packed(self) -> tuple[Any, Any, Any, Any]:
-        return _stacked(self.reads), _stacked(self.edits), _summed(self.told), _stacked(self.shown)
+        return _stacked(self.reads), _stacked(self.edits), _summed(self.reported), _stacked(self.shown)
 
 
 @dataclass(eq=False)
@@ -86,7 +83,7 @@ class Tally:
     simulated: bool = False
     everywhere: bool = False  # the whole input differs from dense's
     head: bool = False
-    early: list[Told] = field(default_factory=list)  # told before the first forward
+    early: list[Reported] = field(default_factory=list)  # reported before the first forward
 
     def forward(self, rows: int, start: int, n: int, mask: Tensor | None, head: bool = False) -> Step:
         """A forward of `rows` over `n` positions from `start` on begins, under this attention mask; `head`: the method edits
@@ -122,7 +119,7 @@ class Tally:
                 total = total.flatten(1)
                 n = (~total.isnan()).sum(1)
                 total = total.nansum(1)
-        (self.steps[-1].told if self.steps else self.early).append((name, total, n))
+        (self.steps[-1].reported if self.steps else self.early).append((name, total, n))
 
     # -- the end --------------------------------------------------------------------------------------------------------
 
@@ -140,7 +137,7 @@ class Tally:
             if step.layers:
                 parts.append(_Part(step, self.layers, tokens, n, done if step.is_decode else -1))
                 done += step.is_decode
-        early = _by_sample_told(_summed(self.early), n)
+        early = _by_sample_reported(_summed(self.early), n)
         for b in range(n):
             yield self._counts([part for part in parts if part.number < own[b]], early, b)
 
@@ -153,7 +150,7 @@ class Tally:
         mask = np.pad(mask, ((0, 0), (0, end - mask.shape[1])), constant_values=1)
         return np.pad(mask.cumsum(1), ((0, 0), (1, 0)))
 
-    def _counts(self, mine: list[_Part], early: list[Told], b: int) -> dict[str, Any]:
+    def _counts(self, mine: list[_Part], early: list[Reported], b: int) -> dict[str, Any]:
         found: dict[str, dict[str, int]] = {k: dict.fromkeys(PHASES, 0) for k in ("read", "visible", "rows", "calls")}
         changed, acted, prompt, touched, layers = 0, set(), set(), set(), set()
         for part in mine:
@@ -175,7 +172,7 @@ class Tally:
             **found, "changed": {"prefill": len(prompt), "decode": changed}, "prompt": frozenset(prompt),
             "acted": frozenset(acted), "touched": frozenset(touched), "layers": frozenset(layers),
             "key_bytes": sum(one.key_bytes for one in self.layers.values()), "simulated": self.simulated,
-            "told": _told([early, *(part.told for part in mine)], b),
+            "reported": _reported([early, *(part.reported for part in mine)], b),
         }  # fmt: skip
         if mine:
             seen = mine[-1].seen[b]
@@ -217,7 +214,7 @@ class _Part:
         self.rows = (self.seen - before) * heads.sum()
         differs = [(step.layers[place], read[place] != visible[place]) for place in places]
         differs += zip(*_by_sample(step.packed[1], n), strict=True)
-        self.told = _by_sample_told(step.packed[2], n)
+        self.reported = _by_sample_reported(step.packed[2], n)
         self.changed = [{layer for layer, which in differs if which[b]} for b in range(n)]
 
 
@@ -252,10 +249,10 @@ def _by_sample(packed: Any, n: int) -> tuple[list[int], list[Any]]:
     return keys, found
 
 
-def _summed(told: Sequence[Told]) -> list[Told]:
+def _summed(reported: Sequence[Reported]) -> list[Reported]:
     """One entry for each name (and kind of value): the sum over layers."""
-    found: dict[Any, list[Told]] = {}
-    for one in told:
+    found: dict[Any, list[Reported]] = {}
+    for one in reported:
         shape = (one[1].shape, one[1].device) if torch.is_tensor(one[1]) else None
         found.setdefault((one[0], shape, torch.is_tensor(one[2])), []).append(one)
     return [(members[0][0], _total([s for _, s, _ in members]), _total([n for _, _, n in members]))
@@ -266,10 +263,10 @@ def _total(values: list[Any]) -> Any:
     return torch.stack(values).sum(0) if torch.is_tensor(values[0]) else sum(values)
 
 
-def _by_sample_told(told: Sequence[Told], n: int) -> list[Told]:
+def _by_sample_reported(reported: Sequence[Reported], n: int) -> list[Reported]:
     """The same as arrays `[n]`: sums over the rows of a sample; what does not come in rows holds for every sample."""
     found = []
-    for name, total, count in told:
+    for name, total, count in reported:
         in_rows = torch.is_tensor(total) and total.dim() > 0 and len(total) % n == 0
         each = len(total) // n if in_rows else 1
         counts = _of_samples(count, n) if torch.is_tensor(count) and in_rows else np.full(n, _mean(count) * each)
@@ -285,7 +282,7 @@ def _mean(value: Any) -> float:
     return float(value.double().mean()) if torch.is_tensor(value) else float(value)
 
 
-def _told(parts: Sequence[list[Told]], b: int) -> dict[str, tuple[float, int]]:
+def _reported(parts: Sequence[list[Reported]], b: int) -> dict[str, tuple[float, int]]:
     """name -> (sum, how many) for sample b."""
     found: dict[str, tuple[float, int]] = {}
     for name, total, count in (one for part in parts for one in part):

@@ -33,7 +33,7 @@ class Counts:
     seen: int = 0  # tokens read
     key_bytes: int = 0  # of one key and its value, over all layers and key heads
     simulated: bool = False
-    told: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # what the method reports: sum, how often
+    reported: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # what the method reports: sum, how often
 
     def after(self, prefix: Counts) -> Counts:
         """The same request with a beginning that was computed before it, for several prompts at once."""
@@ -125,7 +125,7 @@ def report(counts: Sequence[Counts]) -> dict[str, Any]:
         "kv_tokens_seen": seen,
         "kv_share": None if kept is None or not seen else kept / seen,
         "simulated": any(c.simulated for c in counts),
-        **_told(counts),
+        **_reported(counts),
     }
 
 
@@ -141,10 +141,10 @@ def _cache(counts: Sequence[Counts]) -> tuple[float | None, int | None]:
     return (sum(kept) / len(kept), seen) if kept else (None, None)
 
 
-def _told(counts: Sequence[Counts]) -> dict[str, float]:
+def _reported(counts: Sequence[Counts]) -> dict[str, float]:
     found: dict[str, list[tuple[float, int]]] = {}
     for c in counts:
-        for name, part in c.told.items():
+        for name, part in c.reported.items():
             found.setdefault(name, []).append(part)
     sums = {name: (sum(s for s, _ in parts), sum(n for _, n in parts)) for name, parts in sorted(found.items())}
     return {f"method_{name}": total / n for name, (total, n) in sums.items() if n}

@@ -37,7 +37,7 @@ class Bench:
 
     def samples(self, name: str, tokens: int) -> list[Sample]:
         """One request: a picture and a question for a model with eyes, else `tokens` token ids of no meaning."""
-        from harness.contracts.call import Draft
+        from harness.contracts.inputs import Draft
         from harness.models.inputs import Sample, sample_of
 
         view = self.view(name)

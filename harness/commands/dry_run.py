@@ -16,7 +16,7 @@ from harness.plan.planned import lessons_of
 from harness.pricing import earlier
 from harness.pricing.price import Price, Pricing
 from harness.pricing.total import Saving, Total, total
-from harness.pricing.words import clock, short, size
+from harness.pricing.words import clock, short, short_size
 from harness.records.learned import look, place
 from harness.running.settings import RunSettings
 
@@ -107,7 +107,7 @@ def _print_cells(totals: Sequence[Total], console: Console) -> None:
             row += ["-", "-", "-"]
         else:
             memory = p.cost.memory(p.model, together.get(c.run_id, 1)).total if p.cost and p.model else None
-            row += [short(p.flops), size(memory), clock(p.seconds)]
+            row += [short(p.flops), short_size(memory), clock(p.seconds)]
         table.add_row(*row)
     console.print(table)
     if len(prices) > SHOWN:
@@ -148,7 +148,7 @@ def _print_jobs(jobs: Sequence[Job], totals: Sequence[Total], console: Console) 
     table = _table(f"{len(jobs)} jobs, {left} to run", ("job", "cells", "to do", "FLOP", "memory", "time"))
     for job, t in list(zip(jobs, totals, strict=True))[:SHOWN]:
         flops = sum(p.flops or 0.0 for p in t.todo) - t.saving.flops
-        memory = size(t.heaviest[0].total if t.heaviest else None) if t.todo else "-"
+        memory = short_size(t.heaviest[0].total if t.heaviest else None) if t.todo else "-"
         row = [job.label, str(len(job.cells)), str(len(t.todo)), short(flops), memory]
         table.add_row(*row, _time([t]).removeprefix("about ") if t.todo else "-")
     console.print(table)
@@ -210,10 +210,10 @@ def _memory(totals: Sequence[Total]) -> str:
     if not found:
         return ""
     m, p = max(found, key=lambda pair: pair[0].total)
-    libraries = f", libraries {size(m.process)}" if m.process else ""
+    libraries = f", libraries {short_size(m.process)}" if m.process else ""
     return (
-        f"Peak memory: about {size(m.total)} in {p.cell.label} (weights {size(m.weights)}, keys and values "
-        f"{size(m.cache)}, activations {size(m.activations)}{libraries})."
+        f"Peak memory: about {short_size(m.total)} in {p.cell.label} (weights {short_size(m.weights)}, keys and values "
+        f"{short_size(m.cache)}, activations {short_size(m.activations)}{libraries})."
     )
 
 

@@ -17,8 +17,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.contracts.call import Ask, Blocks, Call, Draft, Request
+from harness.contracts.call import Ask, Blocks, Call, Request
 from harness.contracts.hooks import HOOKS, Hook
+from harness.contracts.inputs import Draft
 from harness.contracts.lesson import Calibration
 from harness.errors import UserError
 

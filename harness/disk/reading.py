@@ -139,14 +139,14 @@ def too_deep(value: Any, deepest: int = DEEPEST) -> bool:
     return bool(level)
 
 
-def read_json(path: Path, what: str = "file", remedy: str = "") -> Any:
+def read_value(path: Path, what: str = "file", remedy: str = "") -> Any:
     """The value in a JSON file."""
     return parsed(read_text(path, what), f"The {what} {path}", remedy)
 
 
 def read_object(path: Path, what: str = "file", remedy: str = "") -> Entry:
     """The object in a JSON file."""
-    return as_entry(read_json(path, what, remedy), f"The {what} {path}", remedy)
+    return as_entry(read_value(path, what, remedy), f"The {what} {path}", remedy)
 
 
 def read_entries(path: Path, what: str = "file", stdin: bool = False) -> list[Entry]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, nearest
-from harness.models.digest import image_processor_config, read_header, read_json
+from harness.models.digest import checkpoint_json, image_processor_config, read_header
 from harness.models.families import Family
 from harness.models.template import CLOCK
 
@@ -29,7 +29,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The parsed `config.json` of a checkpoint."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no config.json, so it is not a checkpoint folder; name the folder that has one.")
-    config = read_json(folder / "config.json")
+    config = checkpoint_json(folder / "config.json")
     for key, value in config.items():
         if key.endswith("_config") and value is not None and not isinstance(value, dict):
             raise UserError(
@@ -57,7 +57,7 @@ def check_config(config: Mapping[str, Any], folder: Path, family: Family) -> Non
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, each of them complete. Pickled weights are refused."""
     if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        names = sorted(set(checkpoint_json(folder / INDEX).get("weight_map", {}).values()))
         files = [folder / Path(str(name)).name for name in names]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
@@ -110,7 +110,7 @@ def has_chat_template(folder: Path) -> bool:
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     path = folder / "tokenizer_config.json"
-    return path.is_file() and bool(read_json(path).get("chat_template"))
+    return path.is_file() and bool(checkpoint_json(path).get("chat_template"))
 
 
 def template_asks_for_date(folder: Path) -> bool:
@@ -131,7 +131,7 @@ def check_code(config: Mapping[str, Any], folder: Path, trusted: bool) -> None:
 def stop_ids(folder: Path) -> Any:
     """The stop ids that `generation_config.json` declares; they decide where answers end."""
     path = folder / "generation_config.json"
-    return read_json(path).get("eos_token_id") if path.is_file() else None
+    return checkpoint_json(path).get("eos_token_id") if path.is_file() else None
 
 
 def stored_dtype(config: Mapping[str, Any], folder: Path) -> str:

@@ -40,7 +40,7 @@ TOKENIZER_FILES = (
 PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def checkpoint_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; a missing or broken file is a `UserError`."""
     return dict(read_object(path, "file", "Copy the file again.").values)
 
@@ -84,7 +84,7 @@ def tokenizer_digest(folder: Path | str) -> str:
     for path in files:
         content = path.read_bytes()
         if path.name == "tokenizer_config.json":
-            content = _canonical(_stable(read_json(path)))
+            content = _canonical(_stable(checkpoint_json(path)))
         total.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()
 
@@ -94,11 +94,11 @@ def image_processor_config(folder: Path) -> dict[str, Any]:
     `processor_config.json` (`get_image_processor_dict`, transformers/image_processing_base.py).
     """
     whole = folder / "processor_config.json"
-    part = read_json(whole).get("image_processor") if whole.is_file() else None
+    part = checkpoint_json(whole).get("image_processor") if whole.is_file() else None
     if isinstance(part, dict):
         return part
     own = folder / "preprocessor_config.json"
-    return read_json(own) if own.is_file() else {}
+    return checkpoint_json(own) if own.is_file() else {}
 
 
 def processor_identity(folder: Path) -> str:
@@ -114,7 +114,7 @@ def processor_identity(folder: Path) -> str:
     return f"{base + 'Pil' if base else 'default'}:{hashlib.sha256(_canonical(content)).hexdigest()}"
 
 
-def code_digest(folder: Path) -> str:
+def brought_code_digest(folder: Path) -> str:
     """sha256 of the Python files of a checkpoint that brings its own code."""
     total = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):

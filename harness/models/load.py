@@ -103,7 +103,7 @@ class ModelSpec:
         if (date := self._date(self._tokenizer_source(source))) is not None:
             result["template_date"] = date
         if self.trust_remote_code and "auto_map" in config:
-            result["code"] = digest.code_digest(folder) if own else "revision"
+            result["code"] = digest.brought_code_digest(folder) if own else "revision"
         family = family_of(config)
         if family.sight is not None:
             result["image_processor"] = digest.processor_identity(folder) if own else None
@@ -230,7 +230,7 @@ def _is_date(text: str) -> bool:
 def placeholder_of(source: Source) -> str | None:
     """What stands for an image in a plain prompt; None for a text model and for a folder with a tokenizer alone."""
     path = source.metadata() / "config.json"
-    record = FAMILIES.get(str(digest.read_json(path).get("model_type"))) if path.is_file() else None
+    record = FAMILIES.get(str(digest.checkpoint_json(path).get("model_type"))) if path.is_file() else None
     return record.sight.placeholder if record and record.sight else None
 
 

@@ -107,7 +107,7 @@ def folder(name: str) -> Path:
 @lru_cache(maxsize=8)
 def _check(name: str, made: Path) -> None:
     """Once per process: the tensors are those that were written."""
-    if digest.weights_digest(weight_files(made)) != digest.read_json(made / RECORD).get("weights"):
+    if digest.weights_digest(weight_files(made)) != digest.checkpoint_json(made / RECORD).get("weights"):
         raise UserError(
             f"The weights of model '{name}' in {made} are not what was written there. Delete this folder: the next run makes "
             "it anew."

@@ -27,7 +27,7 @@ from typing import Any
 
 from harness.contracts.tokens import Prompt
 from harness.errors import UserError
-from harness.models.digest import read_json, tokenizer_digest
+from harness.models.digest import checkpoint_json, tokenizer_digest
 from harness.models.template import DATE, ChatTemplate
 
 UNLIMITED = int(1e30)  # transformers' own value for "no limit"; longer texts are our business, not a warning's
@@ -238,7 +238,7 @@ def _processor_template(folder: Path) -> str | None:
     path = Path(folder) / "chat_template.json"
     if (Path(folder) / "chat_template.jinja").is_file() or not path.is_file():
         return None
-    found = read_json(path).get("chat_template")
+    found = checkpoint_json(path).get("chat_template")
     return found if isinstance(found, str) else None
 
 

@@ -20,10 +20,10 @@ def short(value: float | None, unit: str = "") -> str:
     return f"{value / 1000**power:g} {'kMGTPE'[power - 1]}{unit}"
 
 
-def size(value: float | None) -> str:
+def short_size(value: float | None) -> str:
     """Bytes.
 
-    >>> size(3 * 2**30), size(700 * 2**20), size(None)
+    >>> short_size(3 * 2**30), short_size(700 * 2**20), short_size(None)
     ('3 GiB', '700 MiB', '?')
     """
     if value is None:

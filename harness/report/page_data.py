@@ -43,10 +43,10 @@ def pages(board: Board) -> dict[str, Json]:
     main["published"], unread = papers(board)
     untold: list[str] = []
     probes = probe_sections.page(board.probes, untold)
-    base = size(main) + size(probes) + sum(map(size, cells.values()))
+    base = n_bytes(main) + n_bytes(probes) + sum(map(n_bytes, cells.values()))
     for detail in (FULL, NARROW, NONE):
         blocks = {f"block-{b}": _block(block, detail) for b, block in enumerate(board.blocks)}
-        total = base + sum(map(size, blocks.values()))
+        total = base + sum(map(n_bytes, blocks.values()))
         if total <= BASE:
             break
     main["left_out"] = unread + untold + _left_out(detail)
@@ -54,7 +54,7 @@ def pages(board: Board) -> dict[str, Json]:
     return {"main": main, "probe-tables": probes, **blocks, **cells}
 
 
-def size(part: Json) -> int:
+def n_bytes(part: Json) -> int:
     """Bytes of a part in the page."""
     return len(dumps(part).encode())
 
@@ -256,9 +256,9 @@ def _add_examples(lines: Sequence[Line], cells: Mapping[str, dict[str, Json]], r
         part["examples"], used = [], 0
         for example in scan.examples:
             shown = _example(example, limit)
-            used += size(shown) + 1
+            used += n_bytes(shown) + 1
             if used > allowed:
-                used -= size(shown) + 1
+                used -= n_bytes(shown) + 1
                 break
             part["examples"].append(shown)
         shortest += len(part["examples"]) < len(scan.examples)

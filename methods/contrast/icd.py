@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.call import Draft, Request
+from harness.contracts.call import Request
+from harness.contracts.inputs import Draft
 from methods.contrast.two_stream import Contrast
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from harness.contracts.call import Draft, Request
+from harness.contracts.call import Request
+from harness.contracts.inputs import Draft
 from methods.contrast.two_stream import Contrast
 
 if TYPE_CHECKING:

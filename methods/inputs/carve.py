@@ -33,7 +33,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.contracts.call import Ask, Call, Draft, Request
+from harness.contracts.call import Ask, Call, Request
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.contracts.tokens import Prompt
 from harness.errors import UserError

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.disk.reading import Entry, as_entry, read_json, regular
+from harness.disk.reading import Entry, as_entry, read_value, regular
 from harness.errors import UserError
 
 REMEDY = {
@@ -95,7 +95,7 @@ def _key(path: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=8)
 def _instances(path: Path, mtime: int, size: int) -> Annotations:
-    found = from_dict(read_json(path, "COCO file", REMEDY["instances"]), str(path))
+    found = from_dict(read_value(path, "COCO file", REMEDY["instances"]), str(path))
     if not found.images:
         raise UserError(f"{path} lists no images. {REMEDY['instances']}")
     return found
@@ -103,7 +103,7 @@ def _instances(path: Path, mtime: int, size: int) -> Annotations:
 
 @lru_cache(maxsize=8)
 def _captions(path: Path, mtime: int, size: int) -> dict[int, tuple[str, ...]]:
-    return captions_from_dict(read_json(path, "COCO file", REMEDY["captions"]), str(path))
+    return captions_from_dict(read_value(path, "COCO file", REMEDY["captions"]), str(path))
 
 
 def _united(found: Sequence[Annotations], paths: Sequence[Path]) -> Annotations:

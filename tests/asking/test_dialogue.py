@@ -12,7 +12,7 @@ from harness.asking.decoding import GREEDY
 from harness.asking.dialogue import DialogueAsker, converse
 from harness.asking.generation import generate
 from harness.attention.attach import attach
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.contracts.question import Dialogue
 from harness.errors import Unsupported

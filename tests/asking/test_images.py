@@ -8,7 +8,7 @@ import torch
 from harness.asking.decoding import Decoding, noise, processors
 from harness.asking.dialogue import converse
 from harness.asking.generation import _can_share, generate
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.models.inputs import Memory, Sample, collate, features, memory, sample_of
 from harness.models.view import View
 from tests import tiny_vlm

@@ -15,7 +15,7 @@ from harness.asking.side_by_side import prefill
 from harness.attention import apart
 from harness.attention.attach import attach, prepared
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.efficiency.measure import timed_request
 from harness.errors import NotEngaged, UserError

@@ -18,7 +18,8 @@ from harness.asking.side_by_side import prefill
 from harness.asking.transform import transformed
 from harness.attention.attach import attach, prepared
 from harness.attention.usage import of_sample, report
-from harness.contracts.call import Call, Draft, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.contracts.question import GenerateUntil, LogLikelihood, Requests
 from harness.models.inputs import Sample, sample_of

@@ -14,7 +14,8 @@ from transformers import StaticCache
 from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.doors import dispatch
-from harness.contracts.call import Blocks, Call, Draft, Request
+from harness.contracts.call import Blocks, Call, Request
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.errors import UserError
 from harness.models.inputs import Inputs, collate, sample_of

@@ -18,7 +18,8 @@ from harness.asking.requests import log_likelihoods, respond
 from harness.attention import idle
 from harness.attention.attach import attach
 from harness.config.compose import compose
-from harness.contracts.call import Call, Draft, Request
+from harness.contracts.call import Call, Request
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.models.view import View
 from harness.plan.cells import cells

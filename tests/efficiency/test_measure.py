@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from harness.asking.transform import transformed
 from harness.attention.attach import attach
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.efficiency import hardware, measure, memory
 from harness.errors import UserError

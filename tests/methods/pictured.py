@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generation import generate
 from harness.attention.attach import attach
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.models.inputs import Inputs, Sample, collate, sample_of
 from harness.models.view import View

@@ -11,7 +11,7 @@ from harness.asking.generation import generate
 from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.errors import UserError
 from harness.models.inputs import collate, sample_of
 from methods.inputs.carve import Carve, Tap, cut, ending_in, fuse, last_said, regions, spread

@@ -7,7 +7,7 @@ import torch
 
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.errors import UserError
 from harness.models.inputs import collate, sample_of
 from harness.models.view import View

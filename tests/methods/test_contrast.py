@@ -15,7 +15,8 @@ from harness.asking.decoding import Decoding
 from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Call, Draft
+from harness.contracts.call import Call
+from harness.contracts.inputs import Draft
 from harness.errors import UserError
 from harness.models.inputs import Sample, collate, sample_of, without_image
 from harness.models.view import View

@@ -15,7 +15,7 @@ from harness.asking.decoding import Decoding
 from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.errors import UserError
 from harness.models.inputs import Inputs, collate, of_ids, sample_of
 from harness.models.view import View

@@ -10,7 +10,7 @@ from harness.asking.generation import generate
 from harness.asking.transform import transformed
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.errors import NotEngaged, Unsupported
 from harness.models.inputs import Sample, collate, sample_of
 from harness.models.view import View

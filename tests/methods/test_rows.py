@@ -19,7 +19,7 @@ from harness.asking.decoding import Decoding
 from harness.asking.generation import generate
 from harness.attention.attach import attach
 from harness.attention.engaged import prove
-from harness.contracts.call import Draft
+from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
 from harness.errors import NotEngaged, UserError
 from harness.models.inputs import Inputs, Sample, collate, sample_of

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 
 NAME = "heed_dispatch"  # no '/', 'flash', 'sdpa' or 'flex': the library treats names with these specially
 
@@ -89,7 +89,7 @@ def _eager(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **kwargs)
 
 
-def _mask(**kwargs: Any) -> Meta:
+def _mask(**kwargs: Any) -> AskedMask:
     return _runtime(kwargs["config"]).mask(**kwargs)
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from harness.attention.lowering.gather import grouped
-from harness.attention.mask import Meta
+from harness.attention.mask import AskedMask
 from harness.contracts.call import Blocks
 
 
-def dense_mask(blocks: Blocks, meta: Meta, n_heads: int) -> Tensor:
+def dense_mask(blocks: Blocks, meta: AskedMask, n_heads: int) -> Tensor:
     """bool `[B, H | 1, n_q, n_k]`: pattern AND the model's mask AND padding, on logical positions."""
     device = meta.device
     i = torch.arange(meta.q_offset, meta.q_offset + meta.n_q, device=device)
@@ -30,7 +30,7 @@ def dense_mask(blocks: Blocks, meta: Meta, n_heads: int) -> Tensor:
 
 
 def lower_dense(
-    blocks: Blocks, meta: Meta, q: Tensor, k: Tensor, v: Tensor, scaling: float, sinks: Tensor | None
+    blocks: Blocks, meta: AskedMask, q: Tensor, k: Tensor, v: Tensor, scaling: float, sinks: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Attention `[B, H, n_q, D]` under the mask, and the pairs that all heads of each sample read (a tensor `[B]`)."""
     mask = dense_mask(blocks, meta, q.shape[1])

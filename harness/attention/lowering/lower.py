@@ -10,14 +10,14 @@ from torch import Tensor
 from harness.attention.lowering import flex, gather
 from harness.attention.lowering.dense import lower_dense
 from harness.attention.lowering.tiles import build
-from harness.attention.mask import Meta, Span
+from harness.attention.mask import AskedMask, Span
 from harness.contracts.call import Blocks
 
 LOWERINGS: tuple[str, ...] = ("auto", "dense", "gather", "flex")
 FLEX_FROM = 1024  # query rows from which a compiled kernel pays on a GPU
 
 
-def choose(wanted: str, blocks: Blocks, meta: Meta, sinks: Tensor | None) -> str:
+def choose(wanted: str, blocks: Blocks, meta: AskedMask, sinks: Tensor | None) -> str:
     """The lowering of this call. Decode is always gathered; `auto` takes FlexAttention only where its kernel can run
     well.
     """
@@ -30,7 +30,7 @@ def choose(wanted: str, blocks: Blocks, meta: Meta, sinks: Tensor | None) -> str
 
 
 def lower(
-    how: str, blocks: Blocks, meta: Meta, plans: dict[Any, Any], q: Tensor, k: Tensor, v: Tensor, scaling: float,
+    how: str, blocks: Blocks, meta: AskedMask, plans: dict[Any, Any], q: Tensor, k: Tensor, v: Tensor, scaling: float,
     sinks: Tensor | None,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """Attention under a block pattern: q `[B, H, n_q, D]`, k and v `[B, H_kv, n_k, D]` -> `[B, H, n_q, D]`, and the pairs
@@ -71,7 +71,9 @@ def lower(
 class _Part:
     """Samples of equal padding: logical rows and keys are ranges, and lists are looked up before they are made."""
 
-    def __init__(self, blocks: Blocks, meta: Meta, span: Span, plans: dict[Any, Any], rows: range, keys: range) -> None:
+    def __init__(
+        self, blocks: Blocks, meta: AskedMask, span: Span, plans: dict[Any, Any], rows: range, keys: range
+    ) -> None:
         self.blocks, self.meta, self.plans, self.rows, self.keys = blocks, meta, plans, rows, keys
         self.allowed = meta.allowed(span)
         self.key = (id(meta), blocks, rows, keys, span.start)
