@@ -36,6 +36,7 @@ from harness.contracts.question import (
     GenerateUntil,
     Likelihood,
     LogLikelihood,
+    Predict,
     Question,
     Requests,
     RollingLogLikelihood,
@@ -94,6 +95,17 @@ class Predicted(_Asked):
         for i in (2, 3):
             ids = tuple(tokens.encode(TEXT * i))
             yield Example(f"e{i}", Likelihood(ids, n_scored=24))
+
+
+class Forwarded(_Asked):
+    """Hidden states of one forward, a few of its positions."""
+
+    asks: ClassVar[type[Question]] = Predict
+
+    def examples(self, tokens: Tokens) -> Iterator[Example]:
+        given = {"input_ids": tuple(tokens.encode(TEXT))}
+        yield Example("e1", Predict(given, positions=(7, 40), take="argmax"))
+        yield Example("e2", Predict(given, output="hidden_states.2", positions=(40,), decimals=4))
 
 
 class Requested(_Asked):
@@ -270,6 +282,7 @@ CELLS: dict[str, Callable[[], list[Any]]] = {
     "question generate": partial(answered, "Written"),
     "question dialogue": partial(answered, "Talked"),
     "question nll": partial(answered, "Predicted"),
+    "question predict": partial(answered, "Forwarded"),
     "question requests": partial(answered, "Requested"),
     "question picture": partial(answered, "Pictured", "micro-vlm"),
     "attention unchanged": partial(losses, Method),

@@ -11,6 +11,8 @@ Versions of the engine's numbers:
 1. The first.
 2. Helper files of plug-ins and versions of libraries are in the id, `allow_errors` and the paths of calibration data are
    not; numbers of the engine moved (usage per sample, statistics, positions and rows on which a method acts).
+3. Methods that rewrite prompts do so before every turn of a conversation; pairs that a mask shows are counted from the mask
+   itself where it is neither causal nor windowed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 
 from harness.identity.sources import class_sources
 
-VERSION = 2  # raise it when the engine changes numbers (prompts, decoding, attention) for the same configuration
+VERSION = 3  # raise it when the engine changes numbers (prompts, decoding, attention) for the same configuration
 LIBRARIES = ("torch", "transformers")  # parts that compute with another one have its version among their own facts
 
 
