@@ -196,9 +196,8 @@ def _judging(verbs: Verbs) -> None:
     compare.add_argument("b", metavar="B", help="what A is compared with")
     compare.add_argument("--results", default="results", metavar="DIR", help="default: results")
     about = "the difference, in points, that power is stated for"
-    compare.add_argument(
-        "--margin", type=number("--margin", 0, 100, "points"), default=1.0, metavar="POINTS", help=about
-    )
+    some = number("--margin", 0.01, 100, about)
+    compare.add_argument("--margin", type=some, default=1.0, metavar="POINTS", help=about)
     compare.set_defaults(verb=_compare)
 
     gate = verbs.add_parser("gate", help="for CI: is the candidate worse than the baseline? exit code 0, 1 (worse), 2")

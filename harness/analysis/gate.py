@@ -46,14 +46,6 @@ class Rules:
     margin: float
     slower: float
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin < 1:
-            raise UserError(f"--margin={100 * self.margin:g}: give points between 0 and 100.")
-        if not self.slower >= 1:
-            raise UserError(
-                f"--slower={self.slower:g}: give a ratio of at least 1 (1.25: a quarter more is tolerated)."
-            )
-
 
 @dataclass(frozen=True)
 class Verdict:

@@ -18,7 +18,7 @@ from harness.errors import UserError, nearest
 from harness.records.cells import CellRecord, read_cell, read_cells
 from harness.records.tables import is_probe
 from harness.report.notes import notes
-from harness.report.terminal import interval, shown
+from harness.report.numbers import bounds, shown
 from harness.terminal.columns import Column, tables
 from harness.terminal.printing import Terminal
 from harness.terminal.visible import plain
@@ -28,10 +28,6 @@ Pairing = tuple[str, CellRecord, CellRecord]  # what both have in common, A, B
 
 def show(a: str, b: str, results: str, points: float) -> int:
     """Print the comparison. Exit code 2 if not one pair of cells can be compared."""
-    if not 0 < points <= 100:
-        raise UserError(
-            f"--margin={points:g}: the difference that power is stated for lies above 0 and is at most 100 points."
-        )
     console = Terminal()
     cells = [] if _is_path(a) or _is_path(b) else read_cells(Path(results))
     pairings = match(a, b, Path(results), cells)
@@ -206,7 +202,7 @@ def _name(row: Compared) -> str:
 def _difference(row: Compared, p: float | None) -> tuple[str, str]:
     d, mark = row.difference, " *" if p is not None and p < 0.05 else ""
     return shown(d.value or 0.0, row.metric, True) + mark, (
-        interval(asdict(d), row.metric, True) if d.low is not None else "-"
+        bounds(asdict(d), row.metric, True) if d.low is not None else "-"
     )
 
 

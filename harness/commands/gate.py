@@ -14,7 +14,8 @@ from rich.text import Text
 from harness.analysis.gate import EXIT, NOT_COMPARABLE, WORSE, Rules, Verdict, judge, worst
 from harness.disk.output import output, write_output
 from harness.errors import UserError
-from harness.report.terminal import RULE, interval, shown
+from harness.report.numbers import bounds, shown
+from harness.terminal.columns import RULE
 from harness.terminal.printing import Terminal
 from harness.terminal.visible import plain, visible
 
@@ -83,7 +84,7 @@ def _numbers(v: Verdict) -> list[str]:
     if v.headline is None:
         return ["-"] * 4
     d, metric = v.headline.difference, v.headline.metric
-    return [plain(metric.name), shown(d.value or 0.0, metric, True), interval(asdict(d), metric, True), str(d.n)]
+    return [plain(metric.name), shown(d.value or 0.0, metric, True), bounds(asdict(d), metric, True), str(d.n)]
 
 
 def to_markdown(verdicts: Sequence[Verdict], summary: str) -> str:

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.records.learned import FOLDER
 from harness.report.lessons import LessonState, read_lessons
 from harness.report.status import STATES, CellState, SweepState, read_status, reasons
-from harness.report.terminal import RULE
+from harness.terminal.columns import RULE
 from harness.terminal.printing import Terminal
 from harness.terminal.visible import plain
 

@@ -232,15 +232,13 @@ class Memory:
     """Pixels and features by key, up to a number of bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.bytes, self.hits, self.misses = limit, 0, 0, 0
+        self.limit, self.bytes = limit, 0
         self._items: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any) -> Any:
         """What was kept, or None."""
         if key not in self._items:
-            self.misses += 1
             return None
-        self.hits += 1
         self._items.move_to_end(key)
         return self._items[key]
 

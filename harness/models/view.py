@@ -87,12 +87,8 @@ class View:
         return self.lm.dtype
 
     @property
-    def n_params(self) -> int:
-        """Number of weights, tied ones counted once."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
     def weight_bytes(self) -> int:
+        """Bytes of the weights, tied ones counted once."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     # ---- parts

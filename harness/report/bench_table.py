@@ -13,7 +13,8 @@ from harness.config.compose import BASELINE
 from harness.efficiency import bound
 from harness.efficiency.crossing import Crossing, crossing
 from harness.efficiency.machine import Peaks, si
-from harness.report.terminal import RULE, size
+from harness.report.numbers import size
+from harness.terminal.columns import RULE
 from harness.terminal.visible import plain
 
 Row = Mapping[str, Any]

@@ -21,7 +21,6 @@ from harness.report.line import Line
 from harness.report.origins import Environments
 from harness.report.papers import papers
 from harness.report.pareto import AXES, axis, cost, place
-from harness.report.terminal import mark_of
 from harness.terminal.visible import cut, line, visible
 
 LIMIT = 14_500_000  # bytes of JSON; the page around them is small
@@ -184,7 +183,9 @@ def _changes(changes: Mapping[str, Any] | None, metrics: Sequence[Metric]) -> li
         return None
     parts = [changes.get(m.name) or {} for m in metrics]
     return [
-        [*(short(p.get(k)) for k in ("value", "low", "high")), mark_of(p)] if p.get("value") is not None else None
+        [*(short(p.get(k)) for k in ("value", "low", "high")), numbers.mark_of(p)]
+        if p.get("value") is not None
+        else None
         for p in parts
     ]
 

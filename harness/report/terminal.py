@@ -18,14 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.board_rows import rows_for_table
-from harness.analysis.statistics import FEW, NO_SPREAD, untold
 from harness.analysis.summarise import FLOOR
 from harness.contracts.metric import Metric, as_metric
 from harness.records.cells import CellRecord
-from harness.terminal.columns import RULE, Column, Pieces, tables
+from harness.report import numbers
+from harness.terminal.columns import Column, Pieces, tables
 from harness.terminal.visible import plain
-
-__all__ = ["RULE", "render", "rows_for_table"]
 
 REASON = 300  # characters of a failure that the terminal shows
 Row = dict[str, Any]
@@ -104,7 +102,7 @@ def _marks(rows: list[Row]) -> set[str]:
         "q": len(_phases(rows)) > 1,
         "columns": any(row["density_decode"] not in (None, 1.0) for row in rows),
         "*": any(part and part["significant"] for part in parts),
-        "?": any(mark_of(part) == " ?" for part in parts if part),
+        "?": any(numbers.mark_of(part) == " ?" for part in parts if part),
         "ALARM": any(row["alarm"] for row in rows),
         "= dense": any(row["idle"] for row in rows),
         "inactive": any(row["inactive"] for row in rows),
@@ -147,7 +145,7 @@ def _block(rows: list[Row]) -> list[Column]:
         Column(("density",), [_share(row["density_prefill"], row["density_decode"]) for row in rows], join=" / "),
         Column(("KV",), [_share(row["kv_logical"], row["kv_physical"]) for row in rows], join=" / "),
         Column(("TTFT ms", "tok/s"), [_speeds(row) for row in rows]),
-        Column((f"memory\n{kinds}",), [(Text(size(row["peak_memory_bytes"])),) for row in rows]),
+        Column((f"memory\n{kinds}",), [(Text(numbers.size(row["peak_memory_bytes"])),) for row in rows]),
     ]
 
 
@@ -167,25 +165,19 @@ def _counts(row: Row, skips: bool) -> Pieces:
 
 
 def _share(a: float | None, b: float | None) -> Pieces:
-    first, second = ("-" if x is None else f"{x:.2f}" for x in (a, b))
-    return (Text(first),) if first == second else (Text(first), Text(second))
+    return tuple(map(Text, numbers.shares(a, b)))
 
 
 def _speeds(row: Row) -> Pieces:
     if row["simulated"]:
         return (Text("simulated"),)
-    return Text(_speed(row["ttft_ms"])), Text(_speed(row["decode_tokens_per_s"]))
-
-
-def _speed(value: float | None) -> str:
-    return "-" if value is None else (f"{value:.0f}" if value >= 100 else f"{value:.3g}")
+    return Text(numbers.rate(row["ttft_ms"])), Text(numbers.rate(row["decode_tokens_per_s"]))
 
 
 def _value(estimate: Mapping[str, Any] | None, metric: Metric | None, remark: str = "") -> Pieces:
-    if not estimate or estimate.get("value") is None or metric is None:
+    if not (beside := numbers.interval(estimate, metric)):
         return (Text("-"),)
-    missing = f" ({estimate['n_missing']} missing)" if estimate.get("n_missing") else ""
-    return Text(shown(estimate["value"], metric) + missing + remark), Text(interval(estimate, metric))
+    return Text(numbers.value(estimate, metric) + remark), Text(beside)
 
 
 def _difference(row: Row, metric: Metric | None) -> Pieces:
@@ -194,43 +186,9 @@ def _difference(row: Row, metric: Metric | None) -> Pieces:
     if not found or found.get("value") is None or metric is None:
         return (Text("-" + inactive),)
     alarm = " ALARM" if row["alarm"] else ""
-    text = shown(found["value"], metric, sign=True) + mark_of(found) + alarm + inactive
+    text = numbers.difference(found, metric) + alarm + inactive
     style = "bold yellow" if alarm or inactive else ("red" if found["significant"] else "")
-    return Text(text, style=style), Text(interval(found, metric, sign=True), style=style)
-
-
-def mark_of(difference: Mapping[str, Any]) -> str:
-    """` *` for a significant difference, ` ?` where there are too few clusters to tell."""
-    return " *" if difference.get("significant") else (" ?" if untold(difference) == FEW else "")
-
-
-def interval(part: Mapping[str, Any], metric: Metric, sign: bool = False) -> str:
-    """`[low, high]`, or why there is none."""
-    if part.get("low") is None or part.get("high") is None:
-        reason = part.get("reason")
-        return f"[{reason if reason in (FEW, NO_SPREAD) else 'no interval'}]"
-    return f"[{shown(part['low'], metric, sign, 1)}, {shown(part['high'], metric, sign, 1)}]"
-
-
-def shown(value: float, metric: Metric, sign: bool = False, digits: int = 2) -> str:
-    """A value as people read it: percentages x100 with two decimals (one in an interval), others with four digits."""
-    text = f"{100 * value:{'+' if sign else ''}.{digits}f}" if metric.percent else f"{value:{'+' if sign else ''}.4g}"
-    return text if float(text) else text.lstrip("-")
-
-
-def size(value: float | None) -> str:
-    """Bytes in binary units.
-
-    >>> size(1536), size(3 * 2**30)
-    ('1.5 KiB', '3.0 GiB')
-    """
-    if value is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    return Text(text, style=style), Text(numbers.interval(found, metric, sign=True), style=style)
 
 
 def _reasons(rows: list[Row], console: Console) -> None:
@@ -297,7 +255,7 @@ def _metric_difference(found: Mapping[str, Any], metric: Metric) -> Pieces:
     difference = (found.get("vs_dense") or {}).get(metric.name) or {}
     if difference.get("value") is None:
         return ()
-    texts = shown(difference["value"], metric, sign=True), interval(difference, metric, sign=True)
+    texts = numbers.shown(difference["value"], metric, sign=True), numbers.interval(difference, metric, sign=True)
     return tuple(Text(text, style="dim") for text in texts)
 
 
@@ -314,7 +272,7 @@ def _metric_cell(found: Mapping[str, Any], metric: Metric, absent: str = "-") ->
     difference = (found.get("vs_dense") or {}).get(metric.name) or {}
     if estimate.get("value") is None:
         return (Text(absent),) if absent else ()
-    return (Text(shown(estimate["value"], metric) + mark_of(difference)),)
+    return (Text(numbers.shown(estimate["value"], metric) + numbers.mark_of(difference)),)
 
 
 # -- breakdown -------------------------------------------------------------------------------------------------------
@@ -353,4 +311,4 @@ def _group(group: Mapping[str, Any] | None, metric: Metric) -> Pieces:
     remark = "" if not some else " = dense" if some == group["n"] else f" ({some} = dense)"
     value, *beside = _value(group["values"].get(metric.name), metric, remark)
     difference = (group.get("vs_dense") or {}).get(metric.name)
-    return value.append(mark_of(difference or {})), *beside
+    return value.append(numbers.mark_of(difference or {})), *beside

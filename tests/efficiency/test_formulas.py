@@ -98,7 +98,7 @@ def test_peaks_are_measured(monkeypatch):
     ],
 )  # fmt: skip
 def test_shapes_have_their_published_number_of_parameters(shape, n):
-    assert RandomSpec(shape=shape).skeleton().n_params == n
+    assert RandomSpec(shape=shape).skeleton().model.num_parameters() == n
 
 
 def test_random_weights_are_ordinary_numbers_and_repeat():
@@ -120,7 +120,7 @@ def test_any_folder_with_a_config_is_a_shape(family, tmp_path):
     spec.validate()
     view = spec.load()
     assert view.n_layers == 2 and spec.all_layers == 3
-    assert RandomSpec(shape=str(tmp_path), backend=backend).skeleton().n_params == sum(
+    assert RandomSpec(shape=str(tmp_path), backend=backend).skeleton().model.num_parameters() == sum(
         p.numel() for p in model.parameters()
     )
 

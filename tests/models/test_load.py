@@ -104,7 +104,7 @@ def test_identity_does_not_depend_on_the_sharding(saved: Path, tmp_path: Path) -
     small.tokenizer().save_pretrained(tmp_path / "shards")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
     assert spec(tmp_path / "shards").identity() == spec(saved).identity()
-    assert spec(tmp_path / "shards").load().n_params == model.num_parameters()
+    assert spec(tmp_path / "shards").load().model.num_parameters() == model.num_parameters()
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import json
 
 import pytest
 
+from harness.analysis.board_rows import rows_for_table
 from harness.analysis.summarise import summarise
 from harness.identity.run_id import run_id
 from harness.records.store import CellStore, read_cells
-from harness.report.terminal import render, rows_for_table, size
+from harness.report.numbers import size
+from harness.report.terminal import render
 from harness.terminal.printing import Terminal
 from tests.records.cells import ACC, PPL, add_cell, sample_rows
 
