@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SETTLED = 2.0  # seconds; the coarsest clock of a file system in use (FAT) ticks so slowly
@@ -23,13 +24,34 @@ _known: dict[Path, tuple[str, str]] = {}  # place -> what stood for the content,
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hex, as they are now."""
     place = path.resolve()
-    now = state(place)
-    if now is not None and place in _known and _known[place][0] == now:
-        return _known[place][1]
-    with place.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if now is not None and state(place) == now:
+
+    def recall(now: str) -> str | None:
+        before, found = _known.get(place, ("", ""))
+        return found if before == now else None
+
+    def keep(now: str, found: str) -> None:
         _known[place] = now, found
+
+    return unless_changed(place, _digest, recall, keep)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unless_changed(
+    path: Path, find: Callable[[Path], str], recall: Callable[[str], str | None], keep: Callable[[str, str], None]
+) -> str:
+    """What `find` says of a file, or said when it was provably the same: `recall` and `keep` are given what stands for its
+    content. Nothing is kept of a file that changes meanwhile.
+    """
+    now = state(path)
+    if now is not None and (known := recall(now)) is not None:
+        return known
+    found = find(path)
+    if now is not None and state(path) == now:
+        keep(now, found)
     return found
 
 

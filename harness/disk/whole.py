@@ -93,11 +93,8 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that becomes `path` at the end, on the disk and atomically; after an exception it is gone.
-
-    The temporary name is this process's own on every machine that sees the folder.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    """A file to write into that becomes `path` at the end, on the disk and atomically; after an exception it is gone."""
+    part = _own_part(path)
     try:
         with open(part, "wb") as file:
             yield file
@@ -110,6 +107,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _own_part(path: Path) -> Path:
+    """A temporary name beside `path` that is this process's own on every machine that sees the folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def replace(part: Path, path: Path) -> None:
@@ -161,7 +163,7 @@ def sync_folder(folder: Path) -> None:
 
 def create_json(path: Path, obj: dict[str, Any]) -> None:
     """Write `obj` unless `path` is there, or comes to be there meanwhile: what stands there stays."""
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = _own_part(path)
     write_json(part, obj)
     try:
         os.link(part, path)
@@ -205,11 +207,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def remedy(folder: Path) -> str:
     """What to do about a damaged folder."""
     return f"Restore the file, or delete the folder {folder} and run the same command again: it is made anew."
-
-
-def digest(data: bytes) -> str:
-    """sha256 of `data`, in hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def lines_and_digest(path: Path) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.disk.content import state
+from harness.disk.content import file_digest, unless_changed
 from harness.disk.reading import read_object
 from harness.disk.whole import write_bytes
 from harness.errors import UserError
@@ -118,7 +118,7 @@ def brought_code_digest(folder: Path) -> str:
     """sha256 of the Python files of a checkpoint that brings its own code."""
     total = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
-        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -150,16 +150,13 @@ def _stable(value: Any) -> Any:
 
 
 def _cached_part(path: Path) -> str:
-    now, place = state(path), str(path.resolve())
-    key = f"{place}|{now}"
-    known = _load_cache()
-    if now is not None and key in known:
-        return known[key]
-    part = _part(path)
-    if now is not None and state(path) == now:
+    place = str(path.resolve())
+
+    def keep(now: str, part: str) -> None:
         others = {k: v for k, v in _load_cache().items() if k.partition("|")[0] != place}
-        _store({**others, key: part})
-    return part
+        _store({**others, f"{place}|{now}": part})
+
+    return unless_changed(path, _part, lambda now: _load_cache().get(f"{place}|{now}"), keep)
 
 
 def _part(path: Path) -> str:

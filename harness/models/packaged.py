@@ -25,7 +25,7 @@ from typing import Any
 from harness.disk.content import file_digest
 from harness.disk.locks import Lock
 from harness.disk.reading import user_path
-from harness.disk.whole import disk_error, write_json
+from harness.disk.whole import disk_error, replace, write_json
 from harness.errors import UserError
 from harness.models import digest
 from harness.models.checkpoint import weight_files
@@ -148,7 +148,7 @@ def _convert(name: str, made: Path) -> None:
         part.mkdir()
         convert(source, part, member.digits)
         write_json(part / RECORD, _record(member, part))
-        os.replace(part, made)
+        replace(part, made)
     except OSError as error:
         raise disk_error(made, error) from error
     finally:

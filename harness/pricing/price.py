@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,6 +20,7 @@ from harness.pricing.earlier import Earlier
 from harness.pricing.model import Model
 from harness.pricing.requests import Workload
 from harness.pricing.speed import Speeds, measured, of_gpu
+from harness.records.stored import counted
 from harness.running.settings import RunSettings
 
 CELL = 0.2  # seconds for the records and the statistics of a cell
@@ -106,7 +106,7 @@ class Pricing:
         known = self._known(cell)
         if known and (refused := refusal(cell, known, self.settings.decoding.search)):
             return Price(cell, False, asked=asked, model=m, refused=refused)
-        stored = _stored(root / "runs" / cell.run_id)
+        stored = counted(root / "runs" / cell.run_id)
         left = max(0.0, 1 - stored / asked.count) if asked and asked.count else 1.0
         made = self._cost(cell, m, asked) if m is not None and asked is not None and asked.count else None
         skipped = self._fitting(cell)[1]
@@ -241,8 +241,3 @@ class Pricing:
             first, step = request(m, e.timed_prompt, 1, made, speeds)
             return (e.ttft + e.step) / (first + step)
         return None
-
-
-def _stored(folder: Path) -> int:
-    """Samples of a cell on the disk, those of shards included."""
-    return sum(file.read_bytes().count(b"\n") for file in folder.glob("samples*.jsonl")) if folder.is_dir() else 0

@@ -34,7 +34,6 @@ from harness.disk.whole import (
     disk_error,
     finite,
     line_of,
-    lines_and_digest,
     remove,
     write_bytes,
     write_json,
@@ -44,6 +43,7 @@ from harness.records.appending import Appended
 from harness.records.cells import SCHEMA, CellRecord, check_done, read_cells
 from harness.records.described import Described
 from harness.records.sessions import Session
+from harness.records.stored import counted
 
 __all__ = ["SCHEMA", "Busy", "CellRecord", "CellStore", "is_held", "read_cells"]
 
@@ -261,7 +261,7 @@ class CellStore:
         if self._is_finished():
             self._withdraw()
             return False
-        count = sum(lines_and_digest(file)[0] for file in (self.samples_file, *shards.parts(self.path)))
+        count = counted(self.path)
         write_json(self.path / "metrics.json", {"n": count, "failure": {"kind": kind, "message": message}})
         self._session.end()
         self.close()

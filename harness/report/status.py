@@ -20,10 +20,10 @@ from harness.disk.locks import NAME as LOCK
 from harness.disk.locks import is_held, locks_work
 from harness.plan.planned import Planned, PlannedCell, read_plans
 from harness.records.cells import CellRecord, read_cell
+from harness.records.stored import estimated, holds_samples
 
 STATES = ("finished", "running", "damaged", "failed", "refused", "stopped", "pending")
 REASONED = ("damaged", "failed", "refused")  # what has a reason, the most urgent first
-PIECE = 1 << 20  # bytes of samples that are counted; the rest is estimated by their length
 RECENT = 300.0  # seconds since the last write during which a cell counts as running where the file system has no locks
 
 
@@ -105,8 +105,8 @@ def _look(folder: Path, cell: PlannedCell | None, now: float) -> CellState:
     common: dict[str, Any] = {"run_id": folder.name, "wanted": cell.n if cell else 0, "active": active, **labels}
     if record.done:
         return CellState(state="finished", **common)
-    samples = {name: size for name, (size, _) in files.items() if _holds_samples(name) and size}
-    n, about = _count(folder, samples)
+    samples = {name: size for name, (size, _) in files.items() if holds_samples(name) and size}
+    n, about = estimated(folder, samples)
     common |= {"samples": n, "about": about}
     if _at_work(folder, files, now):
         return CellState(state="running", **common)
@@ -122,7 +122,7 @@ _known: dict[Path, tuple[Any, CellRecord]] = {}  # what the files of a cell look
 
 def _read(folder: Path, files: Mapping[str, tuple[int, float]]) -> CellRecord:
     """The record of a cell. Its samples may grow meanwhile: they are no part of it until it is finished."""
-    looks = sorted(item for item in files.items() if "DONE" in files or not _holds_samples(item[0]))
+    looks = sorted(item for item in files.items() if "DONE" in files or not holds_samples(item[0]))
     if folder not in _known or _known[folder][0] != looks:
         _known[folder] = looks, read_cell(folder)
     return _known[folder][1]
@@ -143,11 +143,6 @@ def _files(folder: Path) -> dict[str, tuple[int, float]]:
     return found
 
 
-def _holds_samples(name: str) -> bool:
-    """`samples.jsonl`, and `samples.0of4.jsonl` of a cell that several processes share."""
-    return name.startswith("samples.") and name.endswith(".jsonl")
-
-
 def _at_work(folder: Path, files: Mapping[str, tuple[int, float]], now: float) -> bool:
     """Whether a process has the cell: by its lock; where a lock file is there and locks do not work, by recent writes."""
     if not any(name.startswith(LOCK) for name in files):
@@ -155,22 +150,6 @@ def _at_work(folder: Path, files: Mapping[str, tuple[int, float]], now: float) -
     if is_held(folder):
         return True
     return not locks_work(folder) and any(now - mtime < RECENT for _, mtime in files.values())
-
-
-def _count(folder: Path, samples: Mapping[str, int]) -> tuple[int, bool]:
-    """Lines in files of these sizes. Of a large file the first piece is counted: (lines, whether that is an estimate)."""
-    total, about = 0, False
-    for name, size in samples.items():
-        try:
-            with (folder / name).open("rb") as file:
-                piece = file.read(PIECE)
-        except OSError:
-            continue
-        lines = piece.count(b"\n")
-        if size > len(piece) and lines:
-            lines, about = round(lines * size / (piece.rindex(b"\n") + 1)), True
-        total += lines
-    return total, about
 
 
 def _labels(record: CellRecord) -> dict[str, str]:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.disk.content import file_digest
 from tasks.lm_eval.build import plain
 from tasks.lm_eval.library import Loaded, Wanted, applied, load, quiet, version
 from tasks.lm_eval.totals import config
@@ -42,7 +43,7 @@ def _code(file: Path | None) -> list[str]:
     """Digests of the Python files beside a task of the user's own; the library's are told by its version."""
     if file is None or "/lm_eval/tasks/" in file.as_posix():
         return []
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(file.parent.glob("*.py"))]
+    return [file_digest(path) for path in sorted(file.parent.glob("*.py"))]
 
 
 def _data(loaded: Loaded, name: str, limit: int | None) -> list[str]:

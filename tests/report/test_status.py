@@ -11,7 +11,8 @@ from harness.cli import main
 from harness.identity.run_id import run_id
 from harness.plan import planned
 from harness.records.store import CellStore
-from harness.report.status import PIECE, read_status
+from harness.records.stored import PIECE
+from harness.report.status import read_status
 from tests.models.small import save
 
 HOLD = """
