@@ -16,8 +16,9 @@ from harness.asking.generate import GenerateAsker
 from harness.asking.generation import Generation, generate
 from harness.asking.transform import transformed
 from harness.attention.usage import of_sample
-from harness.contracts.asker import Answer
+from harness.contracts.asker import Answer, Given
 from harness.contracts.inputs import Draft
+from harness.contracts.method import Method
 from harness.contracts.question import Dialogue
 from harness.models.inputs import Sample, sample_of
 from harness.models.view import View
@@ -31,9 +32,10 @@ MESSAGE = 16  # tokens of the template around a message, about
 class DialogueAsker(GenerateAsker):
     """Asks `Dialogue`."""
 
-    def cost(self, view: View, question: Dialogue, sample: Sample) -> tuple[int, int]:  # type: ignore[override]
+    def given(self, view: View, method: Method, question: Dialogue, sample: Sample) -> Given:  # type: ignore[override]
+        first = super().given(view, method, question, sample)
         said = sum(view.count(turn) + MESSAGE for turn in question.turns)
-        return len(sample) + said + len(question.turns) * question.max_new_tokens, question.max_new_tokens
+        return first._replace(length=first.length + said + len(question.turns) * question.max_new_tokens)
 
     def answer(  # type: ignore[override]
         self, view: View, questions: Sequence[Dialogue], samples: Sequence[Sample], attached: Attached,

@@ -11,7 +11,7 @@ from harness.asking.side_by_side import Prefilled, prefill
 from harness.asking.transform import transformed
 from harness.attention import apart
 from harness.attention.usage import of_sample
-from harness.contracts.asker import Answer, Asker
+from harness.contracts.asker import Answer, Asker, Given
 from harness.contracts.example import Example
 from harness.contracts.inputs import Draft
 from harness.contracts.method import Method
@@ -33,17 +33,16 @@ class GenerateAsker(Asker):
         draft = draft_of(task, example)
         return sample_of(view, draft if share else replace(draft, image_key=""))
 
-    def for_method(self, view: View, method: Method, sample: Sample) -> Sample:
-        return apart.apart(view, sample) if method.question_phase == "decode" else sample
-
-    def cost(self, view: View, question: Generate, sample: Sample) -> tuple[int, int]:
-        return len(sample), question.max_new_tokens
+    def given(self, view: View, method: Method, question: Generate, sample: Sample) -> Given:
+        shown = apart.apart(view, sample) if method.question_phase == "decode" else sample
+        return Given(shown, len(shown), question.max_new_tokens)
 
     def answer(
         self, view: View, questions: Sequence[Generate], samples: Sequence[Sample], attached: Attached,
         decoding: Decoding, share: bool,
     ) -> list[Answer]:  # fmt: skip
-        shown = [transformed(view, attached.method, s) for s in samples]
+        method = attached.method
+        shown = [transformed(view, method, s) for s in samples] if method.rewrites_prompt else samples
         limits = [q.max_new_tokens for q in questions]
         made = generation.generate(view, shown, limits, attached, decoding, share=share)
         return [answer_of(s, o) for s, o in zip(shown, made, strict=True)]

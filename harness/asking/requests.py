@@ -26,9 +26,10 @@ from harness.asking.generation import Generation, generate
 from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
 from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
-from harness.contracts.asker import Answer, Asker
+from harness.contracts.asker import Answer, Asker, Given
 from harness.contracts.example import Example
 from harness.contracts.inputs import Draft
+from harness.contracts.method import Method
 from harness.contracts.question import GenerateUntil, Requests, RollingLogLikelihood
 from harness.contracts.request_tokens import TokenRequest, asked
 from harness.contracts.task import Task
@@ -53,9 +54,9 @@ class RequestsAsker(Asker):
     def read(self, view: View, task: Task, example: Example, share: bool) -> Sample:
         return Sample(longest(view, example.asks(Requests)), Draft(example.id, ""))
 
-    def cost(self, view: View, question: Requests, sample: Sample) -> tuple[int, int]:
+    def given(self, view: View, method: Method, question: Requests, sample: Sample) -> Given:
         new = (one.max_new_tokens for one in question.requests if isinstance(one, GenerateUntil))
-        return len(sample), max(new, default=0)
+        return Given(sample, len(sample), max(new, default=0))
 
     def answer(
         self, view: View, questions: Sequence[Requests], samples: Sequence[Sample], attached: Attached,

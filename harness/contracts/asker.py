@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts.example import Example
 from harness.contracts.question import Question, Value
@@ -35,6 +35,16 @@ class Answer:
     longest: int | None = None
 
 
+class Given(NamedTuple):
+    """A sample as a method is given it; `length`: token positions of its prompt, later turns included, `new`: the most new
+    tokens. Batches are made by these.
+    """
+
+    sample: Any
+    length: int
+    new: int
+
+
 class Asker(ABC):
     """Base of all askers."""
 
@@ -44,13 +54,9 @@ class Asker(ABC):
         nobody is told that two pictures are the same.
         """
 
-    def for_method(self, view: Any, method: Any, sample: Any) -> Any:
-        """The same as this method wants to be given it."""
-        return sample
-
-    def cost(self, view: Any, question: Any, sample: Any) -> tuple[int, int]:
-        """Token positions of the prompt, later turns included, and the most new tokens: what batches are made by."""
-        return len(sample), 0
+    def given(self, view: Any, method: Any, question: Any, sample: Any) -> Given:
+        """The same as this method wants to be given it, and what that costs."""
+        return Given(sample, len(sample), 0)
 
     @abstractmethod
     def answer(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from harness.contracts.question import Generate, Question
+from harness.contracts.question import Generate, Question, Value
 from harness.disk.reading import Entry
 
 Q = TypeVar("Q", bound=Question)
@@ -38,6 +38,13 @@ class Example:
         """16 hex digits over what is asked (text, images by name, turns, ids), whatever model or template it meets."""
         asked = json.dumps(self.question.asked, ensure_ascii=False, default=dict)
         return hashlib.sha256(asked.encode(errors="surrogatepass")).hexdigest()[:16]
+
+    def answered(self, value: Value) -> dict[str, Any]:
+        """Its part of the record of an answer: what was asked, and what was said in writing."""
+        shown = list(self.question.pictures)
+        row = {"id": self.id, "cluster": self.cluster, "asked_sha256": self.digest, "meta": self.meta_row()}
+        row |= {"references": list(self.references)} | ({"images": shown} if shown else {})
+        return row | {"text": self.question.write(value)}
 
     def meta_row(self) -> dict[str, Any]:
         """`meta` as rows hold it, with what the question keeps there."""

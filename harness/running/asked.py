@@ -5,12 +5,13 @@ records. How a question of a kind is asked is its asker's (`contracts/asker.py`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.attention import idle
 from harness.contracts.asker import Answer, asker_of
-from harness.contracts.example import Example
+from harness.contracts.example import Example, Skipped
 from harness.contracts.question import PICTURE, PREFILL
 from harness.errors import Unsupported, UserError
 from harness.plan.cells import Cell
@@ -25,15 +26,27 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 
-class Asked:
-    """`samples`: what the model reads of each example, before the method's `transform`."""
+@dataclass(frozen=True)
+class Data:
+    """What all cells of a task on a model have in common: its examples, what the model reads of each (before the method's
+    `transform`), and what the task could not build.
+    """
 
-    def __init__(
-        self, cell: Cell, view: View, examples: list[Example], samples: Sequence[Sample], settings: RunSettings
-    ) -> None:
-        self.cell, self.view, self.examples, self.settings = cell, view, examples, settings
-        self.asker = asker_of(cell.task.asks)
-        self.samples: list[Sample] = [self.asker.for_method(view, cell.method, sample) for sample in samples]
+    examples: list[Example]
+    samples: list[Sample]
+    skipped: list[Skipped]
+
+
+class Asked:
+    """`new`: the most new tokens of every example."""
+
+    def __init__(self, cell: Cell, view: View, data: Data, settings: RunSettings) -> None:
+        self.cell, self.view, self.examples, self.settings = cell, view, data.examples, settings
+        self.skipped, self.asker = data.skipped, asker_of(cell.task.asks)
+        asked = zip(data.examples, data.samples, strict=True)
+        given = [self.asker.given(view, cell.method, example.question, sample) for example, sample in asked]
+        self.samples: list[Sample] = [one.sample for one in given]
+        self._lengths, self.new = [one.length for one in given], [one.new for one in given]
 
     def check_turn(self) -> None:
         """A model that reads everything anew in the middle of an answer drops what a method remembered of the prompt."""
@@ -102,26 +115,16 @@ class Asked:
         )
 
     @cached_property
-    def new(self) -> list[int]:
-        """The most new tokens of every example."""
-        return [new for _, new in self._costs]
-
-    @cached_property
     def lengths(self) -> list[int]:
         """Prompt tokens of every example, those of later turns included. `UserError` if one does not fit the model."""
         limit = self.view.max_positions
-        for e, (length, n) in zip(self.examples, self._costs, strict=True):
+        for e, length, n in zip(self.examples, self._lengths, self.new, strict=True):
             if limit and length + n > limit:
                 raise UserError(
                     f"Example '{e.id}' of task '{self.cell.task_label}' has {length} prompt tokens and asks for {n} new ones, but model "
                     f"'{self.cell.model_label}' has {limit} positions. Nothing is truncated here: choose shorter lengths."
                 )
-        return [length for length, _ in self._costs]
-
-    @cached_property
-    def _costs(self) -> list[tuple[int, int]]:
-        asked = zip(self.examples, self.samples, strict=True)
-        return [self.asker.cost(self.view, example.question, sample) for example, sample in asked]
+        return self._lengths
 
     def prove(self, artifact: Mapping[str, Tensor]) -> dict[str, Any]:
         """Evidence that the method changes what is scored (design law 1: engaged or error). `artifact`: what it learned."""
@@ -162,18 +165,13 @@ class Asked:
 
     def row(self, i: int, answer: Answer, shared: Sequence[str]) -> dict[str, Any]:
         """The record of sample `i`."""
-        example, tail, usage = self.examples[i], self.samples[i].tail, dict(answer.usage or {})
-        score = self.cell.task.score(example, answer.value)
-        row: dict[str, Any] = {
-            "id": example.id, "cluster": example.cluster, "asked_sha256": example.digest, "meta": example.meta_row(),
-        }  # fmt: skip
-        row |= {"n_question_tokens": tail} if tail else {}
-        row |= {"references": list(example.references)}
-        row |= {"images": list(example.question.pictures)} if example.question.pictures else {}
+        tail, usage = self.samples[i].tail, dict(answer.usage or {})
+        score = self.cell.task.score(self.examples[i], answer.value)
+        row = self.examples[i].answered(answer.value) | ({"n_question_tokens": tail} if tail else {})
         row |= {
-            "prompt_sha256": answer.digest, "text": example.question.write(answer.value), "n_prompt_tokens": answer.n_prompt,
-            "n_new_tokens": answer.n_new, "finish": answer.finish,
-            "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags), "usage": usage,
+            "prompt_sha256": answer.digest, "n_prompt_tokens": answer.n_prompt, "n_new_tokens": answer.n_new,
+            "finish": answer.finish, "metrics": dict(score.metrics), "parsed": score.parsed, "flags": list(score.flags),
+            "usage": usage,
         }  # fmt: skip
         longest = answer.n_prompt if answer.longest is None else answer.longest
         is_idle = idle.equals_dense(self.cell.method, longest - tail, tail + answer.n_new, usage)

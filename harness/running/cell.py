@@ -34,11 +34,10 @@ class CellRun:
     """`begin`, then the samples of `todo`, then `conclude`. Raises `UserError` for what ends the cell."""
 
     def __init__(
-        self, cell: Cell, store: CellStore, view: Once, data: Once, samples: Once, lessons: Lessons, settings: RunSettings,
-        progress: Progress,
+        self, cell: Cell, store: CellStore, view: Once, data: Once, lessons: Lessons, settings: RunSettings, progress: Progress,
     ) -> None:  # fmt: skip
         self.cell, self.store, self.settings, self.progress = cell, store, settings, progress
-        self._view, self._data, self._plain = view, data, samples
+        self._view, self._data = view, data
         self._artifact = Once(lambda: lessons.tensors(cell))
         self._fields: dict[int, float | None] = {}
         self.todo: set[int] = set()  # the samples that this process has to compute
@@ -52,7 +51,7 @@ class CellRun:
     @cached_property
     def asked(self) -> Asked:
         """What it asks of the model."""
-        return Asked(self.cell, self.view, self._data()[0], self._plain(), self.settings)
+        return Asked(self.cell, self.view, self._data(), self.settings)
 
     # -- before the samples -------------------------------------------------------------------------------------------
 
@@ -131,7 +130,7 @@ class CellRun:
         self._efficiency()
         rows = [finished[e.id] for e in self.asked.examples if e.id in finished]
         self._summary_and_figures(rows)
-        facts, skipped = self.store.config["task_facts"], self._data()[1]
+        facts, skipped = self.store.config["task_facts"], self.asked.skipped
         metrics = summarise(facts, rows, self._dense_rows(dense), len(skipped))
         beside = self._told(rows) | {
             "n_errors": self.n_errors,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def prepared(task: Task, tokens: Tokens, root: Path | None, source: str = "") ->
     back as they are stored (tuples in `meta` are lists), whether they were built now or read.
     """
     if root is None:
-        return [_item(_line(item), task) for item in task.examples(tokens)]
+        return [_stored(item) for item in task.examples(tokens)]
     path = root / f"{cache_key(task, tokens, source)}.jsonl"
     kept = _read(path, task)
     return _build(path, task, tokens) if kept is None else kept
@@ -72,6 +72,11 @@ def _line(item: Item) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
+def _stored(item: Item) -> Item:
+    """What `_item` makes of its line."""
+    return replace(item, meta=json.loads(json.dumps(dict(item.meta))))
+
+
 def _item(line: bytes, task: Task) -> Item:
     row = json.loads(line)
     return Example.from_row(row["example"], task.asks) if "example" in row else Skipped(**row["skipped"])
@@ -93,7 +98,7 @@ def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
             line = _line(item)
             digest.update(line)
             file.write(line)
-            items.append(_item(line, task))
+            items.append(_stored(item))
         file.write(_seal(digest.hexdigest(), len(items)))
         if _files(task) != before:
             raise UserError(

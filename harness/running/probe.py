@@ -65,7 +65,7 @@ class ProbeRun(CellRun):
 
     @cached_property
     def asked(self) -> Watched:
-        return Watched(self.cell, self.view, self._data()[0], self._plain(), self.settings)
+        return Watched(self.cell, self.view, self._data(), self.settings)
 
     def _efficiency_missing(self) -> bool:
         return False

@@ -26,6 +26,7 @@ from harness.plan.limit import limited
 from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore
+from harness.running.asked import Data
 from harness.running.cell import CellRun
 from harness.running.examples import prepared
 from harness.running.lessons import Lessons
@@ -83,13 +84,11 @@ def _load(cell: Cell, progress: Progress) -> View:
 def _run_task(
     cells: list[Cell], view: Once, lessons: Lessons, settings: RunSettings, progress: Progress
 ) -> Iterator[Outcome]:
-    data = Once(lambda: task_data(cells[0], view(), settings, progress))
-    task = cells[0].task
-    samples = Once(lambda: [asker_of(task.asks).read(view(), task, e, settings.share) for e in data()[0]])
+    data = Once(lambda: _data(cells[0], view(), settings, progress))
     dense = next((c for c in cells if c.run_id == c.needs.baseline), None)
     for group in groups(cells, settings.decoding, settings.share):
         with ExitStack() as stack:
-            parts: dict[str, Any] = {"view": view, "data": data, "samples": samples, "lessons": lessons}
+            parts: dict[str, Any] = {"view": view, "data": data, "lessons": lessons}
             make = partial(_opened, stack, settings=settings, progress=progress, **parts)
             yield from Group(make, dense).run(group)
 
@@ -144,6 +143,12 @@ class Group:
             work.store.fail(type(error).__name__, str(error))
         status = "busy" if isinstance(error, Busy) else "refused" if isinstance(error, Unsupported) else "failed"
         self.ended[cell.run_id] = Outcome(cell, status, reason, bug)
+
+
+def _data(cell: Cell, view: View, settings: RunSettings, progress: Progress) -> Data:
+    examples, skipped = task_data(cell, view, settings, progress)
+    asker = asker_of(cell.task.asks)
+    return Data(examples, [asker.read(view, cell.task, e, settings.share) for e in examples], skipped)
 
 
 def task_data(
