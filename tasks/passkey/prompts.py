@@ -17,6 +17,9 @@ import re
 from dataclasses import dataclass
 from random import Random
 
+from harness.contracts.tokens import Tokens
+from zoo.material.text.fit import largest_fit
+
 HEAD = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
     "I will quiz you about the important information there."
@@ -130,3 +133,22 @@ def grid(key: str, filler: tuple[str, ...], count: int, depth: float) -> tuple[s
     before, after = " ".join(chosen[:cut]), " ".join(chosen[cut:])
     lines = [HEAD, before, NEEDLE.format(key=key), after, QUESTION]
     return "\n".join(line for line in lines if line), before, after
+
+
+def fitted(
+    tokens: Tokens, key: str, filler: tuple[str, ...], per_sentence: float, length: int, depth: float
+) -> Prompt | int:
+    """The longest `grid` prompt of whole filler sentences (of `per_sentence` tokens, about) that is at most `length` tokens,
+    the question included. Where none is, the tokens of the one without filler.
+    """
+
+    def cost(count: int) -> int:
+        return len(tokens.prompt_ids(grid(key, filler, count, depth)[0], ANSWER))
+
+    least = cost(0)
+    count = largest_fit(cost, length, guess=int((length - least) / per_sentence))
+    if count is None:
+        return least
+    text, before, after = grid(key, filler, count, depth)
+    ahead = tokens.count(before)
+    return Prompt(text, key, share(ahead, ahead + tokens.count(after)))

@@ -19,7 +19,6 @@ from tasks.passkey.parameters import ESSAY, PasskeyParameters
 from tasks.passkey.policies import POLICIES
 from tasks.passkey.styles import STYLES
 from zoo.material.text import words
-from zoo.material.text.fit import largest_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,21 +150,12 @@ class Passkey(PasskeyParameters):
     def _cell(
         self, tokens: Tokens, filler: tuple[str, ...], per_sentence: float, length: int, depth: float, trial: int
     ) -> Example | Skipped:
-        """The longest prompt of whole filler sentences that is at most `length` tokens, the question included."""
         key = self._key(length, depth, trial, filler)
-
-        def cost(count: int) -> int:
-            return len(tokens.prompt_ids(prompts.grid(key, filler, count, depth)[0], prompts.ANSWER))
-
-        least = cost(0)
-        count = largest_fit(cost, length, guess=int((length - least) / per_sentence))
-        if count is None:
-            reason = f"the prompt without any filler has {least} tokens, more than the length {length}"
+        prompt = prompts.fitted(tokens, key, filler, per_sentence, length, depth)
+        if isinstance(prompt, int):
+            reason = f"the prompt without any filler has {prompt} tokens, more than the length {length}"
             return Skipped(_id(self.style, length, depth, trial), reason, {"length": length, "depth": depth})
-        text, before, after = prompts.grid(key, filler, count, depth)
-        ahead = tokens.count(before)
-        true_depth = prompts.share(ahead, ahead + tokens.count(after))
-        return self._example(tokens, prompts.Prompt(text, key, true_depth), length, depth, trial)
+        return self._example(tokens, prompt, length, depth, trial)
 
     def _example(self, tokens: Tokens, prompt: prompts.Prompt, length: int, depth: float | None, trial: int) -> Example:
         """`depth` None: the style drew it; `meta` then holds the nearest multiple of 10, and `true_depth` as ever."""
