@@ -15,14 +15,18 @@ class Watch:
 
     def __init__(self, prompt: int) -> None:
         self.prompt = prompt
-        self._first: Tensor | None = None
+        self._begin = 0  # new tokens that were there before the first step
+        self._best: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        best = scores.amax(-1)  # NaN if one is; minus infinity is a token that was ruled out
-        first = torch.full(best.shape, NEVER, device=best.device) if self._first is None else self._first
-        self._first = torch.where(torch.isfinite(best), first, first.clamp(max=input_ids.shape[1] - self.prompt))
+        if not self._best:
+            self._begin = input_ids.shape[1] - self.prompt
+        self._best.append(scores.amax(-1))  # NaN if one is; minus infinity is a token that was ruled out
         return scores
 
     def first(self, samples: int) -> list[int]:
         """For each sample (beams are rows of one) the number of the first such token, or `NEVER`."""
-        return [NEVER] * samples if self._first is None else self._first.view(samples, -1).amin(1).tolist()
+        if not self._best:
+            return [NEVER] * samples
+        finite = torch.isfinite(torch.stack(self._best)).view(len(self._best), samples, -1).all(-1).T
+        return [row.index(False) + self._begin if False in row else NEVER for row in finite.tolist()]

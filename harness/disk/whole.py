@@ -55,12 +55,13 @@ def finite(obj: Any, flagged: list[str], where: str = "") -> Any:
     return obj
 
 
-def write_json(path: Path, obj: dict[str, Any]) -> None:
+def write_json(path: Path, obj: dict[str, Any], named: bool = True) -> None:
     """Write `obj` so that after any interruption `path` holds the old content or the new one, never a part.
 
-    JSON has no NaN: a number that is not finite is stored as null and its dotted key is listed under `nonfinite`.
+    JSON has no NaN: a number that is not finite is stored as null and its dotted key is listed under `nonfinite`. `named`:
+    see `whole_file`.
     """
-    write_bytes(path, json_bytes(obj))
+    write_bytes(path, json_bytes(obj), named)
 
 
 def json_bytes(obj: dict[str, Any]) -> bytes:
@@ -72,28 +73,32 @@ def json_bytes(obj: dict[str, Any]) -> bytes:
     return (json.dumps(clean, indent=1, sort_keys=True) + "\n").encode()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically.
+def write_bytes(path: Path, data: bytes, named: bool = True) -> None:
+    """Replace `path` by `data` atomically. `named`: see `whole_file`.
 
     Twice, if the temporary file vanished: who ends a cell clears away what killed processes left, and cannot tell theirs
     from ours.
     """
     try:
-        _write_whole(path, data)
+        _write_whole(path, data, named)
     except UserError as err:
         if not isinstance(err.__cause__, FileNotFoundError) or not path.parent.exists():
             raise
-        _write_whole(path, data)
+        _write_whole(path, data, named)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    with whole_file(path) as file:
+def _write_whole(path: Path, data: bytes, named: bool) -> None:
+    with whole_file(path, named) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that becomes `path` at the end, on the disk and atomically; after an exception it is gone."""
+def whole_file(path: Path, named: bool = True) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` at the end, on the disk and atomically; after an exception it is gone.
+
+    `named` False: when the power fails `path` may still hold the old content, or nothing, until its folder is flushed
+    (`sync_folder`); for several files that only count when the last of them is there.
+    """
     part = _own_part(path)
     try:
         with open(part, "wb") as file:
@@ -101,7 +106,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         replace(part, path)
-        sync_folder(path.parent)
+        if named:
+            sync_folder(path.parent)
     except OSError as err:
         raise disk_error(path, err) from err
     finally:
@@ -164,7 +170,7 @@ def sync_folder(folder: Path) -> None:
 def create_json(path: Path, obj: dict[str, Any]) -> None:
     """Write `obj` unless `path` is there, or comes to be there meanwhile: what stands there stays."""
     part = _own_part(path)
-    write_json(part, obj)
+    write_json(part, obj, named=False)
     try:
         os.link(part, path)
         sync_folder(path.parent)
@@ -175,6 +181,7 @@ def create_json(path: Path, obj: dict[str, Any]) -> None:
             return
         try:  # a file system without links
             replace(part, path)
+            sync_folder(path.parent)
         except OSError:
             raise disk_error(path, err) from err
     finally:

@@ -37,6 +37,9 @@ TOKENIZER_FILES = (
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+_met: dict[
+    str, str
+] = {}  # what this process found in the cache: a file of every checkpoint ever seen takes long to read
 PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 
 
@@ -152,11 +155,16 @@ def _stable(value: Any) -> Any:
 def _cached_part(path: Path) -> str:
     place = str(path.resolve())
 
+    def recall(now: str) -> str | None:
+        key = f"{place}|{now}"
+        known = _met.get(key) or _load_cache().get(key)
+        return _met.setdefault(key, known) if known else None
+
     def keep(now: str, part: str) -> None:
         others = {k: v for k, v in _load_cache().items() if k.partition("|")[0] != place}
         _store({**others, f"{place}|{now}": part})
 
-    return unless_changed(path, _part, lambda now: _load_cache().get(f"{place}|{now}"), keep)
+    return unless_changed(path, _part, recall, keep)
 
 
 def _part(path: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.disk.whole import appears, lines_and_digest, read_json, remedy, unreadable, write_json
+from harness.disk.whole import appears, lines_and_digest, read_json, remedy, sync_folder, unreadable, write_json
 from harness.errors import UserError
 
 NAME = "DONE"
@@ -49,7 +49,8 @@ class Seal:
 
 
 def write(folder: Path, layout: Layout = CELL) -> None:
-    """Seal what stands in the folder now."""
+    """Seal what stands in the folder now. Its records are on the disk under their names before the seal is."""
+    sync_folder(folder)
     n = _found(folder / layout.counted)[0] if layout.counted else 0
     write_json(folder / NAME, {"schema": SCHEMA, "n": n, "files": _digests(folder, layout)})
 

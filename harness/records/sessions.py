@@ -27,7 +27,7 @@ class Session:
         if self._entry is None:
             self._entry = {"started": provenance.now(), "finished": None, **provenance.collect(), **self.facts}
             stored = shards.sessions_in(self.file) if self.file.exists() else []
-            write_json(self.file, {"sessions": [*stored, self._entry]})
+            write_json(self.file, {"sessions": [*stored, self._entry]}, named=False)
 
     def end(self) -> None:
         """Note that it is over, for now."""
@@ -38,7 +38,7 @@ class Session:
         """The end of the cell: one provenance.json, whoever wrote the sessions."""
         sessions = self._ended(shards.sessions(self.folder))
         if sessions:
-            write_json(self.folder / NAME, {"sessions": sessions})
+            write_json(self.folder / NAME, {"sessions": sessions}, named=False)
         for file in shards.parts(self.folder, NAME):
             remove(file)
 

@@ -219,7 +219,7 @@ class CellStore:
         if name != Path(name).name or (name == "metrics.json" and self._is_finished()):
             raise ValueError(f"{name}: give a plain name; metrics of a finished cell are replaced by `finish`")
         if not self._is_finished():
-            write_json(self.path / name, obj)
+            write_json(self.path / name, obj, named=False)  # it counts with the seal, which flushes the names
         elif self._take_whole():
             self._seal_again(lambda: write_json(self.path / name, obj))
         else:
@@ -242,7 +242,7 @@ class CellStore:
         self._clean()
         remove(self.path / seal.NAME)
         self._described.write()
-        write_json(self.path / "metrics.json", metrics)
+        write_json(self.path / "metrics.json", metrics, named=False)
         self._session.settle()
         self._settle_errors()
         seal.write(self.path)

@@ -58,14 +58,18 @@ def draw(values: Sequence[Sequence[float | None]], labels: Labels, path: Path) -
     pen.text((middle, height - 8), labels.x, "black", font, anchor="ms")
     _upright(image, labels.y, font, (22, (TOP + bottom) / 2))
     _bar(image, pen, font, (width - RIGHT + 18, TOP, bottom), labels.bar)
-    image.save(path)
+    image.save(path, compress_level=1)  # a stronger one halves the speed of the whole picture for a tenth of its size
 
 
 def _bar(image: Any, pen: Any, font: Any, place: tuple[float, float, float], label: str) -> None:
     """The colours with their values, from 0 at the bottom to 100 at the top."""
+    from PIL import Image
+
     left, top, bottom = place
-    for y in range(int(top), int(bottom)):
-        pen.line((left, y, left + 20, y), _colour(100 * (bottom - y) / (bottom - top)))
+    colours = Image.new("RGB", (1, len(CIVIDIS)))
+    colours.putdata(CIVIDIS[::-1])
+    middles = (0, 0.5, 1, len(CIVIDIS) - 0.5)  # pure colours stand in the middle of their pixels
+    image.paste(colours.resize((21, int(bottom - top)), Image.Resampling.BILINEAR, middles), (int(left), int(top)))
     for value in range(0, 101, 20):
         at = bottom - (bottom - top) * value / 100
         pen.line((left + 20, at, left + 25, at), "black")
