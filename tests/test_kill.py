@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.models.small import save
-from tests.test_run import records
+from tests.running.test_run import records
 
 pytestmark = pytest.mark.slow
 

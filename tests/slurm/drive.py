@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+from tests.running.test_run import records
 from tests.slurm.cluster import Cluster
-from tests.test_run import records
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 400  # that a sweep may take on a busy machine

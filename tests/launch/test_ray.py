@@ -21,9 +21,9 @@ from harness.launch.job_call import JobCall
 from harness.launch.options import Options, launcher
 from hydra_plugins.heed_ray._jobs import choose, jobs_of
 from tests.models.small import save
-from tests.test_run import records
+from tests.running.test_run import records
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MATRIX = (
     "method=[dense,power,quest]", "task.passkey.lengths=[384,512]", "task.recall.lengths=[768]", "efficiency=off",
     "batch_tokens=1200", "limit=8",

@@ -30,7 +30,7 @@ from harness.running.run import RunSettings, execute
 from methods.selection.quest import Quest
 from tests.models.small import save
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLAN = (
     "method=[quest,snapkv,h2o]", "+method.quest_d=${method.quest}", "method.quest_d.question=decode",
     "+method.snapkv_d=${method.snapkv}", "method.snapkv_d.question=decode", "+method.h2o_d=${method.h2o}",

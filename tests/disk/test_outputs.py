@@ -16,7 +16,7 @@ import pytest
 from harness.cli import main
 from harness.disk.output import output, write_output, write_rows
 from harness.errors import UserError
-from tests.test_gate import cell
+from tests.commands.test_gate import cell
 
 DATA = ["data", "task=passkey", "task.passkey.lengths=[256]", "task.passkey.depths=[0]", "task.passkey.trials=1"]
 
@@ -103,7 +103,7 @@ def test_dev_stdout_is_this_command_s_own_stdout(tmp_path: Path, results: list[s
     (tmp_path / "stdout").symlink_to("/dev/stdout")
     command = [sys.executable, "-m", "harness.cli", *results, "--markdown", str(tmp_path / "stdout")]
     with (tmp_path / "log").open("wb") as log:
-        done = subprocess.run(command, stdout=log if redirected else subprocess.PIPE, cwd=Path(__file__).parents[1])
+        done = subprocess.run(command, stdout=log if redirected else subprocess.PIPE, cwd=Path(__file__).parents[2])
     text = (tmp_path / "log").read_text() if redirected else done.stdout.decode()
     assert done.returncode == 0 and "### heed gate: pass" in text and text.index("cell") < text.index("### heed gate")
 
@@ -168,5 +168,5 @@ def test_a_file_from_stdin_is_read_once_where_that_is_enough(scored: Path) -> No
     command = [sys.executable, "-m", "harness.cli", "score", "task=passkey", f"examples={scored}/e.jsonl",
                "outputs=/dev/stdin", f"out={scored}/s.json"]  # fmt: skip
     content = (scored / "o.jsonl").read_bytes()
-    done = subprocess.run(command, input=content, capture_output=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, input=content, capture_output=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and json.loads((scored / "s.json").read_text())["metrics"]["accuracy"] == 1.0

@@ -14,7 +14,7 @@ from harness.cli import main
 from harness.identity.run_id import run_id
 from harness.records.store import CellStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HARDWARE = {"device": "cpu", "name": "cpu: a"}
 
 

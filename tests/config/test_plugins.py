@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parent / "plugin"
+EXAMPLE = Path(__file__).parents[1] / "plugin"
 ROOT = EXAMPLE.parents[1]
 INSTALL = ["install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
 IDS = """

@@ -13,7 +13,7 @@ from harness.launch.expand import expand
 from harness.launch.job_call import JobCall
 from harness.launch.options import launcher, split
 from tests.models.small import save
-from tests.test_run import records
+from tests.running.test_run import records
 
 TINY = ("task.passkey.lengths=[512]", "task.passkey.depths=[0,100]", "efficiency=off", "tracking=disabled")
 
