@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from harness.contracts.method import Method
+from harness.contracts.probe import Probe
+from harness.contracts.task import Task
 from harness.errors import NotEngaged, Unsupported
 
 
@@ -61,6 +63,20 @@ def check_fixed(method: Method) -> None:
             f"Method '{method.name}' rewrites the prompt before the model reads it, and this task fixes the prompt "
             "token by token; choose a task that generates from a plain prompt."
         )
+
+
+def check_watched(method: Method, task: Task) -> None:
+    """`Unsupported` for a probe on questions of several prompts: there is no one request that it could look at."""
+    if isinstance(method, Probe) and not task.asks.one_prompt:
+        raise several(method)
+
+
+def several(method: Method) -> Unsupported:
+    """What is said of a probe where several prompts are asked for one example."""
+    return Unsupported(
+        f"Probe '{method.name}' looks at one prompt for each example, and an example of this task asks several at once; choose a "
+        "task that asks one."
+    )
 
 
 def unchanged(method: Method, why: str) -> NotEngaged:

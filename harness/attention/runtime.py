@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from harness.models.view import View
 
 
-class Idle:
-    """In place of a runtime where no method is attached: there is nothing to silence."""
-
-    method = Method()
-
-    def __init__(self) -> None:
-        self.usage = Usage()
-
-    @contextmanager
-    def silent(self) -> Iterator[None]:
-        yield
-
-
 class Runtime:
     """The method, the model's own attention and mask functions, and the counts."""
 

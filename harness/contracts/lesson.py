@@ -16,6 +16,7 @@ from harness.contracts.table import Row, Table
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.contracts.asker import Answer
     from harness.contracts.call import Request
     from harness.contracts.example import Example
 
@@ -53,7 +54,7 @@ class Observer(Protocol):
     """What a calibration asks of a probe, which is one (`contracts/probe.py` says what each of these does)."""
 
     def reads(self, example: Example) -> bool: ...
-    def rows(self, example: Example, request: Request, answer: None) -> Iterable[Row]: ...
+    def rows(self, example: Example, request: Request, answer: Answer) -> Iterable[Row]: ...
     def tells(self, rows: Sequence[Row]) -> bool: ...
     def conclude(self, rows: Sequence[Sequence[Row]]) -> Learned: ...
 
@@ -63,7 +64,7 @@ class Calibration:
     """What a method must know about a model before it can act on it: what `probe` concludes from the examples of a task.
 
     `task`: the node of that task (`_target_` and keys). `most`: examples that tell the probe something, after which it has
-    seen enough; None: all of the task. The probe looks through forwards of its own; nobody answers the examples.
+    seen enough; None: all of the task. The examples are asked under the probe as `heed probe` asks them, greedily.
     """
 
     probe: Observer

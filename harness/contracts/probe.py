@@ -48,11 +48,11 @@ class Probe(Method):
         """Whether there is something to see in this example. A task without such an example is refused."""
         return True
 
-    def rows(self, example: Example, request: Request, answer: Answer | None) -> Iterable[Row]:
+    def rows(self, example: Example, request: Request, answer: Answer) -> Iterable[Row]:
         """What was seen on one example, in the order of `columns`; nothing is an answer, too.
 
         Called once the example was answered. `request` (one sample; of a dialogue its last turn) holds what the hooks put
-        into its `state`, and runs further forwards: these change nothing. `answer`: None where a lesson looks, which asks nobody.
+        into its `state`, and runs further forwards: these change nothing. It is the same in `heed probe` and in a calibration.
         """
         raise NotImplementedError
 

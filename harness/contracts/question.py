@@ -32,6 +32,7 @@ class Question:
     in_words: ClassVar[bool] = (
         False  # asked and answered in words: `Method.transform` may rewrite it, references are texts
     )
+    one_prompt: ClassVar[bool] = True  # at a time, as in a dialogue; where several go at once no probe can look
     grows: ClassVar[bool] = False  # later prompts hold more than the first
     # of {PREFILL, PICTURE}: several methods may go on from one dense prefill of a prompt, several prompts about one picture
     # from one prefill of it
@@ -328,6 +329,7 @@ class Requests(Question):
     """
 
     asker: ClassVar[str] = "harness.asking.requests.RequestsAsker"
+    one_prompt: ClassVar[bool] = False
     in_meta: ClassVar[tuple[str, ...]] = ("requests", "contexts")
 
     requests: tuple[OneRequest, ...] = ()

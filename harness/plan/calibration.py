@@ -10,23 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from harness.attention.refusals import check_watched
 from harness.contracts.asker import asker_of
 from harness.contracts.example import Example
 from harness.contracts.lesson import Calibration, Learned
+from harness.contracts.probe import Probe
 from harness.disk.whole import whole_rows
 from harness.identity.run_id import extension_identity, libraries
 from harness.plan.identities import calibration_task, task_identity
 from harness.records.appending import Appended
 
 if TYPE_CHECKING:
-    from harness.contracts.call import Request
+    from harness.attention.attach import Attached
     from harness.contracts.method import Method
     from harness.contracts.table import Row
     from harness.contracts.task import Task
     from harness.models.load import ModelSpec
-    from harness.models.view import View
 
 # What of a model a lesson is about: what it computes with, and how it is asked.
 MODEL = ("weights", "config", "tokenizer", "revision", "dtype", "backend", "template", "template_date")
@@ -48,31 +49,36 @@ class CalibrationLesson:
         return self.about
 
     def learn(self, folder: Path, progress: Callable[[str], None]) -> Learned:
-        from harness.attention.attach import check
+        from harness.attention.attach import check, prepared
         from harness.models import kept_model
 
         progress(f"loading the model for {self.label}")
         view = kept_model.load(self.spec)
         check(view, self.method, "auto")
+        attached = prepared(view, self._probe)
         seen = Appended(folder / SEEN)
         seen.load()
         seen.mend()
         try:
-            return self.wanted.probe.conclude(self._rows(view, seen, progress))
+            return self.wanted.probe.conclude(self._rows(attached, seen, progress))
         finally:
             seen.close()
 
-    def _rows(self, view: View, seen: Appended, progress: Callable[[str], None]) -> list[Sequence[Row]]:
+    @property
+    def _probe(self) -> Probe:
+        return cast(Probe, self.wanted.probe)
+
+    def _rows(self, attached: Attached, seen: Appended, progress: Callable[[str], None]) -> list[Sequence[Row]]:
         """The rows of each example that the probe reads, until enough of them tell it something."""
-        probe, most = self.wanted.probe, self.wanted.most
+        probe, most = self._probe, self.wanted.most
         known = {line["id"]: line["rows"] for _, line in whole_rows(seen.file)}
         found: list[Sequence[Row]] = []
         told = 0
-        for example in self.task.examples(view):
+        for example in self.task.examples(attached.view):
             if not isinstance(example, Example) or not probe.reads(example):
                 continue
             if example.id not in known:
-                known[example.id] = [list(row) for row in probe.rows(example, request(self.task, example, view), None)]
+                known[example.id] = self._look(example, attached, prove=not known)
                 seen.append([{"id": example.id, "rows": known[example.id]}])
             found.append(known[example.id])
             told += probe.tells(found[-1])
@@ -80,6 +86,20 @@ class CalibrationLesson:
             if told == most:
                 break
         return found
+
+    def _look(self, example: Example, attached: Attached, prove: bool) -> list[Row]:
+        """What the probe sees of one example. `prove`: that it changes nothing, as in a cell of its own."""
+        from harness.asking import proof
+        from harness.asking.look import look
+
+        view, question, asker = attached.view, example.question, asker_of(self.task.asks)
+        sample = asker.read(view, self.task, example, share=True)
+        if prove:
+            new = asker.cost(view, question, sample)[1]
+            proof.prove(view, self._probe, asker, [question], [sample], new, "auto", {})
+        attached.reset()
+        with attached.active():
+            return look(asker, example, sample, attached)[1]
 
 
 def calibration_lesson(
@@ -90,19 +110,9 @@ def calibration_lesson(
     if wanted is None:
         return None
     task = calibration_task(method, wanted)
+    check_watched(cast(Probe, wanted.probe), task)
     about = {
         "model": {k: model_facts.get(k) for k in MODEL}, "probe": extension_identity(wanted.probe), "most": wanted.most,
         "task": task_identity(task), "libraries": libraries(),
     }  # fmt: skip
     return CalibrationLesson(" on ".join(labels), spec, method, wanted, task, about)
-
-
-def request(task: Task, example: Example, view: View) -> Request:
-    """The request of an example, with nothing attached."""
-    from harness.attention.attach import attach
-    from harness.attention.request import LiveRequest
-    from harness.attention.runtime import Idle
-    from harness.models.inputs import collate
-
-    sample = asker_of(task.asks).read(view, task, example, share=True)
-    return LiveRequest(view, collate(view, [sample]), Idle(), attach)

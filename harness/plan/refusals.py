@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.attention.refusals import check_eyes, check_fixed, check_pictures, check_scored, unchanged
+from harness.attention.refusals import check_eyes, check_fixed, check_pictures, check_scored, check_watched, unchanged
 from harness.contracts.example import Skipped
 from harness.contracts.method import Method
 from harness.contracts.task import Task
@@ -124,6 +124,7 @@ def _check(cell: Cell, model: Facts, search: str) -> None:
     method = cell.method
     check_search(method, cell.method_label, search)
     check_question(method, cell.method_label, cell.task, cell.task_label)
+    check_watched(method, cell.task)
     check_eyes(method, cell.spec, model.sees)
     if cell.task.needs_images and not model.sees:
         raise blind(cell.spec.name)

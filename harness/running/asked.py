@@ -128,7 +128,7 @@ class Asked:
 
     def prove(self, artifact: Mapping[str, Tensor]) -> dict[str, Any]:
         """Evidence that the method changes what is scored (design law 1: engaged or error). `artifact`: what it learned."""
-        from harness.running.proof import prove
+        from harness.asking.proof import prove
 
         questions = [e.question for e in self.examples]
         return prove(
@@ -146,11 +146,8 @@ class Asked:
         """The records of a batch, the prompts read under the method at work."""
         questions, samples = [self.examples[i].question for i in batch], [self.samples[i] for i in batch]
         share, decoding = self.shares_pictures, self.settings.decoding
-        return self.told(batch, attached, self.asker.answer(self.view, questions, samples, attached, decoding, share))
-
-    def told(self, batch: Sequence[int], attached: Attached, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        """The records of a batch that has just been answered under the method at work."""
-        shared = [PICTURE] if self.shares_pictures else []
+        answers = self.asker.answer(self.view, questions, samples, attached, decoding, share)
+        shared = [PICTURE] if share else []
         return [self.row(i, a, shared) for i, a in zip(batch, answers, strict=True)]
 
     def prefill(self, batch: Sequence[int], members: Sequence[Attached]) -> Any:

@@ -62,7 +62,9 @@ class CellRun:
         if self.store.done or not self.store.claim():
             return "done" if self._complete(dense) else "kept"
         from harness.attention.attach import check
+        from harness.attention.refusals import check_watched
 
+        check_watched(self.cell.method, self.cell.task)
         check_search(self.cell.method, self.cell.method_label, self.settings.decoding.search)
         check_question(self.cell.method, self.cell.method_label, self.cell.task, self.cell.task_label)
         check(self.view, self.cell.method, self.settings.lowering)  # before questions and `transform` meet the model

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.contracts.example import Example
 from harness.contracts.probe import Probe
-from harness.contracts.table import Row, Table, check_rows
+from harness.contracts.table import Table
 from harness.disk.whole import write_bytes
 from harness.errors import Unsupported
 from harness.identity.run_id import canonical
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.attention.attach import Attached
-    from harness.contracts.asker import Answer
-    from harness.contracts.call import Request
 
 
 class Watched(Asked):
@@ -41,23 +38,12 @@ class Watched(Asked):
             )
         return super().prove(artifact)
 
-    def told(self, batch: Sequence[int], attached: Attached, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        request = attached.request
-        if len(batch) != 1 or len(request.inputs.samples) != 1:
-            raise Unsupported(
-                f"Probe '{self.cell.method_label}' looks at one prompt for each example, and an example of task "
-                f"'{self.cell.task_label}' asks several at once; choose a task that asks one."
-            )
-        (row,) = super().told(batch, attached, answers)
-        return [row | {ROWS: self._seen(self.examples[batch[0]], request, answers[0])}]
+    def answers(self, batch: Sequence[int], attached: Attached) -> list[dict[str, Any]]:
+        from harness.asking.look import look
 
-    def _seen(self, example: Example, request: Request, answer: Answer) -> list[Row]:
-        rows: list[Row] = [tuple(row) for row in self.probe.rows(example, request, answer)]
-        try:
-            check_rows(self.probe.columns, rows)
-        except ValueError as error:
-            raise ValueError(f"probe '{self.cell.method_label}' on example '{example.id}': {error}") from error
-        return rows
+        (i,) = batch  # probes are asked one example at a time
+        answer, rows = look(self.asker, self.examples[i], self.samples[i], attached, self.settings.decoding)
+        return [self.row(i, answer, []) | {ROWS: rows}]
 
 
 class ProbeRun(CellRun):

@@ -69,7 +69,7 @@ class FCCT(Probe):
     def reads(self, example: Example) -> bool:
         return positive(example)
 
-    def rows(self, example: Example, request: Request, answer: Answer | None) -> Iterable[Row]:
+    def rows(self, example: Example, request: Request, answer: Answer) -> Iterable[Row]:
         import torch
 
         if not self.reads(example):

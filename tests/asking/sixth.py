@@ -31,6 +31,7 @@ class Endings(Question):
 
     asker: ClassVar[str] = "tests.asking.sixth.EndingsAsker"
     one_pass: ClassVar[bool] = True
+    one_prompt: ClassVar[bool] = False
 
     beginning: tuple[int, ...] = ()
     endings: tuple[tuple[int, ...], ...] = ()

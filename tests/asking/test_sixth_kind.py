@@ -5,6 +5,7 @@ gone on with, written to a file and scored, from the one file `tests/asking/sixt
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from harness.records.cells import CellRecord, read_cells
 from harness.running.run import RunSettings, execute
 from tests.asking.sixth import Endings, Repeats
 from tests.models import small
+from tests.toy_probes import Peak
 
 METHODS = ["method=[dense,streaming,snapkv]", "method.streaming.block_size=8", "method.streaming.recent=24",
            "method.streaming.sinks=4"]  # fmt: skip
@@ -49,6 +51,16 @@ def test_it_is_priced_and_refused_before_anything_is_loaded(plan: list[Cell], tm
     assert dense.asked is not None and (dense.asked.count, dense.asked.new) == (6, 0)
     assert dense.cost is not None and dense.cost.scored and dense.flops and dense.seconds
     assert "acts only after the prompt" in prices["snapkv"].refused
+
+
+def test_a_probe_cannot_look_at_several_prompts_at_once_and_is_refused_in_the_same_words(
+    plan: list[Cell], tmp_path: Path
+) -> None:
+    probed = [replace(plan[0], method=Peak(), method_label="peak")]
+    said = Pricing(probed, RunSettings(tmp_path)).price(probed[0]).refused
+    (outcome,) = execute(probed, RunSettings(tmp_path))
+    assert (outcome.status, outcome.reason) == ("refused", said)
+    assert said.startswith("Probe 'peak' looks at one prompt for each example")
 
 
 def test_it_is_proven_answered_and_stored(records: dict[str, CellRecord]) -> None:

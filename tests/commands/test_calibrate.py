@@ -1,4 +1,4 @@
-"""What a method learned about a model is kept, reused, shown, and refused on another model."""
+"""What a method learned about a model is kept, reused, shown, and refused on another model; its probe sees what `heed probe` sees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from harness.cli import main
 from harness.config.compose import compose
@@ -16,8 +16,11 @@ from harness.models import shapes
 from harness.plan.cells import cells
 from harness.plan.named import named_files, read_named
 from harness.records import learned
+from harness.records.cells import read_cells
+from harness.records.tables import concluded
 from methods.activations.iri import Injection
 from tests import tiny_vlm
+from tests.models import small
 
 SMALL = ["task=[chair]", "task.chair.source=scenes", "task.chair.scenes=2", "task.chair.n_images=null",
          "task.chair.max_new_tokens=4", "efficiency=off", "tracking=disabled"]  # fmt: skip
@@ -115,3 +118,50 @@ def test_a_name_that_nothing_has_is_refused_in_one_sentence(name: str) -> None:
         named_files(Injection(artifact=name))
     with pytest.raises(UserError, match="There is no shape"):
         shapes.shape(name)
+
+
+# ---- its probe is asked as in `heed probe`
+
+TOY = ["task=[]", "+task.toy={_target_: tests.faults.toys.Toy, n: 3}", "tracking=disabled"]
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.save(tmp_path_factory.mktemp("model") / "tiny", max_position_embeddings=512)
+
+
+def learning(method: str) -> list[str]:
+    return [*TOY, "method=[]", f"+method.{method.lower()}._target_=tests.toy_probes.{method}", "efficiency=off"]
+
+
+def test_a_probe_that_looks_through_hooks_sees_in_a_lesson_what_it_sees_in_heed_probe(
+    text_model: Path, tmp_path: Path
+) -> None:
+    assert main(["run", f"model={text_model}", *learning("Damped"), f"results={tmp_path}"]) == 0
+    look = ["probe", f"model={text_model}", "+probe.peak._target_=tests.toy_probes.Peak", *TOY, f"results={tmp_path}"]
+    assert main(look) == 0
+    probed = next(c for c in read_cells(tmp_path) if c.labels["method"] == "peak")
+    lesson = learned.read(learned_in(tmp_path))
+    assert lesson is not None and len(lesson.tables["mean"].rows) == 12
+    assert lesson.tables["mean"] == concluded(probed.path)["mean"]
+    assert torch.equal(lesson.tensors["weight"], load_file(probed.path / learned.TENSORS)["weight"])
+    damped = next(c for c in read_cells(tmp_path) if c.labels["method"] == "damped")
+    assert damped.done and 0 < lesson.tensors["weight"] < 1
+
+
+def test_nothing_is_learned_from_a_probe_that_changes_what_it_sees(
+    text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", f"model={text_model}", *learning("Misled"), f"results={tmp_path}"]) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Probe 'meddler' changed what the model computes" in shown and "Traceback" not in shown
+    assert learned.look(learned_in(tmp_path))[0] == "to learn"
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_a_lesson_on_questions_of_several_prompts_is_a_mistake_of_the_plan(
+    text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert main(["run", *more, f"model={text_model}", *learning("Scattered"), f"results={tmp_path}"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "Probe 'peak' looks at one prompt for each example" in shown and not list(tmp_path.iterdir())

@@ -104,7 +104,7 @@ class Lengths(Probe):
     name: ClassVar[str] = "lengths"
     columns = (Column("tokens"),)
 
-    def rows(self, example: Example, request: Request, answer: Answer | None) -> list[Row]:
+    def rows(self, example: Example, request: Request, answer: Answer) -> list[Row]:
         note(f"look {example.id}")
         time.sleep(told("learn") or 0)
         if told("look") == example.id:

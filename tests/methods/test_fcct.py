@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.attention.attach import attach
+from harness.attention.attach import prepared
 from harness.attention.request import LiveRequest
-from harness.attention.runtime import Idle
+from harness.contracts.asker import Answer
 from harness.contracts.example import Example
 from harness.contracts.table import Table
 from harness.errors import UserError
@@ -20,6 +20,8 @@ from methods.probes.fcct import FCCT, KINDS, last_token, positive, probability, 
 from tests import tiny_vlm
 from tests.methods.pictured import samples
 
+ANSWER = Answer("yes", "", 1, 1)  # which causal tracing does not look at
+
 
 def test_only_questions_about_present_objects_are_traced_and_none_is_an_error() -> None:
     assert positive(Example(id="a", references=("yes",))) and not positive(Example(id="b", references=("no",)))
@@ -28,7 +30,9 @@ def test_only_questions_about_present_objects_are_traced_and_none_is_an_error() 
 
 
 def request(view: View, seed: int = 0) -> LiveRequest:
-    return LiveRequest(view, collate(view, samples(view, 1, seed)), Idle(), attach)
+    attached = prepared(view, FCCT())
+    attached.begin(collate(view, samples(view, 1, seed)))
+    return attached.request
 
 
 @torch.no_grad()
@@ -59,7 +63,7 @@ def test_recovery_rates_are_those_of_whole_patched_forwards(monkeypatch: pytest.
     p_clean = probability(asked.forward(asked.inputs, under=clean).logits, yes)
     noisy = asked.with_pixels(VCD(noise_step=900).noisy)
     p_noisy = probability(asked.forward(noisy).logits, yes)
-    rows = list(FCCT().rows(Example(id="e", references=("yes",)), asked, None))
+    rows = list(FCCT().rows(Example(id="e", references=("yes",)), asked, ANSWER))
     assert [row[0] for row in rows] == [0, 1, 2, 3] and all(row[4] == p_clean - p_noisy for row in rows)
     for layer, *rates, _ in rows:
         for kind, rate in zip(KINDS, rates, strict=True):
@@ -79,7 +83,7 @@ def test_the_conclusion_is_the_mean_over_the_questions_that_were_weakened() -> N
 
 
 def test_a_question_about_an_absent_object_has_no_rows() -> None:
-    assert FCCT().rows(Example(id="n", references=("no",)), request(tiny_vlm.view("llava")), None) == []
+    assert FCCT().rows(Example(id="n", references=("no",)), request(tiny_vlm.view("llava")), ANSWER) == []
 
 
 def test_the_last_layers_output_recovers_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +91,7 @@ def test_the_last_layers_output_recovers_everything(monkeypatch: pytest.MonkeyPa
     view = tiny_vlm.view("llava")
     asked = [(Example(id=f"e{i}", references=("no" if i == 1 else "yes",)), request(view, i)) for i in range(4)]
     probe = FCCT()
-    rows = [list(probe.rows(e, r, None)) for e, r in asked[:3] if probe.reads(e)]
+    rows = [list(probe.rows(e, r, ANSWER)) for e, r in asked[:3] if probe.reads(e)]
     assert all(map(probe.tells, rows))
     found = probe.conclude(rows).tensors
     assert {kind: tuple(rates.shape) for kind, rates in found.items()} == {
@@ -104,7 +108,7 @@ def test_a_question_that_noise_does_not_touch_is_left_out(monkeypatch: pytest.Mo
     rates, drop = recovery(request(tiny_vlm.view("llava")), 500)
     assert rates is None and drop < 2
     asked = Example(id="e", references=("yes",))
-    assert FCCT(noise_step=500).rows(asked, request(tiny_vlm.view("llava")), None) == [(None, None, None, None, drop)]
+    assert FCCT(noise_step=500).rows(asked, request(tiny_vlm.view("llava")), ANSWER) == [(None, None, None, None, drop)]
 
 
 def test_yes_is_read_from_whole_words_or_else_from_first_pieces() -> None:

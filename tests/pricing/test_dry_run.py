@@ -38,6 +38,7 @@ from harness.running.run import execute
 from harness.terminal.printing import Terminal
 from tests.golden import Requested
 from tests.models import small
+from tests.toy_probes import Peak
 
 SPEEDS = Speeds(flops=1e11, bandwidth=1e10, small=5e-7)
 EIGHT = shapes.shape("llama-3.1-8b").config
@@ -411,6 +412,13 @@ def test_a_method_that_rewrites_prompts_is_refused_where_the_task_gives_token_id
     assert not refusal(replace(cell, method=Rewriting()), facts, "greedy")  # its task generates from a prompt
     assert "rewrites the prompt" in refusal(replace(cell, task=Requested(), method=Rewriting()), facts, "greedy")
     assert not refusal(replace(cell, task=Requested()), facts, "greedy")
+
+
+def test_a_probe_is_refused_on_requests_of_several_prompts():
+    (cell,) = plan("baseline=false", "method=[power]")[0]
+    assert not refusal(replace(cell, method=Peak()), Facts(4096, False), "greedy")
+    said = refusal(replace(cell, task=Requested(), method=Peak()), Facts(4096, False), "greedy")
+    assert said.startswith("Probe 'peak' looks at one prompt for each example")
 
 
 def test_what_is_refused_has_no_price_and_is_named_once():
