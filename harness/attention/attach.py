@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from harness.attention import refusals
+from harness.attention import refusals, row_hooks
 from harness.attention.cache import LinkedCache, tracked_cache
 from harness.attention.doors import dispatch, modules
 from harness.attention.lowering.lower import LOWERINGS
@@ -167,6 +167,7 @@ def check(view: View, method: Method, lowering: str) -> None:
             f"Method '{method.name}' cannot serve this model: it acts where experts are chosen, and the family "
             f"'{view.family}' has none; use a mixture of experts (families: {', '.join(ROUTED)})."
         )
+    row_hooks.check(method)
     refusals.check_eyes(method, view, view.vision is not None)
     last = [i for i in method.full_layers if i >= view.n_layers]
     if last:

@@ -15,6 +15,20 @@ from harness.attention.mask import AskedMask
 from harness.attention.usage import Usage
 from harness.contracts.call import Call
 from harness.contracts.method import Method
+from harness.contracts.probe import Probe
+from harness.errors import Unsupported
+
+
+def check(method: Method) -> None:
+    """`Unsupported` for a method that edits outputs by a log-sum-exp that its own edits of scores or weights have made untrue. A
+    probe may look at all of them, since it edits none.
+    """
+    also = sorted({"scores", "probs"} & {hook.name for hook in method.hooks})
+    if also and not isinstance(method, Probe) and any(hook.name == "edit_output" for hook in method.hooks):
+        raise Unsupported(
+            f"Method '{method.name}' overrides edit_output and {' and '.join(also)}: the log-sum-exp that edit_output is given is that of "
+            "the model's own scores, which the others edit. Make all edits in edit_output, or all in scores and probs."
+        )
 
 
 class Rows(NamedTuple):

@@ -55,8 +55,8 @@ class Burden:
         return (1.0, 1.0) if self.method is None else static_density(self.method, n)
 
 
-def of(method: Method, num_beams: int, lowering: str) -> Burden:
-    """The burden of a method under a search with `num_beams` (1: no beam search)."""
+def of(method: Method, num_beams: int, lowering: str, grows: bool = False) -> Burden:
+    """The burden of a method under a search with `num_beams` (1: no beam search). `grows`: its requests are dialogues."""
     static = method.blocks() is not None and not is_mask(method, lowering)
     unknown = []
     if isinstance(method, Probe):
@@ -64,7 +64,7 @@ def of(method: Method, num_beams: int, lowering: str) -> Burden:
     if method.searches:
         unknown.append("going back in a search of its own")
     if method.rewrites_prompt:
-        unknown.append("work on the inputs")
+        unknown.append("work on the inputs at every turn" if grows else "work on the inputs")
     return Burden(
         streams=2 if "second_stream" in method.needs else 1,
         beams=method.num_beams if method.searches else num_beams,

@@ -176,7 +176,7 @@ class Pricing:
         return requests.recorded(best.rows, best.count, best.pictures, told)
 
     def _cost(self, cell: Cell, m: Model, asked: Workload) -> Cost:
-        method, s = self._burden(cell.method), self.settings
+        method, s = self._burden(cell.method, cell.task.asks.grows), self.settings
         key = (cell.model_label, cell.task_label, cell.method.batching, method)
         if key not in self._costs:
             self._costs[key] = cost(
@@ -185,12 +185,13 @@ class Pricing:
             )  # fmt: skip
         return self._costs[key]
 
-    def _burden(self, method: Any) -> Burden:
-        if id(method) not in self._burdens:
+    def _burden(self, method: Any, grows: bool = False) -> Burden:
+        key = (id(method), grows)
+        if key not in self._burdens:
             decoding = self.settings.decoding
             beams = decoding.num_beams if decoding.search == "beam" else 1
-            self._burdens[id(method)] = burden.of(method, beams, self.settings.lowering)
-        return self._burdens[id(method)]
+            self._burdens[key] = burden.of(method, beams, self.settings.lowering, grows)
+        return self._burdens[key]
 
     def speeds_of(self, m: Model) -> Speeds | None:
         """Of the device that the model will be on; None if it cannot be measured here."""

@@ -1,4 +1,4 @@
-"""What the cells of a plan need to have learned: each lesson is obtained once, before models are loaded for cells.
+"""What the cells of a plan need to have learned: each lesson is obtained once, right before the cells of its model.
 
 A lesson that fails costs the others nothing: what it raised is kept, and raised again in the cells that need it.
 """

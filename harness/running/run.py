@@ -1,5 +1,5 @@
-"""Executes a plan on this machine, in one loop: obtain what must be learned, load a model once, prepare a task's examples once,
-run its cells, the baseline first, side by side where they share a prefill.
+"""Executes a plan on this machine, in one loop: load a model once, obtain what must be learned about it, prepare a task's examples
+once, run its cells, the baseline first, side by side where they share a prefill.
 
 Everything a user sees is read back from the records that this module writes; nothing is printed from live results.
 """
@@ -56,7 +56,6 @@ def execute(
     todo = list(cells)
     with kept_model.kept():
         lessons = Lessons(settings.root, progress)
-        lessons.learn(cells, settings.decoding.search)
         for _ in range(2):
             for outcome in _pass(todo, lessons, settings, progress):
                 found[outcome.cell.run_id] = outcome
@@ -69,6 +68,7 @@ def execute(
 def _pass(cells: Sequence[Cell], lessons: Lessons, settings: RunSettings, progress: Progress) -> Iterator[Outcome]:
     for _, same_model in groupby(cells, key=lambda c: c.model_label):
         group = list(same_model)
+        lessons.learn(group, settings.decoding.search)  # here, so that the model that it loads is there for the cells
         loaded = Once(partial(_load, group[0], progress))
         for _, same_task in groupby(group, key=lambda c: c.task_label):
             for outcome in _run_task(list(same_task), loaded, lessons, settings, progress):

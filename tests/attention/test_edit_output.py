@@ -18,7 +18,8 @@ from harness.attention.engaged import prove
 from harness.attention.log_sum_exp import log_sum_exp
 from harness.contracts.call import Call
 from harness.contracts.method import Method
-from harness.errors import NotEngaged
+from harness.contracts.probe import Probe
+from harness.errors import NotEngaged, Unsupported
 from harness.models.view import View
 from tests import tiny
 
@@ -136,6 +137,33 @@ def test_it_is_engaged_and_its_identity_is_dense(family: str) -> None:
     assert torch.equal(logits(view, Reweigh(factor=1), ids, (24,)), logits(view, Method(), ids, (24,)))
     with pytest.raises(NotEngaged, match="reweigh"):
         prove(view, Reweigh(factor=1), ids)
+
+
+def test_a_method_that_edits_scores_or_weights_too_is_refused_and_a_probe_may_look_at_both() -> None:
+    class Both(Reweigh):
+        def probs(self, ctx: Call, a: Tensor) -> Tensor | None:
+            return None
+
+    class All(Both):
+        def scores(self, ctx: Call, s: Tensor) -> Tensor | None:
+            return None
+
+    class Looks(Probe):
+        name = "looks"
+        query_rows = "all"
+
+        def probs(self, ctx: Call, a: Tensor) -> None:
+            seen.append(a.max())
+
+        def edit_output(self, ctx: Call, out: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Any) -> None:
+            seen.append(lse().max())
+
+    view, ids, seen = tiny.view("llama"), tiny.ids(24), []
+    for method, hooks in ((Both(), "probs"), (All(), "probs and scores")):
+        with pytest.raises(Unsupported, match=f"'reweigh' overrides edit_output and {hooks}: the log-sum-exp"):
+            logits(view, method, ids, (24,))
+    assert torch.allclose(logits(view, Looks(), ids, (24,)), logits(view, Method(), ids, (24,)), atol=1e-6)
+    assert len(seen) == 6
 
 
 def test_rows_are_those_that_the_method_declares() -> None:

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.config.compose import compose
+from harness.models.load import ModelSpec
 from harness.plan import planned
+from harness.plan.cells import cells
 from harness.records import learned
 from harness.running.run import execute
 from harness.running.settings import Outcome, Progress, RunSettings
 from tests.faults import runs
 from tests.faults.toys import VARIABLE
+from tests.models import small
 
 
 def outcomes(model: Path, root: Path, *overrides: str) -> dict[str, Outcome]:
@@ -142,3 +146,14 @@ def test_what_an_earlier_version_learned_is_told_of_once_with_the_option_that_us
     for task in (runs.SIX, runs.SEVEN):
         execute(runs.plan(model, runs.LEARNED, task), RunSettings(tmp_path, efficiency="off"), Heard())
     assert len(said) == 1 and f"To use the file, set method.learned.artifact={earlier}." in said[0]
+
+
+def test_each_of_several_models_is_loaded_once_for_its_lesson_and_its_cells(model, tmp_path, monkeypatch):
+    other = small.save(tmp_path / "other", seed=1)
+    loaded: list[str] = []
+    load = ModelSpec.load
+    monkeypatch.setattr(ModelSpec, "load", lambda spec: loaded.append(spec.name) or load(spec))
+    plan = cells(compose([f"model=[{model},{other}]", *runs.COMMON, runs.SIX, runs.LEARNED]))
+    found = execute(plan, RunSettings(tmp_path / "r", efficiency="off"))
+    assert [o.status for o in found] == ["done"] * 4 and len(list((tmp_path / "r" / "learned").iterdir())) == 2
+    assert loaded == [model.name, "other"]

@@ -166,6 +166,12 @@ def test_second_streams_and_beams_multiply_the_work():
     assert work.prefill(m, batch, beams).flops == work.prefill(m, batch, one).flops
 
 
+def test_what_a_method_does_to_inputs_is_left_out_at_every_turn_of_a_dialogue():
+    for more, said_of in (([], "work on the inputs"), (["task.pope.chat=true"], "work on the inputs at every turn")):
+        found, settings = plan("model=micro-vlm", "method=[carve]", "baseline=false", "task=[pope]", *more)
+        assert f"{said_of} (left out)" in Pricing(found, settings).price(found[0]).assumed
+
+
 # -- what tasks ask ---------------------------------------------------------------------------------------------------
 
 
