@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from harness.contracts.lesson import Learned
     from harness.contracts.recipe import Recipe
 
-EXAMPLES = (
-    Path(__file__).resolve().parents[1] / "configs" / "examples.txt"
-)  # what names methods and tasks is configuration
+# what names methods and tasks is configuration
+EXAMPLES = Path(__file__).resolve().parents[1] / "configs" / "examples.txt"
 
 
 # What the system refuses wherever a name was used: the user's disk, permissions and names, not a bug.

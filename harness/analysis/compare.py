@@ -35,12 +35,8 @@ from harness.records.differing import differing
 from harness.terminal.visible import line
 
 MUST_AGREE = ("task", "decoding", "seed")
-METHOD_ONLY = (
-    "method",
-    "lowering",
-    "lessons",
-    "calibration",  # what stood there before lessons
-)  # parts of an identity in which a method and its baseline may differ
+# parts of an identity in which a method and its baseline may differ; `calibration` stood there before lessons
+METHOD_ONLY = ("method", "lowering", "lessons", "calibration")
 SHOWN = 5  # differing settings that a message has room for
 FEWEST = 6  # examples, in fewer no difference is significant
 POWER = float(special.ndtri(0.975) + special.ndtri(0.8))

@@ -19,9 +19,8 @@ from torch import Tensor
 PHASES = ("prefill", "decode")
 Window = int | None
 NOTHING: tuple[Any, Any, Any, Any] = ([], []), ([], []), [], ([], [])  # packed: nothing read less, edited or reported
-Reported = tuple[
-    str, Any, Any
-]  # name, sums and numbers of values: tensors or arrays by row, or one number for all rows
+# name, sums and numbers of values: tensors or arrays by row, or one number for all rows
+Reported = tuple[str, Any, Any]
 
 
 class Held(NamedTuple):
@@ -48,9 +47,8 @@ class Step:
     start: int
     n: int
     layers: list[int] = field(default_factory=list)  # of each call
-    held: dict[int, Held] = field(
-        default_factory=dict
-    )  # of the layers whose cache a method may cut: what it holds afterwards
+    # of the layers whose cache a method may cut: what it holds afterwards
+    held: dict[int, Held] = field(default_factory=dict)
     # place in `layers`, pairs of each row for one head: what the model shows where positions alone do not tell
     shown: list[tuple[int, Any]] = field(default_factory=list)
     reads: list[tuple[int, Any]] = field(default_factory=list)  # place in `layers`, pairs of each row over all heads

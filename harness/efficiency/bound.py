@@ -7,10 +7,8 @@ from typing import Any
 
 from harness.efficiency.machine import Peaks
 
-WORK = {
-    "ttft_ms": ("flops_prefill", "bytes_prefill"),
-    "decode_ms_per_token": ("flops_step", "bytes_step"),
-}  # time -> its operations and bytes
+# time -> its operations and bytes
+WORK = {"ttft_ms": ("flops_prefill", "bytes_prefill"), "decode_ms_per_token": ("flops_step", "bytes_step")}
 
 
 def bounds(row: Mapping[str, Any], peaks: Mapping[str, Any]) -> dict[str, float]:

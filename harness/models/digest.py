@@ -37,9 +37,8 @@ TOKENIZER_FILES = (
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-_met: dict[
-    str, str
-] = {}  # what this process found in the cache: a file of every checkpoint ever seen takes long to read
+# what this process found in the cache: a file of every checkpoint ever seen takes long to read
+_met: dict[str, str] = {}
 PROCESSOR_CLASSES = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 
 

@@ -16,10 +16,8 @@ from harness.pricing.work import Memory, Work
 
 # requests of the longest prompt beside the samples
 PROOF, PROOF_STEPS = 3, 2  # dense, the method, dense again, and their decode steps (harness/attention/engaged.py)
-TIMED = {
-    "quick": (1, 3, 8, 1.0),
-    "full": (2, 10, 32, float("inf")),
-}  # warm-ups, repeats, steps, seconds for the repeats
+# warm-ups, repeats, steps, seconds for the repeats
+TIMED = {"quick": (1, 3, 8, 1.0), "full": (2, 10, 32, float("inf"))}
 TIMING = 0.3  # seconds that measuring speed takes beside its requests
 NOTHING = Work()
 

@@ -135,10 +135,9 @@ class Chair(ChairParameters):
         if "gt" not in example.meta:
             raise KeyError("meta.gt")
         meta = Entry(example.meta, "meta")
-        (
-            meta.items("gt", empty=True),
-            meta.texts("gt", ()),
-        )  # an image without known objects has an empty list, never null
+        # an image without known objects has an empty list, never null
+        meta.items("gt", empty=True)
+        meta.texts("gt", ())
         return example
 
     def read_output(self, row: Mapping[str, Any], index: int) -> Mapping[str, Any]:

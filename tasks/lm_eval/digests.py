@@ -14,12 +14,8 @@ from tasks.lm_eval.build import plain
 from tasks.lm_eval.library import Loaded, Wanted, applied, load, quiet, version
 from tasks.lm_eval.totals import config
 
-PLACES = (
-    "dataset_path",
-    "dataset_kwargs",
-    "dataset_name",
-    "metadata",
-)  # where data lie; their content counts by itself
+# where data lie; their content counts by itself
+PLACES = ("dataset_path", "dataset_kwargs", "dataset_name", "metadata")
 
 
 @cache

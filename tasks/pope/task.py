@@ -40,9 +40,8 @@ class Pope(PopeParameters):
     needs_images: ClassVar[bool] = True
     folders: ClassVar[tuple[str, ...]] = ("images", "hub")
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
-    chance: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        ["accuracy", *(f"accuracy_{split}" for split in SPLITS)], 0.5
-    )  # half of the built questions are answered yes, in each set
+    # half of the built questions are answered yes, in each set
+    chance: ClassVar[Mapping[str, float]] = dict.fromkeys(["accuracy", *(f"accuracy_{split}" for split in SPLITS)], 0.5)
     unreadable: ClassVar[tuple[str, ...]] = ("unknown", "empty")
 
     @property
