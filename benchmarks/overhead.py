@@ -27,7 +27,8 @@ from harness.asking.batches import plan_batches
 from harness.config.compose import compose
 from harness.contracts.example import Example
 from harness.plan.cells import cells
-from harness.running.run import RunSettings, execute, task_data
+from harness.running.examples import task_data
+from harness.running.run import RunSettings, execute
 
 
 def bare(view, examples: list[Example], budget: int) -> list[str]:
@@ -69,7 +70,7 @@ def report(trials: int, repeats: int) -> None:
     view = cell.spec.load()
     loaded = replace(cell, spec=_Loaded(cell.spec, view))
     settings = RunSettings(root, efficiency="off")
-    examples, _ = task_data(loaded, view, settings)
+    examples = task_data(loaded, view, settings).examples
     ways = {"heed": lambda: execute([loaded], settings), "bare": lambda: bare(view, examples, settings.batch_tokens)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):

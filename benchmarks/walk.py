@@ -4,10 +4,12 @@
     python benchmarks/walk.py pope           # the picture of one question of POPE
     python benchmarks/walk.py pope --list    # every stay, in order
 
-A function is on the way if the example is among its arguments or in what it returns: its id, its text, its token ids or its
-picture, alone or inside of something else. A *stay* is being in one file without interruption, a *return* is a stay in a file
-that was visited before. Whoever reads the code along the way opens as many files as there are rooms, and finds the place again
-as often as there are returns. The run is traced the second time, so what happens once for each process is not on the way.
+A function is on the way if the example is among its arguments or in what it returns, alone or inside of lists, mappings and
+data classes: the id of a prompt or a text with its key, of a picture the image itself, its pixels or its features. Token ids
+are not recognised, nor is what an object of another kind holds, `self` included. A *stay* is being in one file without
+interruption, a *return* is a stay in a file that was visited before. Whoever reads the code along the way opens as many files
+as there are rooms, and finds the place again as often as there are returns. The run is traced the second time, so what happens
+once for each process is not on the way.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("harness", "methods", "tasks", "zoo")
-DEEP = 3  # how far into lists, mappings and data classes is looked
+DEEP = 4  # how far into lists, mappings and data classes is looked
 WIDE = 8  # how many entries of each
 RUNS = {
     "passkey": ["model=micro-lm", "method=[dense]", "task=[passkey]"],

@@ -24,7 +24,7 @@ from harness.disk.whole import disk_error
 from harness.errors import UserError
 from harness.models.tokens import TextTokens
 from harness.plan.refusals import facts, fitting
-from harness.running.run import tokens_of
+from harness.running.examples import tokens_of
 from harness.terminal.printing import Terminal
 
 

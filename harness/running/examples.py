@@ -11,8 +11,9 @@ import json
 import logging
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.contracts.asker import asker_of
 from harness.contracts.example import Example, Skipped
 from harness.contracts.task import Task
 from harness.contracts.tokens import Tokens
@@ -20,9 +21,55 @@ from harness.disk.content import file_digest
 from harness.disk.whole import disk_error, whole_file
 from harness.errors import UserError
 from harness.identity.run_id import canonical, sha256
+from harness.plan.cells import Cell
+from harness.plan.identities import data_digests
+from harness.plan.limit import limited
+from harness.plan.refusals import fitting
+from harness.running.asked import Data
+from harness.running.settings import Progress, RunSettings
+
+if TYPE_CHECKING:
+    from harness.models.view import View
 
 VERSION = 2  # raise it when the layout of the file changes
 Item = Example | Skipped
+
+
+def task_data(cell: Cell, view: View, settings: RunSettings, progress: Progress | None = None) -> Data:
+    """Examples of the cell's task in the order in which `limit` takes them, read for the model."""
+    task, too_long = fitting(cell.task, cell.task_label, cell.model_label, view.max_positions)
+    if progress:
+        progress.note(f"preparing {cell.task_label} for {cell.model_label}")
+    tokens = tokens_of(cell.task.tokenizer, view)
+    if not set(data_digests(task).values()) <= set(cell.identity["task"]["data"]):
+        raise UserError(
+            f"data of task '{cell.task_label}' changed since the run was planned, so its results would have another id. Run the "
+            "same command again."
+        )
+    items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
+    examples = [e for e in items if isinstance(e, Example)]
+    skipped = [*too_long, *(s for s in items if isinstance(s, Skipped))]
+    if not examples:
+        why = f" The first reason: {skipped[0].reason}" if skipped else ""
+        raise UserError(
+            f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
+        )
+    taken, missing = limited(examples, task.by, settings.limit)
+    if progress and missing:
+        progress.tell(
+            f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
+        )
+    asker = asker_of(task.asks)
+    return Data(taken, [asker.read(view, cell.task, example, settings.share) for example in taken], skipped)
+
+
+def tokens_of(tokenizer: str | None, view: Any) -> Any:
+    """The tokenizer that a task measures lengths with: its own option, or the model's."""
+    if tokenizer is None:
+        return view.tokens.within(view.max_positions)
+    from harness.models.load import ModelSpec
+
+    return ModelSpec(path=tokenizer).tokens()
 
 
 def prepared(task: Task, tokens: Tokens, root: Path | None, source: str = "") -> list[Item]:

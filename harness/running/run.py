@@ -13,22 +13,15 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.asker import asker_of
-from harness.contracts.example import Example, Skipped
 from harness.contracts.probe import Probe
 from harness.disk.locks import Busy
 from harness.errors import Unsupported, UserError
-from harness.identity.run_id import canonical
 from harness.models import kept_model
 from harness.plan.cells import Cell
-from harness.plan.identities import data_digests
-from harness.plan.limit import limited
-from harness.plan.refusals import fitting
 from harness.plan.sharing import groups
 from harness.records.store import CellStore
-from harness.running.asked import Data
 from harness.running.cell import CellRun
-from harness.running.examples import prepared
+from harness.running.examples import task_data
 from harness.running.lessons import Lessons
 from harness.running.once import Once
 from harness.running.probe import ProbeRun
@@ -38,7 +31,7 @@ from harness.running.settings import Outcome, Progress, RunSettings
 if TYPE_CHECKING:
     from harness.models.view import View
 
-__all__ = ["Outcome", "Progress", "RunSettings", "execute", "task_data", "tokens_of"]
+__all__ = ["Outcome", "Progress", "RunSettings", "execute"]
 
 
 def execute(
@@ -84,7 +77,7 @@ def _load(cell: Cell, progress: Progress) -> View:
 def _run_task(
     cells: list[Cell], view: Once, lessons: Lessons, settings: RunSettings, progress: Progress
 ) -> Iterator[Outcome]:
-    data = Once(lambda: _data(cells[0], view(), settings, progress))
+    data = Once(lambda: task_data(cells[0], view(), settings, progress))
     dense = next((c for c in cells if c.run_id == c.needs.baseline), None)
     for group in groups(cells, settings.decoding, settings.share):
         with ExitStack() as stack:
@@ -143,47 +136,3 @@ class Group:
             work.store.fail(type(error).__name__, str(error))
         status = "busy" if isinstance(error, Busy) else "refused" if isinstance(error, Unsupported) else "failed"
         self.ended[cell.run_id] = Outcome(cell, status, reason, bug)
-
-
-def _data(cell: Cell, view: View, settings: RunSettings, progress: Progress) -> Data:
-    examples, skipped = task_data(cell, view, settings, progress)
-    asker = asker_of(cell.task.asks)
-    return Data(examples, [asker.read(view, cell.task, e, settings.share) for e in examples], skipped)
-
-
-def task_data(
-    cell: Cell, view: View, settings: RunSettings, progress: Progress | None = None
-) -> tuple[list[Example], list[Skipped]]:
-    """Examples of the cell's task in the order in which `limit` takes them, and what the task could not build."""
-    task, too_long = fitting(cell.task, cell.task_label, cell.model_label, view.max_positions)
-    if progress:
-        progress.note(f"preparing {cell.task_label} for {cell.model_label}")
-    tokens = tokens_of(cell.task.tokenizer, view)
-    if not set(data_digests(task).values()) <= set(cell.identity["task"]["data"]):
-        raise UserError(
-            f"data of task '{cell.task_label}' changed since the run was planned, so its results would have another id. Run the "
-            "same command again."
-        )
-    items = prepared(task, tokens, settings.root / "data", canonical(cell.identity["task"]))
-    examples = [e for e in items if isinstance(e, Example)]
-    skipped = [*too_long, *(s for s in items if isinstance(s, Skipped))]
-    if not examples:
-        why = f" The first reason: {skipped[0].reason}" if skipped else ""
-        raise UserError(
-            f"task '{cell.task_label}' has no example that fits these settings ({len(skipped)} skipped).{why}"
-        )
-    taken, missing = limited(examples, task.by, settings.limit)
-    if progress and missing:
-        progress.tell(
-            f"limit={settings.limit} leaves {cell.task_label} without a sample of {missing}; raise limit to have one."
-        )
-    return taken, skipped
-
-
-def tokens_of(tokenizer: str | None, view: Any) -> Any:
-    """The tokenizer that a task measures lengths with: its own option, or the model's."""
-    if tokenizer is None:
-        return view.tokens.within(view.max_positions)
-    from harness.models.load import ModelSpec
-
-    return ModelSpec(path=tokenizer).tokens()
