@@ -150,13 +150,19 @@ class Runtime:
             ctx = self.call(layer, meta, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
             sinks = kwargs.get("s_aux")
             result = self.reading.read(ctx, meta, self.forward, self.usage.tally, q, k, v, sinks)
-            if result is None:
+            if result is None and not self.rows.layers:
+                out, weights = self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs)
+            elif result is None:
                 out, weights, touched = self._own(ctx, module, q, k, v, meta, scaling, kwargs)
             else:
                 out, read, weights = result[0].transpose(1, 2).contiguous(), result[1], None
                 touched = ctx.phase in self.method.phases
             touched |= self.edits_cache and self._edit_cache(ctx, q)
-        self._count(layer, meta, q, k, v, read, touched)
+        tally = self.usage.tally
+        if read is None and not touched and meta.plain and not self.tracked and layer in tally.layers:
+            tally.steps[-1].layers.append(layer)  # a call that was left alone: there is nothing else to say of it
+        else:
+            self._count(layer, meta, q, k, v, read, touched)
         return out, weights
 
     def _own(
@@ -164,7 +170,7 @@ class Runtime:
         kwargs: dict[str, Any],
     ) -> tuple[Tensor, Tensor | None, bool]:  # fmt: skip
         """The model's own attention, in which a method may edit rows; whether it did."""
-        hooked = self.rows.layers and (self.rows.every or not self.is_prefix)
+        hooked = self.rows.every or not self.is_prefix
         rows = self.rows.of(ctx, meta) if hooked else None
         if rows is None:
             return *self.inner(module, q, k, v, meta.stock, scaling=scaling, **kwargs), False
