@@ -95,7 +95,7 @@ class CalibrationLesson:
         view, question, asker = attached.view, example.question, asker_of(self.task.asks)
         sample = asker.read(view, self.task, example, share=True)
         if prove:
-            new = asker.cost(view, question, sample)[1]
+            new = asker.given(view, self._probe, question, sample).new
             proof.prove(view, self._probe, asker, [question], [sample], new, "auto", {})
         attached.reset()
         with attached.active():

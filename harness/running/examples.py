@@ -79,7 +79,7 @@ def prepared(task: Task, tokens: Tokens, root: Path | None, source: str = "") ->
     back as they are stored (tuples in `meta` are lists), whether they were built now or read.
     """
     if root is None:
-        return [_stored(item) for item in task.examples(tokens)]
+        return [_stored(item, task) for item in task.examples(tokens)]
     path = root / f"{cache_key(task, tokens, source)}.jsonl"
     kept = _read(path, task)
     return _build(path, task, tokens) if kept is None else kept
@@ -119,8 +119,11 @@ def _line(item: Item) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
-def _stored(item: Item) -> Item:
+def _stored(item: Item, task: Task) -> Item:
     """What `_item` makes of its line."""
+    if isinstance(item, Example) and type(item.question) is not task.asks:
+        kinds = f"a {type(item.question).__name__}, where the task says {task.asks.__name__}"
+        raise TypeError(f"example '{item.id}' of {type(task).__name__} asks {kinds}")
     return replace(item, meta=json.loads(json.dumps(dict(item.meta))))
 
 
@@ -145,7 +148,7 @@ def _build(path: Path, task: Task, tokens: Tokens) -> list[Item]:
             line = _line(item)
             digest.update(line)
             file.write(line)
-            items.append(_stored(item))
+            items.append(_stored(item, task))
         file.write(_seal(digest.hexdigest(), len(items)))
         if _files(task) != before:
             raise UserError(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contracts.example import Skipped
+from harness.contracts.question import Dialogue
 from harness.running.examples import cache_key, prepared
 from tasks.ruler import Ruler
 from tests.toy import ByteTokens, WordTokens
@@ -27,6 +28,12 @@ def test_the_second_use_reads_what_the_first_one_wrote(tmp_path, counted):
     assert len(counted) == 1 and len(first) == 8
     assert any(isinstance(item, Skipped) for item in first)
     assert prepared(TASK, ByteTokens(), None) == first
+
+
+def test_a_question_of_another_kind_than_the_task_says_is_a_mistake_of_the_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(Ruler, "asks", Dialogue)
+    with pytest.raises(TypeError, match="asks a Generate, where the task says Dialogue"):
+        prepared(TASK, ByteTokens(), tmp_path)
 
 
 def test_only_the_finished_file_is_left(tmp_path):
