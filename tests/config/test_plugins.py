@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import small
+
 EXAMPLE = Path(__file__).parents[1] / "plugin"
 ROOT = EXAMPLE.parents[1]
 INSTALL = ["install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
@@ -24,6 +26,7 @@ def site(tmp_path_factory):
     """A folder of installed packages in which the example is; its name is that of libraries, which no run id looks into."""
     folder = tmp_path_factory.mktemp("wheel")
     source = shutil.copytree(EXAMPLE, folder / "source")  # building writes beside the sources
+    small.save(source / "heed_wander" / "lm", max_position_embeddings=1024)
     pip([*INSTALL, "--target", str(folder / "site-packages"), str(source)])
     return folder / "site-packages"
 
@@ -83,6 +86,16 @@ def test_its_suite_runs_and_its_section_of_the_preset_can_be_set(site, tmp_path)
     params = {c["labels"]["method"]: c["identity"]["method"]["params"] for c in configs}
     assert params["wander"] == {"recent": 20, "step": 4} and set(params) == {"dense", "wander"}
     assert len(list(tmp_path.glob("runs/*/DONE"))) == 2
+
+
+def test_its_probe_looks_at_its_model(site, tmp_path):
+    words = ["model=wander-lm", "probe=[nearness]", "task=[riddle]", "tracking=disabled", f"results={tmp_path}"]
+    result = heed("probe", *words, site=site)
+    assert result.returncode == 0 and not result.stderr, result.stdout + result.stderr
+    (folder,) = tmp_path.glob("runs/*")
+    assert json.loads((folder / "config.json").read_text())["labels"]["model"] == "wander-lm"
+    table = json.loads((folder / "tables" / "mean.json").read_text())
+    assert [layer for layer, _ in table["rows"]] == [0, 1, 2] and all(0 < near < 1 for _, near in table["rows"])
 
 
 def test_another_preset_has_its_sections_too(site):
