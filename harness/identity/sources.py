@@ -100,15 +100,21 @@ def package_folders(name: str) -> list[Path]:
 
 @cache
 def _spec(name: str) -> ModuleSpec | None:
-    parent, _, _ = name.rpartition(".")
+    parent, _, last = name.rpartition(".")
+    places: list[str] = []
     try:
         if not parent:
             return importlib.util.find_spec(name)
         above = _spec(parent)
         if above is None or above.submodule_search_locations is None:
             return None
-        return PathFinder.find_spec(name, list(above.submodule_search_locations))
-    except (ImportError, ValueError, AttributeError, KeyError):  # the last: a namespace below what is not imported
+        places = list(above.submodule_search_locations)
+        return PathFinder.find_spec(name, places)
+    except KeyError:  # a folder without `__init__.py` below what is not imported: its digest must not depend on that
+        found = ModuleSpec(name, None, is_package=True)
+        found.submodule_search_locations = [str(f) for place in places if (f := Path(place) / last).is_dir()]
+        return found
+    except (ImportError, ValueError, AttributeError):
         return None
 
 

@@ -1,5 +1,6 @@
 """The run id: everything that can change a number, and nothing else."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -106,6 +107,22 @@ def test_whole_numbers_are_written_one_way():
         x: float
 
     assert run_id.extension_identity(Part(2.0))["params"] == run_id.extension_identity(Part(2))["params"]
+
+
+def test_source_is_the_same_whatever_was_imported_before():
+    code = """
+from harness.identity.sources import _sources
+before = _sources(("tasks.passkey.task",))
+import sys
+assert "zoo" not in sys.modules
+from tasks.passkey import Passkey
+from harness.identity import sources
+sources._spec.cache_clear(), sources.module_file.cache_clear(), _sources.cache_clear()
+assert "zoo.material.text.words" in sys.modules and _sources(("tasks.passkey.task",)) == before
+print(*(name for name, _ in before))
+"""
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"tasks.passkey.task", "zoo", "zoo.material.text.words"} <= set(names)
 
 
 def test_source_follows_imports_of_the_same_package():
