@@ -1,0 +1,1 @@
+"""What recipes and tasks share: scenes that are drawn, and plain texts."""
