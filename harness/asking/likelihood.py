@@ -85,7 +85,7 @@ def nll(
     if edits:
         found = _cross_entropy(view.lm(**inputs).logits[:, :-1], targets)
     else:
-        found = _losses(view, inputs, targets, max_logits)
+        found = torch.cat(in_pieces(view, inputs, targets, max_logits, _cross_entropy), dim=1)
     ends = [len(row) - 1 - start for row in rows]
     losses = [loss[end - n : end] for loss, end, n in zip(found.tolist(), ends, n_scored, strict=True)]
     for row, first, loss in zip(rows, scored, losses, strict=True):
@@ -127,19 +127,20 @@ def pad_right(rows: Sequence[Sequence[int]], pad: int, device: Any = None) -> tu
     return ids, mask
 
 
-def _losses(view: View, inputs: dict[str, Any], targets: Tensor, max_logits: int) -> Tensor:
-    """`[B, S]` losses of `targets` `[B, S]`."""
+def in_pieces(
+    view: View, inputs: dict[str, Any], targets: Tensor, most: int, read: Callable[[Tensor, Tensor], Any]
+) -> list[Any]:
+    """What `read` makes of the logits `[B, S, V]` of one forward and of `targets` `[B, S, ..]`; where there would be more than
+    `most` logits at once, the output matrix is applied to some of the positions at a time, and there is a result for each piece.
+    """
     per_position = targets.shape[0] * int(view.config.vocab_size)
-    if targets.shape[1] * per_position <= max_logits:
-        return _cross_entropy(view.lm(**inputs).logits, targets)
-    step = max(1, max_logits // per_position)
+    if targets.shape[1] * per_position <= most:
+        return [read(view.lm(**inputs).logits, targets)]
+    step = max(1, most // per_position)
     with _hidden_states(view) as caught:
         view.lm(**inputs)
-    parts = [
-        _cross_entropy(_capped(view.lm_head(hidden), view.final_softcap), part)
-        for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
-    ]
-    return torch.cat(parts, dim=1)
+    pieces = zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
+    return [read(_capped(view.lm_head(hidden), view.final_softcap), part) for hidden, part in pieces]
 
 
 @contextmanager

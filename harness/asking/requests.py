@@ -13,6 +13,7 @@ written behind it is cut off. Both ways give the same text.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -23,7 +24,7 @@ from torch import Tensor
 from harness.asking.batches import plan_batches
 from harness.asking.decoding import GREEDY, Decoding
 from harness.asking.generation import Generation, generate
-from harness.asking.likelihood import LOGITS, _capped, _hidden_states, keywords, nonfinite, pad_right
+from harness.asking.likelihood import LOGITS, in_pieces, keywords, nonfinite, pad_right
 from harness.attention.refusals import check_fixed
 from harness.attention.usage import Counts, of_sample
 from harness.contracts.asker import Answer, Asker, Given
@@ -217,17 +218,8 @@ def _targets(
 
 def _chosen(view: View, inputs: dict[str, Any], targets: Tensor, attached: Attached | None) -> tuple[Tensor, Tensor]:
     """Log probabilities `[B, S, K]` of `targets`, and the most likely ids `[B, S]`."""
-    per_position = targets.shape[0] * int(view.config.vocab_size)
     edits = attached is not None and any(h.whole_rows for h in attached.method.hooks)
-    if edits or targets.shape[1] * per_position <= LOGITS:
-        return _pick(view.lm(**inputs).logits, targets)
-    step = max(1, LOGITS // per_position)
-    with _hidden_states(view) as caught:
-        view.lm(**inputs)
-    parts = [
-        _pick(_capped(view.lm_head(hidden), view.final_softcap), part)
-        for hidden, part in zip(caught[0].split(step, dim=1), targets.split(step, dim=1), strict=True)
-    ]
+    parts = in_pieces(view, inputs, targets, sys.maxsize if edits else LOGITS, _pick)
     return torch.cat([p for p, _ in parts], dim=1), torch.cat([b for _, b in parts], dim=1)
 
 

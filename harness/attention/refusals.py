@@ -25,8 +25,8 @@ def check_eyes(method: Method, model: Named, sees: bool) -> None:
     """`Unsupported` if a method for pictures meets a model without eyes."""
     if "images" in method.needs and not sees:
         raise Unsupported(
-            f"Method '{method.name}' works on pictures, but model '{model.name}' reads text only; choose a vision-language "
-            "model, or a method for text."
+            f"{method.group.capitalize()} '{method.name}' works on pictures, but model '{model.name}' reads text only; choose a "
+            f"vision-language model, or a {method.group} for text."
         )
 
 
@@ -39,8 +39,8 @@ def check_pictures(method: Method, shown: bool) -> None:
 def pictureless(method: Method) -> Unsupported:
     """What is said of a method that works on pictures where there are none."""
     return Unsupported(
-        f"Method '{method.name}' works on pictures, and this task shows none; choose a task with pictures "
-        "(`heed list tasks`), or a method for text."
+        f"{method.group.capitalize()} '{method.name}' works on pictures, and this task shows none; choose a task with pictures "
+        f"(`heed list tasks`), or a {method.group} for text."
     )
 
 
